@@ -1,0 +1,1 @@
+"""Checkpoint -> graphs -> weights -> bundle. Needs torch and transformers: the `[export]` extra."""

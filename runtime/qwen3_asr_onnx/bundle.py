@@ -1,0 +1,387 @@
+"""The on-disk contract: what files a bundle holds, what its manifest says, and how both are written and checked.
+
+A bundle is a directory with a `config.json` (the manifest), a tokenizer, the FP16 embedding table and, per variant,
+three graphs with their weight files. This module alone knows those names; it needs neither onnxruntime nor onnx.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import BundleError
+
+__all__ = [
+    "EMBEDDINGS_FILE",
+    "FORMAT_NAME",
+    "FORMAT_VERSION",
+    "MANIFEST_FILE",
+    "TOKENIZER_FILE",
+    "Bundle",
+    "DecoderDims",
+    "EncoderDims",
+    "FileRecord",
+    "Manifest",
+    "MelParams",
+    "PromptPieces",
+    "SpecialTokens",
+    "Variant",
+    "atomic_directory",
+    "file_record",
+    "past_name",
+    "present_name",
+]
+
+FORMAT_NAME = "qwen3-asr-onnx"
+FORMAT_VERSION = 1
+MANIFEST_FILE = "config.json"
+TOKENIZER_FILE = "tokenizer.json"
+EMBEDDINGS_FILE = "embed_tokens.bin"
+
+HASH_BLOCK_BYTES = 1 << 22
+
+
+def past_name(kind: Literal["key", "value"], layer: int) -> str:
+    """Return the graph input that holds the cache of one layer, for example `past_key.3`."""
+    return f"past_{kind}.{layer}"
+
+
+def present_name(kind: Literal["key", "value"], layer: int) -> str:
+    """Return the graph output that holds the cache of one layer, for example `present_key.3`."""
+    return f"present_{kind}.{layer}"
+
+
+@dataclass(frozen=True, slots=True)
+class MelParams:
+    """Log-mel front end: rates in Hz, sizes in samples."""
+
+    sample_rate: int = 16_000
+    n_fft: int = 400
+    hop_length: int = 160
+    n_mels: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderDims:
+    """Shape of the audio encoder.
+
+    Attributes:
+        layers: transformer layers.
+        d_model: width inside the encoder.
+        heads: attention heads.
+        ffn: width of the feed-forward layers.
+        conv_channels: channels of the convolution stem.
+        output_dim: width of the output, equal to the decoder's hidden size.
+        block_frames: mel frames per convolution block (1 second).
+        window_frames: mel frames per attention window (8 seconds).
+    """
+
+    layers: int
+    d_model: int
+    heads: int
+    ffn: int
+    conv_channels: int
+    output_dim: int
+    block_frames: int = 100
+    window_frames: int = 800
+
+
+@dataclass(frozen=True, slots=True)
+class DecoderDims:
+    """Shape of the text decoder."""
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocab_size: int
+    rope_theta: float
+    rms_norm_eps: float
+    max_positions: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpecialTokens:
+    """Token ids the decode loop needs; the prompt looks its own up by text."""
+
+    audio: int
+    eos: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPieces:
+    """The prompt as text. `{context}`, `{audio}` and `{forced}` are filled in by `prompt.build_prompt`."""
+
+    template: str
+    forced: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """Size in bytes and sha256 (hex) of one file of the bundle."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Which graphs go together, the weight files they need, the recipe that made them, and where they run.
+
+    Attributes:
+        encoder: file name of the encoder graph.
+        decoder_init: file name of the prefill graph.
+        decoder_step: file name of the one-token graph.
+        weights: file names of the external data of those graphs.
+        recipe: how it was made; open JSON.
+        devices: devices the graphs were built for.
+    """
+
+    encoder: str
+    decoder_init: str
+    decoder_step: str
+    weights: tuple[str, ...]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    devices: tuple[str, ...] = ("cpu",)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every file the variant needs, graphs first."""
+        return (self.encoder, self.decoder_init, self.decoder_step, *self.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything `config.json` says."""
+
+    name: str
+    kind: Literal["asr", "aligner"]
+    encoder: EncoderDims
+    decoder: DecoderDims
+    mel: MelParams
+    tokens: SpecialTokens
+    prompt: PromptPieces
+    languages: tuple[str, ...]
+    variants: Mapping[str, Variant]
+    files: Mapping[str, FileRecord]
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the manifest as the text of `config.json`."""
+        body = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **asdict(self)}
+        return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: Path) -> Manifest:
+        """Parse `config.json`.
+
+        Raises:
+            BundleError: not JSON, not a bundle, of a newer format, or with a field missing or of the wrong type.
+        """
+        try:
+            body = json.loads(text)
+        except ValueError as error:
+            raise BundleError(f"{where}: not valid JSON ({error}); export or download the bundle again") from error
+        if not isinstance(body, dict) or body.get("format") != FORMAT_NAME:
+            hint = (
+                "this looks like a checkpoint; run: qwen3-asr-onnx export"
+                if _is_checkpoint(body)
+                else "wrong directory?"
+            )
+            raise BundleError(f"{where}: not a {FORMAT_NAME} bundle ({hint})")
+        version = body.get("format_version")
+        if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+            raise BundleError(
+                f"{where}: bundle format {version}, this version reads up to {FORMAT_VERSION}; upgrade qwen3-asr-onnx"
+            )
+        try:
+            return cls(
+                name=str(body["name"]),
+                kind=body["kind"],
+                encoder=EncoderDims(**body["encoder"]),
+                decoder=DecoderDims(**body["decoder"]),
+                mel=MelParams(**body["mel"]),
+                tokens=SpecialTokens(int(body["tokens"]["audio"]), tuple(body["tokens"]["eos"])),
+                prompt=PromptPieces(**body["prompt"]),
+                languages=tuple(body["languages"]),
+                variants={name: _variant(entry) for name, entry in body["variants"].items()},
+                files={_plain_name(name): FileRecord(**entry) for name, entry in body["files"].items()},
+                source=body.get("source", {}),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise BundleError(
+                f"{where}: damaged manifest ({type(error).__name__}: {error}); export or download the bundle again"
+            ) from error
+
+
+def _is_checkpoint(body: object) -> bool:
+    return isinstance(body, dict) and ("thinker_config" in body or "architectures" in body)
+
+
+def _plain_name(name: str) -> str:
+    """Return the name if it is a plain file name: a manifest must not reach outside its own directory."""
+    if not name or name != Path(name).name or "\\" in name or name in {".", ".."}:
+        raise ValueError(f"{name!r} is not a plain file name")
+    return name
+
+
+def _variant(entry: Mapping[str, Any]) -> Variant:
+    variant = Variant(**{**entry, "weights": tuple(entry["weights"]), "devices": tuple(entry["devices"])})
+    for name in variant.files:
+        _plain_name(name)
+    return variant
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle directory whose manifest has been read."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Read the manifest of the bundle at `path`.
+
+        Raises:
+            BundleError: the directory or its manifest is missing or damaged.
+        """
+        directory = Path(path)
+        if not directory.is_dir():
+            what = "is a file" if directory.exists() else "does not exist"
+            raise BundleError(f"{directory} {what}; give the directory that `qwen3-asr-onnx export` wrote")
+        manifest = directory / MANIFEST_FILE
+        try:
+            text = manifest.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise BundleError(f"{directory}: no {MANIFEST_FILE}, so this is not a bundle") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{manifest}: cannot be read ({error})") from error
+        return cls(directory, Manifest.from_json(text, manifest))
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant called `name`, with its files known to exist in the right size.
+
+        Raises:
+            BundleError: no such variant, or one of its files is missing or truncated.
+        """
+        try:
+            variant = self.manifest.variants[name]
+        except KeyError as error:
+            known = ", ".join(self.manifest.variants) or "none"
+            raise BundleError(f"{self.path}: no variant {name!r}; this bundle has: {known}") from error
+        for file in (*variant.files, TOKENIZER_FILE, EMBEDDINGS_FILE):
+            self.require(file)
+        return variant
+
+    def require(self, file: str) -> Path:
+        """Return the path of a file of this bundle, checked for presence and size.
+
+        Raises:
+            BundleError: the file is missing, not listed, or has another size than the manifest says.
+        """
+        record = self.manifest.files.get(file)
+        if record is None:
+            raise BundleError(
+                f"{self.path}: {file} is not listed in {MANIFEST_FILE}; export or download the bundle again"
+            )
+        path = self.path / file
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise BundleError(f"{path}: missing; export or download the bundle again") from error
+        if size != record.size:
+            raise BundleError(
+                f"{path}: {size} bytes, the manifest says {record.size} (truncated or replaced); "
+                "export or download the bundle again"
+            )
+        return path
+
+    def verify(self, progress: Callable[[int], object] | None = None) -> list[str]:
+        """Compare every listed file with its size and sha256.
+
+        Args:
+            progress: called with the number of bytes just hashed.
+
+        Returns:
+            One sentence per damaged or missing file; empty when all is well.
+        """
+        problems = []
+        for file, record in self.manifest.files.items():
+            try:
+                digest = file_record(self.require(file), progress).sha256
+            except BundleError as error:
+                problems.append(str(error))
+                continue
+            except OSError as error:
+                problems.append(f"{self.path / file}: cannot be read ({error})")
+                continue
+            if digest != record.sha256:
+                problems.append(f"{self.path / file}: contents differ from the manifest's sha256 (damaged or edited)")
+        return problems
+
+
+def file_record(path: Path, progress: Callable[[int], object] | None = None) -> FileRecord:
+    """Return the size and sha256 of a file, reading it in blocks."""
+    digest = hashlib.sha256()
+    size = 0
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+            size += len(block)
+            if progress is not None:
+                progress(len(block))
+    return FileRecord(size, digest.hexdigest())
+
+
+@contextlib.contextmanager
+def atomic_directory(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary sibling directory that becomes `target` when the block ends without an error.
+
+    On any error or Ctrl-C the temporary directory is removed and `target` is as it was before.
+
+    Raises:
+        BundleError: `target` exists and `overwrite` is false, or is not a directory.
+    """
+    if target.exists() and not target.is_dir():
+        raise BundleError(f"{target} is a file; give a directory name for the bundle")
+    if target.exists() and not overwrite and any(target.iterdir()):
+        raise BundleError(f"{target} exists and is not empty; remove it, choose another name, or pass --overwrite")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    try:
+        # mkdtemp makes a private directory; the bundle gets the permissions a plain mkdir would give.
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o777 & ~umask)
+        yield partial
+        _replace_directory(partial, target)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replace_directory(partial: Path, target: Path) -> None:
+    """Put `partial` where `target` is. A full directory cannot be renamed over, so the old one steps aside first."""
+    if not target.exists():
+        partial.rename(target)
+        return
+    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
+    old = aside / target.name
+    target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError:
+        old.rename(target)
+        aside.rmdir()
+        raise
+    shutil.rmtree(aside, ignore_errors=True)

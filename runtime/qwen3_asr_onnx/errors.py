@@ -1,0 +1,42 @@
+"""Every error this package raises on purpose.
+
+    Qwen3AsrError
+    |-- BundleError    (ValueError)    a bundle or checkpoint is missing, damaged, or not what was asked for
+    |-- AudioError     (ValueError)    the audio cannot be read, or makes no sense as audio
+    |-- OptionsError   (ValueError)    an option has a value we do not accept
+    |-- MissingExtra   (ImportError)   an optional package is needed; the message is the pip line to type
+    |-- ProviderError  (RuntimeError)  the device or execution provider asked for is not to be had
+    `-- LimitError     (ValueError)    a stated limit (size, time, positions) would be exceeded
+
+Each is also the builtin a caller would expect. A message says what is wrong, where, and what to do about it.
+"""
+
+__all__ = ["AudioError", "BundleError", "LimitError", "MissingExtra", "OptionsError", "ProviderError", "Qwen3AsrError"]
+
+
+class Qwen3AsrError(Exception):
+    """Root of the tree: catch this to catch everything this package raises on purpose."""
+
+
+class BundleError(Qwen3AsrError, ValueError):
+    """A bundle or checkpoint is missing, damaged, or not what was asked for."""
+
+
+class AudioError(Qwen3AsrError, ValueError):
+    """The audio cannot be read, or makes no sense as audio."""
+
+
+class OptionsError(Qwen3AsrError, ValueError):
+    """An option has a value that is not accepted."""
+
+
+class MissingExtra(Qwen3AsrError, ImportError):  # noqa: N818 - the name is part of the public API
+    """An optional package is needed; the message holds the pip line that installs it."""
+
+
+class ProviderError(Qwen3AsrError, RuntimeError):
+    """The device or execution provider asked for is not available."""
+
+
+class LimitError(Qwen3AsrError, ValueError):
+    """A stated limit (bytes, seconds, positions) would be exceeded."""
