@@ -83,6 +83,7 @@ def vocabulary(language: str) -> tuple[str, ...]:
             found.update(dict.fromkeys(value for value in slot if "{" not in value))
     if language != "Chinese":
         for template in grammar.sentences:
+            template = template if template.startswith("I ") else template[0].lower() + template[1:]
             found.update(dict.fromkeys(re.findall(r"(?<![{\w'])[^\W\d_]+(?![}\w'])", template)))
     return tuple(found)
 
@@ -164,5 +165,3 @@ def draw_sentence(rng: Rng, language: str, kind: str, held_out: bool, name: str 
         sentence = parse(language, expanded)
         if is_held_out(sentence.text) == held_out:
             return sentence
-        if kind == "named" and held_out:  # the name is fixed, so let the rest of the sentence vary a few times only
-            continue

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from .errors import BundleError
 
@@ -26,6 +26,7 @@ __all__ = [
     "MANIFEST_FILE",
     "TOKENIZER_FILE",
     "Bundle",
+    "CacheKind",
     "DecoderDims",
     "EncoderDims",
     "FileRecord",
@@ -48,13 +49,15 @@ EMBEDDINGS_FILE = "embed_tokens.bin"
 
 HASH_BLOCK_BYTES = 1 << 22
 
+CacheKind: TypeAlias = Literal["key", "value"]
 
-def past_name(kind: Literal["key", "value"], layer: int) -> str:
+
+def past_name(kind: CacheKind, layer: int) -> str:
     """Return the graph input that holds the cache of one layer, for example `past_key.3`."""
     return f"past_{kind}.{layer}"
 
 
-def present_name(kind: Literal["key", "value"], layer: int) -> str:
+def present_name(kind: CacheKind, layer: int) -> str:
     """Return the graph output that holds the cache of one layer, for example `present_key.3`."""
     return f"present_{kind}.{layer}"
 
@@ -145,6 +148,7 @@ class Variant:
         weights: file names of the external data of those graphs.
         recipe: how it was made; open JSON.
         devices: devices the graphs were built for.
+        mapped: graph files whose weights are used where the file is mapped, not rearranged in memory at load.
     """
 
     encoder: str
@@ -153,6 +157,7 @@ class Variant:
     weights: tuple[str, ...]
     recipe: Mapping[str, Any] = field(default_factory=dict)
     devices: tuple[str, ...] = ("cpu",)
+    mapped: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -236,7 +241,8 @@ def _plain_name(name: str) -> str:
 
 
 def _variant(entry: Mapping[str, Any]) -> Variant:
-    variant = Variant(**{**entry, "weights": tuple(entry["weights"]), "devices": tuple(entry["devices"])})
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    variant = Variant(**fields)
     for name in variant.files:
         _plain_name(name)
     return variant

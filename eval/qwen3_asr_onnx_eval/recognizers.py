@@ -1,0 +1,64 @@
+"""What the benchmark drives: a recogniser that runs one clip stage by stage and times each, ours and upstream's alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
+
+__all__ = ["Recognizer", "StageTimes", "benchmark_clip", "timed"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """Wall-clock times of one clip, in milliseconds.
+
+    Attributes:
+        mel_ms: waveform to log-mel features.
+        encoder_ms: features to audio tokens.
+        prefill_ms: prompt through the decoder, up to and including the first token.
+        token_ms: each further token.
+    """
+
+    mel_ms: float
+    encoder_ms: float
+    prefill_ms: float
+    token_ms: tuple[float, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and lists for JSON."""
+        return asdict(self)
+
+
+class Recognizer(Protocol):
+    """Ours and upstream's, with the model loaded."""
+
+    def run(self, waveform: Waveform, n_tokens: int) -> StageTimes:
+        """Time one clip with exactly `n_tokens` greedy tokens, whatever the model wants to stop at."""
+
+    def step_times(self, capacities: tuple[int, ...], n_tokens: int) -> dict[int, list[float]] | None:
+        """Return milliseconds per token for caches of several capacities; None where there is no such thing."""
+
+
+def timed(call: Callable[[], T]) -> tuple[T, float]:
+    """Return what `call` returns and how many milliseconds it took."""
+    start = time.perf_counter()
+    result = call()
+    return result, (time.perf_counter() - start) * 1e3
+
+
+def benchmark_clip(seconds: float) -> Waveform:
+    """Return a deterministic clip of voice-like harmonics and noise, (n_samples,) float32 at 16 kHz."""
+    rng = np.random.default_rng(0)
+    t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+    phase = 2 * np.pi * 140 * t + 3 * np.sin(2 * np.pi * 0.7 * t)
+    voice = sum(np.sin(k * phase) / k for k in range(1, 20)) * (0.5 + 0.5 * np.sin(2 * np.pi * 3.1 * t))
+    clip = 0.1 * voice + 0.01 * rng.standard_normal(t.size)
+    return np.asarray(clip, np.float32)

@@ -1,0 +1,171 @@
+"""Dimensions -> ONNX graphs whose weights are names, not numbers.
+
+`torch.export` runs the wrappers on fake tensors, so tracing a 1.7B decoder costs no more memory than tracing a toy. The
+dynamic dimensions, input names and operator sets of every graph are decided here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+import torch
+from onnx_ir.passes import PassManager
+from torch._subclasses import FakeTensorMode
+
+from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims, past_name, present_name
+
+from .passes.name_residuals import NameResidualsPass
+from .wrappers.decoder import CausalDecoder
+from .wrappers.encoder import WindowedEncoder
+from .wrappers.operators import ONNX_VERSION, transposed_weights
+
+__all__ = ["TracedGraph", "trace_decoder", "trace_encoder"]
+
+
+class TracedGraph:
+    """A traced graph and the names of those initializers that are stored transposed with respect to the checkpoint."""
+
+    def __init__(self, model: ir.Model, transposed: frozenset[str]) -> None:
+        self.model = model
+        self.transposed = transposed
+
+
+def trace_encoder(dims: EncoderDims, n_mels: int) -> TracedGraph:
+    """Trace the windowed encoder: `mel`, `n_frames` -> `audio_features`."""
+    # Two of everything dynamic while tracing: torch.export bakes in sizes of 0 and 1.
+    windows = torch.export.Dim("windows", min=1, max=4096)
+    blocks = torch.export.Dim("blocks", min=1, max=dims.window_frames // dims.block_frames)
+    with _fake_tensors():
+        module = WindowedEncoder(dims, n_mels).eval()
+        mel = torch.empty(2, n_mels, 2 * dims.block_frames)
+        n_frames = torch.empty(2, dtype=torch.int64)
+        model = _export(
+            module,
+            (mel, n_frames),
+            ({0: windows, 2: blocks * dims.block_frames}, {0: windows}),
+            input_names=["mel", "n_frames"],
+            output_names=["audio_features"],
+        )
+    _name_dimensions(model.graph.inputs, {"mel": ("windows", None, "frames"), "n_frames": ("windows",)})
+    _name_dimensions(model.graph.outputs, {"audio_features": ("windows", "audio_tokens", None)})
+    model.graph.name = "qwen3_asr_encoder"
+    return TracedGraph(model, transposed_weights(module))
+
+
+def trace_decoder(dims: DecoderDims) -> TracedGraph:
+    """Trace the decoder, prefill and step in one: embeddings and caches -> `logits` and caches."""
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    sequence = torch.export.Dim("sequence", min=1, max=dims.max_positions)
+    capacity = torch.export.Dim("capacity", min=1, max=dims.max_positions)
+    layers = range(dims.layers)
+    with _fake_tensors():
+        module = CausalDecoder(dims).eval()
+        cache_shape = (2, dims.kv_heads, 7, dims.head_dim)
+        arguments = (
+            torch.empty(2, 3, dims.hidden),
+            torch.empty(2, dtype=torch.int32),
+            torch.empty((), dtype=torch.int32),
+            [(torch.empty(cache_shape), torch.empty(cache_shape)) for _ in layers],
+        )
+        cache_dims = {0: batch, 2: capacity}
+        model = _export(
+            module,
+            arguments,
+            ({0: batch, 1: sequence}, {0: batch}, {}, [(cache_dims, cache_dims) for _ in layers]),
+            input_names=[
+                "inputs_embeds",
+                "seqlens_k",
+                "total_sequence_length",
+                *(past_name(kind, i) for i in layers for kind in ("key", "value")),
+            ],
+            output_names=["logits", *(present_name(kind, i) for i in layers for kind in ("key", "value"))],
+        )
+    cache_names = ("batch", None, "capacity", None)
+    _name_dimensions(
+        model.graph.inputs,
+        {"inputs_embeds": ("batch", "sequence", None), "seqlens_k": ("batch",)}
+        | {past_name(kind, i): cache_names for i in layers for kind in ("key", "value")},
+    )
+    _name_dimensions(
+        model.graph.outputs,
+        {"logits": ("batch", None, None)}
+        | {present_name(kind, i): cache_names for i in layers for kind in ("key", "value")},
+    )
+    NameResidualsPass(dims.layers)(model)
+    model.graph.name = "qwen3_asr_decoder"
+    return TracedGraph(model, transposed_weights(module))
+
+
+@contextlib.contextmanager
+def _fake_tensors() -> Iterator[None]:
+    """Trace without storage, and without the exporter's chatter about packages it does not need here."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with FakeTensorMode(), warnings.catch_warnings():
+            # torch 2.13 copies its own deprecated tree specs while exporting; nothing of ours is meant.
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _export(
+    module: torch.nn.Module,
+    arguments: tuple[Any, ...],
+    dynamic_shapes: tuple[Any, ...],
+    *,
+    input_names: list[str],
+    output_names: list[str],
+) -> ir.Model:
+    program = torch.export.export(module, arguments, dynamic_shapes=dynamic_shapes, strict=False)
+    exported = torch.onnx.export(
+        program,
+        dynamo=True,
+        # The exporter's own optimiser reads weights, which fake tensors do not have; `_clean` does what is needed.
+        optimize=False,
+        verbose=False,
+        external_data=False,
+        opset_version=ONNX_VERSION[""],
+        input_names=input_names,
+        output_names=output_names,
+    )
+    assert exported is not None
+    return _clean(exported.model)
+
+
+def _clean(model: ir.Model) -> ir.Model:
+    """Drop what tracing leaves behind: duplicate shape arithmetic, dead nodes, stack traces in the metadata."""
+    result = PassManager(
+        [
+            common_passes.RemoveUnusedNodesPass(),
+            common_passes.CommonSubexpressionEliminationPass(),
+            common_passes.IdentityEliminationPass(),
+            common_passes.RemoveUnusedNodesPass(),
+            common_passes.RemoveUnusedFunctionsPass(),
+            common_passes.ClearMetadataAndDocStringPass(),
+            common_passes.TopologicalSortPass(),
+        ]
+    )(model)
+    cleaned = result.model
+    cleaned.producer_name = "qwen3-asr-onnx"
+    cleaned.producer_version = None
+    return cleaned
+
+
+def _name_dimensions(values: Any, names: dict[str, tuple[str | None, ...]]) -> None:
+    """Give the dynamic dimensions of graph inputs or outputs readable names; None leaves a dimension as it is."""
+    for value in values:
+        if value.name not in names:
+            continue
+        value.shape = ir.Shape(
+            [old if name is None else name for old, name in zip(value.shape, names[value.name], strict=True)]
+        )

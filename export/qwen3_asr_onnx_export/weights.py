@@ -1,0 +1,181 @@
+"""Checkpoint tensors -> external-data files, streamed: one tensor, or one slice of a large one, in memory at a time.
+
+A graph's initializers keep their checkpoint names. `plan` decides where each lies in the file, `write` fills the file,
+`attach` makes the graph point there. Graphs that share a plan share the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+import torch
+
+from qwen3_asr_onnx.bundle import FileRecord
+from qwen3_asr_onnx.errors import BundleError
+
+from .checkpoint import EMBED, Checkpoint
+from .trace import TracedGraph
+
+__all__ = ["Placement", "WeightPlan", "attach", "plan", "write", "write_embeddings"]
+
+PAGE_BYTES = 4096
+"""Tensors start on page boundaries: onnxruntime maps the file instead of reading it."""
+
+SLICE_BYTES = 64 << 20
+"""Largest float32 piece converted at once."""
+
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one initializer lies in a weight file, in bytes, and its shape as stored."""
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeightPlan:
+    """The layout of one weight file.
+
+    Attributes:
+        file: its name inside the bundle.
+        placements: the initializers in file order.
+        transposed: names stored transposed with respect to the checkpoint.
+        size: length of the file in bytes.
+    """
+
+    file: str
+    placements: tuple[Placement, ...]
+    transposed: frozenset[str]
+    size: int
+
+
+def plan(graph: TracedGraph, file: str) -> WeightPlan:
+    """Lay out the float32 initializers of a traced graph one after the other, each on its own page."""
+    placements = []
+    offset = 0
+    for name, value in graph.model.graph.initializers.items():
+        if value.dtype != ir.DataType.FLOAT:
+            continue
+        shape = value.shape
+        assert shape is not None
+        assert shape.is_static()
+        numbers = tuple(int(d) for d in shape.numpy())
+        length = 4 * int(np.prod(numbers, dtype=np.int64))
+        placements.append(Placement(name, numbers, offset, length))
+        offset += -(-length // PAGE_BYTES) * PAGE_BYTES
+    return WeightPlan(file, tuple(placements), graph.transposed, offset)
+
+
+def attach(graph: TracedGraph, weights: WeightPlan, computed: Mapping[str, torch.Tensor]) -> None:
+    """Make the initializers of a graph point into the weight file; integers among `computed` go into the graph."""
+    initializers = graph.model.graph.initializers
+    for name, tensor in computed.items():
+        if name in initializers and not tensor.is_floating_point():
+            initializers[name].const_value = ir.tensor(tensor.numpy(), name=name)
+    for place in weights.placements:
+        initializers[place.name].const_value = ir.ExternalTensor(
+            weights.file, place.offset, place.length, ir.DataType.FLOAT, shape=ir.Shape(place.shape), name=place.name
+        )
+
+
+def write(
+    weights: WeightPlan,
+    checkpoint: Checkpoint,
+    computed: Mapping[str, torch.Tensor],
+    path: Path,
+    progress: Progress | None = None,
+) -> FileRecord:
+    """Write a weight file.
+
+    Args:
+        weights: the layout.
+        checkpoint: where the numbers come from.
+        computed: initializers that no checkpoint stores, by name.
+        path: the file to write.
+        progress: called with the bytes just written.
+
+    Returns:
+        Size and sha256 of the file.
+
+    Raises:
+        BundleError: a tensor cannot be read or holds NaN or infinity.
+    """
+    with path.open("wb") as file:
+        out = _HashedFile(file, progress)
+        for place in weights.placements:
+            out.pad_to(place.offset)
+            tensor = computed.get(place.name)
+            if tensor is None:
+                tensor = checkpoint.read(place.name)
+                if place.name in weights.transposed:
+                    tensor = tensor.T
+            assert tuple(tensor.shape) == place.shape, place
+            _write_float32(out, tensor, place.name)
+        out.pad_to(weights.size)
+    return out.record()
+
+
+def write_embeddings(checkpoint: Checkpoint, path: Path, progress: Progress | None = None) -> FileRecord:
+    """Write the embedding table as FP16, row-major (vocab_size, hidden).
+
+    Raises:
+        BundleError: a value is too large for FP16, or is not a number.
+    """
+    table = checkpoint.read(EMBED)
+    with path.open("wb") as file:
+        out = _HashedFile(file, progress)
+        for rows in table.split(max(1, SLICE_BYTES // (4 * table.shape[1]))):
+            half = rows.to(torch.float16)
+            if not bool(torch.isfinite(half).all()):
+                raise BundleError(f"{checkpoint.path}: {EMBED} holds values that FP16 cannot (over 65504 or NaN)")
+            out.write(half.contiguous().numpy())
+    return out.record()
+
+
+def _write_float32(out: _HashedFile, tensor: torch.Tensor, name: str) -> None:
+    """Convert and write along the first axis in slices, so that a transposed table never exists twice in float32."""
+    rows = max(1, SLICE_BYTES // max(1, 4 * tensor[0].numel()))
+    for piece in tensor.split(rows):
+        values = piece.to(torch.float32).contiguous().numpy()
+        if not np.isfinite(values).all():
+            raise BundleError(f"{name} holds NaN or infinity; this checkpoint is broken, download it again")
+        out.write(values)
+
+
+class _HashedFile:
+    """A file written front to back, with its sha256 kept as it grows."""
+
+    def __init__(self, file: BinaryIO, progress: Progress | None) -> None:
+        self._file = file
+        self._progress = progress
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def write(self, values: npt.NDArray[np.generic]) -> None:
+        self._put(values.data.cast("B"))
+
+    def pad_to(self, offset: int) -> None:
+        if offset > self._size:
+            self._put(memoryview(bytes(offset - self._size)))
+
+    def _put(self, data: memoryview) -> None:
+        self._file.write(data)
+        self._digest.update(data)
+        self._size += len(data)
+        if self._progress is not None:
+            self._progress(len(data))
+
+    def record(self) -> FileRecord:
+        return FileRecord(self._size, self._digest.hexdigest())

@@ -1,0 +1,156 @@
+"""The command `qwen3-asr-onnx VERB`: finds the verb, runs it, turns errors into one line and an exit status.
+
+`transcribe` and `info` are built in. Other verbs are plugged in by the workshops through the entry-point group
+`qwen3_asr_onnx.commands`; only the verb asked for is imported, so `transcribe` never pays for what `export` needs.
+
+Exit status: 0 all well; 1 some input failed; 2 wrong usage, options or bundle; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+
+from . import info_command, transcribe_command
+from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Command
+from .console import PROGRAM, abandon_stdout_if_broken, say, use_safe_encodings
+from .errors import MissingExtra, Qwen3AsrError
+
+__all__ = ["main", "parse_args", "run"]
+
+GROUP = "qwen3_asr_onnx.commands"
+BUILT_IN = {command.name: command for command in (transcribe_command.COMMAND, info_command.COMMAND)}
+EXTRAS = {"export": "export", "bench": "eval"}
+"""Plugged-in verb -> the extra that installs what it needs."""
+
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as for any program whose reader went away
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: the entry point of `qwen3-asr-onnx`."""
+    use_safe_encodings()
+    try:
+        with _sigterm_like_ctrl_c():
+            return run(parse_args(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        say("interrupted")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_BROKEN_PIPE
+    except Qwen3AsrError as error:
+        say(f"error: {error}")
+        return EXIT_USAGE
+    except OSError as error:
+        say(f"error: {error}")
+        return EXIT_FAILED
+    finally:
+        abandon_stdout_if_broken()
+
+
+def parse_args(argv: Sequence[str]) -> argparse.Namespace:
+    """Return the parsed arguments; `.command` is the `Command` to run.
+
+    Raises:
+        SystemExit: wrong usage (2), or help or the version was asked for (0).
+        MissingExtra: the verb is plugged in and a package it imports is missing.
+    """
+    parser = argparse.ArgumentParser(prog=PROGRAM, description="Speech to text with Qwen3-ASR on onnxruntime.")
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+    for command in _commands_for(argv[0] if argv else ""):
+        subparser = verbs.add_parser(command.name, help=command.help, description=command.help)
+        command.add_arguments(subparser)
+        subparser.set_defaults(command=command)
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the verb and return its exit status.
+
+    Raises:
+        Qwen3AsrError: the verb refuses; MissingExtra when a plugged-in verb lacks a package.
+        OSError: files or stdout cannot be read or written.
+    """
+    command: Command = args.command
+    if command.name in BUILT_IN:
+        return command.run(args)
+    with _import_errors_named(command.name):
+        return command.run(args)
+
+
+def _commands_for(first: str) -> Iterator[Command]:
+    """Yield the verbs the parser must know when the command line begins with `first`."""
+    yield from BUILT_IN.values()
+    if first in BUILT_IN:
+        return
+    plugged_in = {point.name: point for point in entry_points(group=GROUP) if point.name not in BUILT_IN}
+    if first in plugged_in:
+        yield _load(plugged_in[first])
+        return
+    # Help, or a verb that does not exist: the parser will list them all, whether they can run here or not.
+    for name in sorted(plugged_in):
+        yield _load_for_listing(plugged_in[name])
+
+
+def _load(point: EntryPoint) -> Command:
+    with _import_errors_named(point.name):
+        command = point.load()
+    if not isinstance(command, Command):
+        raise TypeError(f"{point.value} is a {type(command).__name__}; the group {GROUP} takes Command objects")
+    return command
+
+
+def _load_for_listing(point: EntryPoint) -> Command:
+    try:
+        return _load(point)
+    except ImportError as error:  # even one that is a bug: the other verbs can still be listed
+        # argparse formats help with %, so a literal one is doubled. The parser exits before anything is run.
+        why = str(error).replace("%", "%%")
+        return Command(point.name, f"not available: {why}", lambda _: None, lambda _: EXIT_USAGE)
+
+
+@contextlib.contextmanager
+def _import_errors_named(verb: str) -> Iterator[None]:
+    """Turn a failed import of somebody else's package into the pip line that installs it.
+
+    A failed import of our own package is a bug and keeps its traceback.
+
+    Raises:
+        MissingExtra: a package is missing or broken.
+    """
+    try:
+        yield
+    except MissingExtra:
+        raise
+    except ImportError as error:
+        if (error.name or "").startswith("qwen3_asr_onnx"):
+            raise
+        extra = EXTRAS.get(verb)
+        fix = f"pip install 'qwen3-asr-onnx[{extra}]'" if extra else "install what it needs"
+        raise MissingExtra(f"{verb} needs more packages ({error}): {fix}") from error
+
+
+@contextlib.contextmanager
+def _sigterm_like_ctrl_c() -> Iterator[None]:
+    """Let a polite kill clean up and report as Ctrl-C does."""
+    # Only the main thread may set handlers; a handler that somebody else has set is left alone.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _version() -> str:
+    try:
+        return version(PROGRAM)
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "(not installed)"

@@ -1,0 +1,111 @@
+"""The two streams of the command line: results to stdout and nothing else, all that is said about them to stderr.
+
+Progress bars appear on stderr when a person watches it, that is, when it is a terminal. Messages and results step
+around a live bar.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import Protocol, TextIO
+
+__all__ = ["PROGRAM", "Bar", "abandon_stdout_if_broken", "emit", "progress_bar", "say", "use_safe_encodings"]
+
+PROGRAM = "qwen3-asr-onnx"
+
+
+class Bar(Protocol):
+    """What a verb does with its progress bar."""
+
+    def update(self, n: float = 1) -> object:
+        """Move the bar by `n` units."""
+
+    def set_postfix_str(self, s: str = "", refresh: bool = True) -> object:
+        """Show `s` at the end of the bar."""
+
+
+def emit(text: str) -> None:
+    """Write a piece of the result to stdout, at once: a reader on the other end of a pipe may be waiting for it.
+
+    Raises:
+        OSError: stdout cannot take it; BrokenPipeError when its reader has gone.
+    """
+    if sys.stdout is None:  # closed by the caller, as in `>&-`
+        raise OSError(errno.EBADF, "standard output is closed")
+    _write(sys.stdout, text)
+
+
+def say(message: str) -> None:
+    """Write one message to stderr, marked with the program's name."""
+    if sys.stderr is not None:
+        _write(sys.stderr, f"{PROGRAM}: {message}\n")
+
+
+@contextlib.contextmanager
+def progress_bar(*, total: float | None, unit: str, scale: bool = False, quiet: bool = False) -> Iterator[Bar]:
+    """Yield a bar that shows itself only if stderr is a terminal and `quiet` is false.
+
+    Args:
+        total: units to do; None when not known.
+        unit: what is counted, as shown.
+        scale: whether to write large counts with k, M, G.
+        quiet: hide the bar.
+    """
+    from tqdm import tqdm
+
+    bar = tqdm(
+        total=total,
+        unit=unit,
+        unit_scale=scale,
+        file=sys.stderr,
+        disable=True if quiet or sys.stderr is None else None,  # None lets tqdm look whether it is a terminal
+        leave=False,
+        dynamic_ncols=True,
+    )
+    with bar:
+        yield bar
+
+
+def use_safe_encodings() -> None:
+    """Make stdout and stderr able to print any text in any language.
+
+    A pipe or file gets UTF-8 whatever the locale says (Windows would pick cp1252, which cannot hold most transcripts),
+    unless PYTHONIOENCODING asks for something else. A terminal keeps its encoding; what it cannot show is escaped.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        keep = stream.isatty() or bool(os.environ.get("PYTHONIOENCODING"))
+        stream.reconfigure(encoding=stream.encoding if keep else "utf-8", errors="backslashreplace")
+
+
+def abandon_stdout_if_broken() -> None:
+    """Flush stdout; if that fails, send the rest to nowhere so that the interpreter does not complain at exit."""
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    with _bars_hidden(stream):
+        stream.write(text)
+        stream.flush()
+
+
+def _bars_hidden(stream: TextIO) -> contextlib.AbstractContextManager[object]:
+    tqdm_module = sys.modules.get("tqdm")
+    # tqdm takes a process-wide lock to look for live bars; without an import there cannot be one.
+    if tqdm_module is None:
+        return contextlib.nullcontext()
+    hidden: contextlib.AbstractContextManager[object] = tqdm_module.tqdm.external_write_mode(file=stream)
+    return hidden

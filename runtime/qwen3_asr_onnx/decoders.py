@@ -1,0 +1,230 @@
+"""A file in, mono float32 blocks out: WAV by ourselves, most formats by soundfile, the rest by the ffmpeg program."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from .errors import AudioError, LimitError, MissingExtra
+from .types import Waveform
+from .wav import BLOCK_FRAMES, AudioStream, check_rate, is_wav, read_wav_blocks, read_wav_header
+
+if TYPE_CHECKING:
+    import soundfile
+
+__all__ = ["open_stream"]
+
+_OGG_PAGE_BYTES = 65_307
+"""Longest page of an Ogg file; its header begins with OggS and a flags byte at index 5."""
+
+_OGG_END_FLAG = 4
+
+_HEAD_BYTES = 512
+
+
+def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, stack: ExitStack) -> AudioStream:
+    """Return the audio of a file, from the first decoder that knows its format.
+
+    Args:
+        file: seekable, at its start.
+        name: what to call it in errors.
+        path: where it lies on disk, if it does.
+        timeout_s: most seconds ffmpeg may take.
+        stack: closes the decoder.
+
+    Raises:
+        AudioError: empty, text, damaged, or of a format no decoder at hand knows.
+        LimitError: ffmpeg did not finish in time.
+        MissingExtra: not WAV, and neither soundfile nor ffmpeg is installed.
+    """
+    try:
+        head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read: {error}") from error
+    if not head:
+        raise AudioError(f"{name}: the file is empty (0 bytes)")
+    file.seek(0)
+    if is_wav(head):
+        header = read_wav_header(file, name)
+        if header.is_plain:
+            return AudioStream(header.sample_rate, header.n_frames, read_wav_blocks(file, header))
+        file.seek(0)
+    if _is_text(head):
+        raise AudioError(f"{name}: this is text, not audio, whatever its name says")
+    try:
+        sound = _open_soundfile(file)
+        has_soundfile = True
+    except ImportError:
+        sound, has_soundfile = None, False
+    if sound is not None:
+        return stack.enter_context(_soundfile_stream(sound, file, name))
+    ffmpeg = _find_ffmpeg()
+    if ffmpeg is not None:
+        real_path = path.expanduser() if path is not None else _copy_to_path(file, stack)
+        return stack.enter_context(_ffmpeg_stream(ffmpeg, real_path, name, timeout_s))
+    if not has_soundfile:
+        raise MissingExtra(
+            f"{name}: reading anything but WAV needs soundfile: pip install 'qwen3-asr-onnx[audio]' (or ffmpeg)"
+        )
+    raise AudioError(
+        f"{name}: neither WAV nor a format soundfile knows; for M4A, WebM, video and others install ffmpeg"
+    )
+
+
+def _is_text(head: bytes) -> bool:
+    """Return whether a file begins as text; ffmpeg would open playlists and subtitles among them."""
+    if head.startswith(b"NIST_1A"):  # SPHERE files open with 1024 bytes of text
+        return False
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # not merely a character cut at the end of the head
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(character.isprintable() or character in "\t\n\r\f\ufeff" for character in text)
+
+
+def _copy_to_path(file: BinaryIO, stack: ExitStack) -> Path:
+    """Write the file to disk for ffmpeg, which must seek in MP4 and cannot in a pipe."""
+    path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qwen3-asr-"))) / "audio"
+    with path.open("wb") as copy:
+        while data := file.read(1 << 20):
+            copy.write(data)
+    return path
+
+
+def _open_soundfile(file: BinaryIO) -> soundfile.SoundFile | None:
+    """Return the file opened by libsndfile, or None when libsndfile does not know its format.
+
+    Raises:
+        ImportError: soundfile is not installed.
+    """
+    import soundfile  # the [audio] extra
+
+    try:
+        return soundfile.SoundFile(file)
+    except soundfile.LibsndfileError:
+        file.seek(0)
+        return None
+
+
+@contextmanager
+def _soundfile_stream(sound: soundfile.SoundFile, file: BinaryIO, name: str) -> Iterator[AudioStream]:
+    """Give the audio of a file that libsndfile opened, and close libsndfile's side of it at the end.
+
+    Raises:
+        AudioError: the sampling rate is out of range.
+    """
+    with sound:
+        # libsndfile says 2^63 - 1 frames when the container does not say.
+        promised = sound.frames if sound.frames < 1 << 62 else None
+        stream = AudioStream(check_rate(sound.samplerate, name), promised, iter(()))
+        stream.blocks = _soundfile_blocks(sound, file, stream.faults)
+        yield stream
+
+
+def _soundfile_blocks(sound: soundfile.SoundFile, file: BinaryIO, faults: list[str]) -> Iterator[Waveform]:
+    import soundfile
+
+    while True:
+        try:
+            block = sound.read(BLOCK_FRAMES, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            faults.append(error.error_string.strip(" .\n") or "the data is damaged")
+            return
+        if not len(block):
+            break
+        yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1)
+    if sound.format == "OGG" and not _ogg_is_complete(file):
+        faults.append("the Ogg stream has no end mark, so it was cut or is still being written")
+
+
+def _ogg_is_complete(file: BinaryIO) -> bool:
+    """Return whether the last page carries the end-of-stream flag: the only sign, for Ogg promises no length."""
+    n_bytes = file.seek(0, 2)
+    file.seek(max(0, n_bytes - _OGG_PAGE_BYTES))
+    tail = file.read(_OGG_PAGE_BYTES)
+    page = tail.rfind(b"OggS")
+    return 0 <= page < len(tail) - 5 and bool(tail[page + 5] & _OGG_END_FLAG)
+
+
+def _find_ffmpeg() -> str | None:
+    """Return the path of the ffmpeg program, or None when it is not installed."""
+    return shutil.which("ffmpeg")
+
+
+@contextmanager
+def _ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Iterator[AudioStream]:
+    """Give the first audio track of any file ffmpeg reads, and end the program at the end.
+
+    ffmpeg may open this one file and its own pipes only, so that no playlist can make it fetch anything.
+
+    Args:
+        ffmpeg: path of the program.
+        path: the file; ffmpeg seeks in it, so a pipe will not do.
+        name: what to call the file in errors.
+        timeout_s: most seconds of wall clock ffmpeg may take.
+
+    Raises:
+        AudioError: ffmpeg finds no audio it can decode.
+        LimitError: ffmpeg did not finish in time.
+    """
+    command = [ffmpeg, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{path.absolute()}"]
+    # float WAV keeps rate and channels, so that mixing down and resampling are the same for every format.
+    command += ["-map", "0:a:0", "-vn", "-sn", "-dn", "-f", "wav", "-c:a", "pcm_f32le", "-bitexact", "pipe:1"]
+    with tempfile.TemporaryFile() as messages:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)  # noqa: S603
+        output = cast("BinaryIO", process.stdout)
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            process.kill()
+
+        timer = threading.Timer(timeout_s, expire)
+        timer.daemon = True
+        timer.start()
+        try:
+            try:
+                header = read_wav_header(output, name)
+            except AudioError as error:
+                process.wait()
+                _check_time(expired, name, timeout_s)
+                raise AudioError(
+                    f"{name}: neither WAV nor anything soundfile or ffmpeg can decode; "
+                    f"ffmpeg says: {_last_line(messages)}"
+                ) from error
+            stream = AudioStream(check_rate(header.sample_rate, name), None, iter(()))
+
+            def blocks() -> Iterator[Waveform]:
+                yield from read_wav_blocks(output, header)
+                code = process.wait()
+                _check_time(expired, name, timeout_s)
+                complaint = _last_line(messages)
+                if code or complaint:
+                    stream.faults.append(f"ffmpeg says: {complaint or f'exit status {code}'}")
+
+            stream.blocks = blocks()
+            yield stream
+        finally:
+            timer.cancel()
+            process.kill()
+            output.close()
+            process.wait()
+
+
+def _check_time(expired: threading.Event, name: str, timeout_s: float) -> None:
+    if expired.is_set():
+        raise LimitError(f"{name}: ffmpeg did not finish in {timeout_s} s; raise AudioLimits.decode_timeout_s")
+
+
+def _last_line(messages: BinaryIO) -> str:
+    messages.seek(0)
+    lines = messages.read(1 << 16).decode("utf-8", "replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,225 @@
+"""The verb `info`: a bundle directory in, a description of it and of this machine out.
+
+With `--verify` every file is hashed and compared with the manifest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import hub, session
+from .bundle import EMBEDDINGS_FILE, MANIFEST_FILE, TOKENIZER_FILE, Bundle, Manifest, Variant
+from .command import EXIT_FAILED, EXIT_OK, Command
+from .console import emit, progress_bar
+from .errors import MissingExtra
+
+__all__ = ["COMMAND", "Machine", "Report", "add_arguments", "inspect", "run", "this_machine"]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What this machine offers.
+
+    Attributes:
+        cpus: CPUs this process may use.
+        onnxruntime: its version; None when it is not installed.
+        providers: its execution providers, best first.
+        hint: how to install onnxruntime when it is missing, else "".
+    """
+
+    cpus: int
+    onnxruntime: str | None
+    providers: tuple[str, ...]
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A bundle and what was found out about it.
+
+    Attributes:
+        bundle: the bundle.
+        faults: file name -> what is wrong, by presence and size alone.
+        machine: this machine.
+        problems: sentences from hashing every file; None when that was not asked for.
+    """
+
+    bundle: Bundle
+    faults: Mapping[str, str]
+    machine: Machine
+    problems: tuple[str, ...] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report ready for `json.dumps`."""
+        manifest = self.bundle.manifest
+        body = asdict(manifest)
+        body["path"] = str(self.bundle.path)
+        body["size"] = _size(manifest, manifest.files)
+        for name, variant in manifest.variants.items():
+            body["variants"][name]["files"] = _needed_files(variant)
+            body["variants"][name]["size"] = _size(manifest, _needed_files(variant))
+        body["faults"] = dict(self.faults)
+        body["problems"] = None if self.problems is None else list(self.problems)
+        body["machine"] = asdict(self.machine)
+        return body
+
+    def to_text(self) -> str:
+        """Return the report for people to read."""
+        blocks = [_summary(self.bundle), _files(self), _variants(self.bundle.manifest), _machine(self.machine)]
+        if self.problems is not None:
+            verdict = list(self.problems) or [f"all {len(self.bundle.manifest.files)} files are as the manifest says"]
+            blocks.append(["verified", *(f"  {line}" for line in verdict)])
+        return "\n".join("".join(f"{line}\n" for line in block) for block in blocks)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `info` to its parser."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="directory written by `qwen3-asr-onnx export`, or a hub id")
+    parser.add_argument("--verify", action="store_true", help="hash every file and compare; exit 1 if one is damaged")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the report and return the exit status.
+
+    Raises:
+        BundleError: there is no bundle, or its manifest cannot be read.
+    """
+    # Of a bundle on the hub the manifest says it all; only hashing needs the files themselves.
+    path = hub.resolve(args.bundle, files=None if args.verify else [MANIFEST_FILE])
+    report = inspect(Bundle.open(path), verify=args.verify, quiet=args.quiet)
+    emit(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) + "\n" if args.json else report.to_text())
+    return EXIT_FAILED if report.problems else EXIT_OK
+
+
+def inspect(bundle: Bundle, *, verify: bool = False, quiet: bool = False) -> Report:
+    """Return the report on a bundle; with `verify`, hash its files under a progress bar."""
+    manifest = bundle.manifest
+    problems = None
+    if verify:
+        total = _size(manifest, manifest.files)
+        with progress_bar(total=total, unit="B", scale=True, quiet=quiet) as bar:
+            unlisted = [f"{bundle.path / name}: {fault}" for name, fault in _unlisted(manifest).items()]
+            problems = (*bundle.verify(bar.update), *unlisted)
+    return Report(bundle, _faults(bundle), this_machine(), problems)
+
+
+def this_machine() -> Machine:
+    """Return what this machine offers; a missing onnxruntime is part of the answer, not an error."""
+    # Containers and taskset often leave a process fewer CPUs than the machine has.
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        return Machine(cpus, session.runtime_version(), session.available_providers())
+    except MissingExtra as error:
+        return Machine(cpus, None, (), str(error))
+
+
+def _unlisted(manifest: Manifest) -> dict[str, str]:
+    needed = dict.fromkeys(name for variant in manifest.variants.values() for name in _needed_files(variant))
+    return {name: "needed by a variant, not listed in the manifest" for name in needed if name not in manifest.files}
+
+
+def _faults(bundle: Bundle) -> dict[str, str]:
+    faults = {}
+    for name, record in bundle.manifest.files.items():
+        try:
+            size = (bundle.path / name).stat().st_size
+        except OSError:
+            faults[name] = "missing"
+            continue
+        if size != record.size:
+            faults[name] = f"{size} bytes instead of {record.size}"
+    return faults | _unlisted(bundle.manifest)
+
+
+def _needed_files(variant: Variant) -> list[str]:
+    """Return every file that running the variant reads, once."""
+    return list(dict.fromkeys((*variant.files, EMBEDDINGS_FILE, TOKENIZER_FILE)))
+
+
+def _size(manifest: Manifest, names: Iterable[str]) -> int:
+    """Return the bytes of the named files together; a name that the manifest does not list counts nothing."""
+    return sum(manifest.files[name].size for name in names if name in manifest.files)
+
+
+def _summary(bundle: Bundle) -> list[str]:
+    manifest, encoder, decoder = bundle.manifest, bundle.manifest.encoder, bundle.manifest.decoder
+    window_s = encoder.window_frames * manifest.mel.hop_length / manifest.mel.sample_rate
+    source = ", ".join(f"{key} {_plain(value)}" for key, value in manifest.source.items())
+    return _table(
+        ("bundle", str(bundle.path)),
+        ("model", f"{manifest.name} ({manifest.kind})"),
+        ("source", source or "not recorded"),
+        ("audio", f"{manifest.mel.sample_rate} Hz, {manifest.mel.n_mels} mel bands, windows of {window_s:g} s"),
+        ("encoder", f"{encoder.layers} layers, width {encoder.d_model}, {encoder.heads} heads"),
+        (
+            "decoder",
+            f"{decoder.layers} layers, width {decoder.hidden}, {decoder.heads} heads ({decoder.kv_heads} for keys and "
+            f"values, {decoder.head_dim} wide), vocabulary {decoder.vocab_size}, {decoder.max_positions} positions",
+        ),
+        ("languages", f"{len(manifest.languages)}: {', '.join(manifest.languages)}"),
+        ("size", f"{_readable(_size(manifest, manifest.files))} in {len(manifest.files)} files"),
+    )
+
+
+def _files(report: Report) -> list[str]:
+    files = report.bundle.manifest.files
+    width = max(map(len, files), default=0)
+    lines = ["files (sha256)"]
+    for name, record in sorted(files.items()):
+        fault = f"  {report.faults[name]}" if name in report.faults else ""
+        lines.append(f"  {name:<{width}}  {_readable(record.size):>9}  {record.sha256}{fault}")
+    lines.extend(f"  {name}: {fault}" for name, fault in report.faults.items() if name not in files)
+    return lines
+
+
+def _variants(manifest: Manifest) -> list[str]:
+    lines = []
+    for name, variant in manifest.variants.items():
+        size = _readable(_size(manifest, _needed_files(variant)))
+        lines.append(f"variant {name}: {size} with tokenizer and embeddings, for {', '.join(variant.devices)}")
+        recipe = ", ".join(f"{key} {_plain(value)}" for key, value in variant.recipe.items())
+        rows = _table(
+            ("encoder", variant.encoder),
+            ("prefill", variant.decoder_init),
+            ("step", variant.decoder_step),
+            ("weights", ", ".join(variant.weights) or "inside the graphs"),
+            ("recipe", recipe or "not recorded"),
+        )
+        lines.extend(f"  {row}" for row in rows)
+    return lines or ["no variants"]
+
+
+def _machine(machine: Machine) -> list[str]:
+    installed = machine.onnxruntime or f"not installed; {machine.hint}"
+    rows = [("cpus", str(machine.cpus)), ("onnxruntime", installed)]
+    if machine.providers:
+        rows.append(("providers", ", ".join(machine.providers)))
+    return ["this machine", *(f"  {row}" for row in _table(*rows))]
+
+
+def _table(*rows: tuple[str, str]) -> list[str]:
+    return [f"{key:<11}  {value}" for key, value in rows]
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _readable(n_bytes: int) -> str:
+    """Return a size in decimal units, as disks and release pages count."""
+    size = float(n_bytes)
+    for unit in ("B", "kB", "MB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.2f} GB"
+
+
+COMMAND = Command("info", "show what a bundle holds, check its files, and what this machine offers", add_arguments, run)

@@ -1,0 +1,168 @@
+"""Graph file -> a running onnxruntime session. The only file that imports onnxruntime, and only when asked to."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy.typing as npt
+
+from .errors import BundleError, MissingExtra, OptionsError, ProviderError
+
+__all__ = ["DEVICES", "Binding", "Device", "Session", "available_providers", "runtime_version"]
+
+Device = Literal["cpu", "cuda"]
+DEVICES: tuple[Device, ...] = ("cpu", "cuda")
+
+PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+Array = npt.NDArray[Any]
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtra(
+            "running a model needs onnxruntime: pip install 'qwen3-asr-onnx[cpu]' (or [gpu] for CUDA)"
+        ) from error
+    return onnxruntime
+
+
+def _load_errors(ort: Any) -> tuple[type[Exception], ...]:
+    """Return the exceptions of a load that fails; onnxruntime gives them no base class of their own."""
+    state = ort.capi.onnxruntime_pybind11_state
+    names = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
+    return (*(getattr(state, name) for name in names), state.RuntimeException)
+
+
+def runtime_version() -> str:
+    """Return the version of the installed onnxruntime.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+    """
+    return str(_onnxruntime().__version__)
+
+
+def available_providers() -> tuple[str, ...]:
+    """Return the execution providers of the installed onnxruntime, best first.
+
+    Raises:
+        MissingExtra: onnxruntime is not installed.
+    """
+    return tuple(_onnxruntime().get_available_providers())
+
+
+class Session:
+    """One graph, ready to run. Safe to use from several threads at once."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        device: str = "cpu",
+        threads: int | None = None,
+        prepack: bool = True,
+    ) -> None:
+        """Load a graph and check that it has the interface the bundle format promises.
+
+        Args:
+            path: the .onnx file; its external data lies beside it.
+            inputs: input names it must have.
+            outputs: output names it must have.
+            device: "cpu" or "cuda".
+            threads: threads per operator; None leaves the choice (physical cores) to onnxruntime.
+            prepack: rearrange weights at load for speed on large inputs, at the price of a second copy in memory.
+                Without it, float32 weights are used where the file is mapped.
+
+        Raises:
+            BundleError: the graph cannot be loaded or has another interface.
+            OptionsError: device or threads is not valid.
+            ProviderError: the device is not available.
+            MissingExtra: onnxruntime is not installed.
+        """
+        ort = _onnxruntime()
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            if not 1 <= threads <= 1024:
+                raise OptionsError(f"threads is {threads}; give 1 to 1024, or None to let onnxruntime choose")
+            options.intra_op_num_threads = threads
+        elif (cores := len(_usable_cores())) < (os.cpu_count() or 1):
+            # onnxruntime counts the machine's cores; in a container or under taskset fewer may be ours.
+            options.intra_op_num_threads = cores
+        if not prepack:
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=[_provider(device)])
+        except _load_errors(ort) as error:
+            raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load this graph ({error})") from error
+        self._ort = ort
+        self._check_interface(path, inputs, outputs)
+
+    def _check_interface(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        found = {value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())}
+        missing = [name for name in (*inputs, *outputs) if name not in found]
+        if missing:
+            raise BundleError(f"{path}: graph has no {missing[0]!r}; it does not belong to this bundle format")
+
+    def run(self, output: str, inputs: Mapping[str, Array]) -> Array:
+        """Return one output for the given inputs."""
+        result: Array = self._session.run([output], dict(inputs))[0]
+        return result
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Binding:
+        """Return a call whose inputs and outputs are the given arrays, in place.
+
+        Arrays must be C-contiguous. One array may be input and output at once.
+        """
+        return Binding(self._ort, self._session, inputs, outputs)
+
+
+class Binding:
+    """A session call on fixed memory: change the input arrays, `run`, read the output arrays."""
+
+    def __init__(self, ort: Any, session: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._values: dict[int, Any] = {}
+        self._arrays = (tuple(inputs.values()), tuple(outputs.values()))
+        for name, array in inputs.items():
+            self._binding.bind_ortvalue_input(name, self._value(ort, array))
+        for name, array in outputs.items():
+            self._binding.bind_ortvalue_output(name, self._value(ort, array))
+
+    def _value(self, ort: Any, array: Array) -> Any:
+        """Return the array as an onnxruntime value over the same memory."""
+        assert array.flags.c_contiguous
+        key = array.__array_interface__["data"][0] if array.size else id(array)
+        if key not in self._values:
+            self._values[key] = ort.OrtValue.ortvalue_from_numpy(array)
+        return self._values[key]
+
+    def run(self) -> None:
+        """Run the graph on the bound arrays."""
+        self._session.run_with_iobinding(self._binding)
+
+
+def _provider(device: str) -> str:
+    if device not in PROVIDERS:
+        raise OptionsError(f"device is {device!r}; give one of: {', '.join(PROVIDERS)}")
+    provider = PROVIDERS[device]
+    if provider not in available_providers():
+        raise ProviderError(
+            f"device {device!r}: this onnxruntime has no {provider}; "
+            "pip uninstall onnxruntime, then pip install 'qwen3-asr-onnx[gpu]'"
+        )
+    return provider
+
+
+def _usable_cores() -> frozenset[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return frozenset(os.sched_getaffinity(0))
+    return frozenset(range(os.cpu_count() or 1))

@@ -1,0 +1,159 @@
+"""What the model wrote, made presentable: language and transcript apart, loops collapsed, pieces put together.
+
+Parsing and clean-up give exactly what the official package (qwen-asr 0.0.6) gives for the same string; joining differs
+on purpose, because the official one glues the last word of a piece to the first word of the next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from .languages import joins_with_space, normalize_name
+
+__all__ = ["ParsedOutput", "collapse_repetitions", "join_texts", "merge_languages", "parse_output"]
+
+_TEXT_TAG = "<asr_text>"
+_LANGUAGE_PREFIX = "language "
+_NO_SPEECH = "language none"
+
+_MAX_PATTERN_CHARS = 20
+_MIN_PATTERN_CHARS = 2  # a pattern is looked for only where this many characters could still repeat
+
+# Scripts that put no space between words: Thai, CJK punctuation, kana, ideographs and full-width forms.
+_SPACELESS_RANGES = (
+    (0x0E00, 0x0E7F),
+    (0x3000, 0x30FF),
+    (0x31F0, 0x31FF),
+    (0x3400, 0x9FFF),
+    (0xF900, 0xFAFF),
+    (0xFF00, 0xFFEF),
+    (0x20000, 0x3FFFF),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedOutput:
+    """One model output taken apart.
+
+    Attributes:
+        language: the forced or the detected language name; "" when the model heard no speech or named none.
+        text: the transcript, loops collapsed.
+    """
+
+    language: str
+    text: str
+
+
+def parse_output(raw: str, forced_language: str | None = None) -> ParsedOutput:
+    """Return language and transcript of one model output.
+
+    Unforced output reads `language English<asr_text>transcript`; forced output is the transcript alone and is not
+    searched for a tag. Empty output gives language "" even when a language was forced.
+
+    Args:
+        raw: decoded output, special tokens dropped.
+        forced_language: the language name that was put in the prompt, if any.
+    """
+    stripped = raw.strip()
+    if not stripped:
+        return ParsedOutput("", "")
+    cleaned = collapse_repetitions(stripped)
+    if forced_language:
+        return ParsedOutput(forced_language, cleaned)
+    meta, tag, text = cleaned.partition(_TEXT_TAG)
+    if not tag:
+        return ParsedOutput("", cleaned.strip())
+    return ParsedOutput(_language_of(meta), text.strip())
+
+
+def collapse_repetitions(text: str, threshold: int = 20) -> str:
+    """Return the text with runaway repetition reduced to one copy.
+
+    First every run of more than `threshold` equal characters becomes one character; then, from left to right, every
+    pattern of 1 to 20 characters repeated at least `threshold` times becomes one copy, the shortest pattern first. As
+    in the official clean-up, no pattern is looked for in the last `2 * threshold - 1` characters.
+
+    Time is linear in the length of the text: at each character at most 20 patterns are compared, and a repetition that
+    is found is stepped over whole.
+
+    Args:
+        text: any text.
+        threshold: copies that make a repetition, at least 1.
+    """
+    assert threshold >= 1
+    text = re.sub(rf"(.)\1{{{threshold},}}", r"\1", text, flags=re.DOTALL)
+    # Lazy {1,20}? tries the shortest pattern first; greedy {n,} then takes all its copies.
+    pattern = re.compile(rf"(.{{1,{_MAX_PATTERN_CHARS}}}?)\1{{{threshold - 1},}}", re.DOTALL)
+    last_start = len(text) - _MIN_PATTERN_CHARS * threshold
+    kept: list[str] = []
+    position = 0
+    while position <= last_start:
+        match = pattern.search(text, position)
+        if match is None or match.start() > last_start:
+            break
+        kept += [text[position : match.start()], match[1]]
+        position = match.end()
+    return "".join([*kept, text[position:]])
+
+
+def merge_languages(languages: Iterable[str]) -> str:
+    """Return the languages of consecutive pieces as one string: "Chinese,English,Chinese".
+
+    Empty names are left out and neighbours that are equal are named once.
+    """
+    merged: list[str] = []
+    for name in (language.strip() for language in languages):
+        if name and (not merged or merged[-1] != name):
+            merged.append(name)
+    return ",".join(merged)
+
+
+def join_texts(pieces: Sequence[tuple[str, str]]) -> str:
+    """Return the transcripts of consecutive pieces as one text.
+
+    Pieces are joined with a space unless both are in a language written without spaces; even then two words in Latin
+    letters or digits that would meet are kept apart. A piece without a language is judged by its script.
+
+    Args:
+        pieces: (text, language name) in order; a blank text is passed over.
+    """
+    joined = ""
+    joined_language = ""
+    for text, language in pieces:
+        if not text.strip():
+            continue
+        if joined and _needs_space(joined[-1], joined_language, text[0], language):
+            joined += " "
+        joined += text
+        joined_language = language
+    return joined
+
+
+def _language_of(meta: str) -> str:
+    """Return the language named in what precedes the text tag, "" when none is."""
+    if _NO_SPEECH in meta.lower():
+        return ""
+    for line in meta.splitlines():
+        entry = line.strip()
+        if entry.lower().startswith(_LANGUAGE_PREFIX):
+            return normalize_name(entry[len(_LANGUAGE_PREFIX) :])
+    return ""
+
+
+def _needs_space(left: str, left_language: str, right: str, right_language: str) -> bool:
+    """Return whether a space belongs between two pieces, given the characters that would touch and their languages."""
+    if left.isspace() or right.isspace():
+        return False
+    if _uses_spaces(left, left_language) or _uses_spaces(right, right_language):
+        return True
+    return all(char.isalnum() and not _is_spaceless(char) for char in (left, right))
+
+
+def _uses_spaces(char: str, language: str) -> bool:
+    return joins_with_space(language) if language else not _is_spaceless(char)
+
+
+def _is_spaceless(char: str) -> bool:
+    return any(first <= ord(char) <= last for first, last in _SPACELESS_RANGES)

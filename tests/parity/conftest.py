@@ -1,0 +1,80 @@
+"""Checkpoints and bundles of the parity tests, each made once per session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="needs the export extra")
+pytest.importorskip("transformers", reason="needs the export extra")
+
+from qwen3_asr_onnx.transcriber import Transcriber
+from tests.checkpoints import SHAPES, CheckpointOptions, Layout, make_checkpoint
+from tests.parity.oracle import Reference, reference, synthetic_clip
+
+CheckpointMaker = Callable[[str, Layout], Path]
+BundleMaker = Callable[[str, Layout], Path]
+TranscriberMaker = Callable[[str, Layout], Transcriber]
+Expectation = Callable[[str, float], Reference]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, real_tokenizer_dir: Path) -> CheckpointMaker:
+    """Return a function (shape name, layout) -> checkpoint directory."""
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    def make(name: str, layout: Layout) -> Path:
+        directory = root / f"{name}-{layout}"
+        if not directory.exists():
+            options = CheckpointOptions(layout=layout)
+            make_checkpoint(directory, SHAPES[name], options, real_tokenizer_dir=real_tokenizer_dir)
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: CheckpointMaker) -> BundleMaker:
+    """Return a function (shape name, layout) -> bundle directory."""
+    from qwen3_asr_onnx_export.pipeline import export_checkpoint
+
+    root = tmp_path_factory.mktemp("bundles")
+
+    def make(name: str, layout: Layout) -> Path:
+        directory = root / f"{name}-{layout}"
+        if not directory.exists():
+            # The exporter's own check is left out: here the expected side is transformers' alone.
+            export_checkpoint(checkpoint(name, layout), directory, check=False)
+        return directory
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def transcriber(bundle: BundleMaker) -> Iterator[TranscriberMaker]:
+    """Return a function (shape name, layout) -> loaded transcriber."""
+    loaded: dict[tuple[str, Layout], Transcriber] = {}
+
+    def load(name: str, layout: Layout) -> Transcriber:
+        if (name, layout) not in loaded:
+            loaded[name, layout] = Transcriber(bundle(name, layout))
+        return loaded[name, layout]
+
+    yield load
+    for one in loaded.values():
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def expected(checkpoint: CheckpointMaker) -> Expectation:
+    """Return a function (shape name, seconds) -> what transformers computes for the synthetic clip of that length."""
+    known: dict[tuple[str, float], Reference] = {}
+
+    def compute(name: str, seconds: float) -> Reference:
+        if (name, seconds) not in known:
+            known[name, seconds] = reference(checkpoint(name, "hf"), synthetic_clip(seconds))
+        return known[name, seconds]
+
+    return compute

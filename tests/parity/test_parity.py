@@ -1,0 +1,74 @@
+"""Our bundle against transformers: mel, encoder, logits within tolerance, greedy token ids exactly equal.
+
+The expected side is `oracle.py`; the checkpoints are made by `tests/checkpoints.py`. Neither touches our code.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qwen3_asr_onnx.features import log_mel
+from qwen3_asr_onnx.types import TranscribeOptions
+from tests.checkpoints import SHAPES, Layout
+from tests.parity.conftest import CheckpointMaker, Expectation, TranscriberMaker
+from tests.parity.oracle import CLIP_SECONDS, reference, synthetic_clip
+
+pytestmark = pytest.mark.torch
+
+MAX_NEW_TOKENS = 24
+LAYOUTS: tuple[Layout, ...] = ("original", "hf")
+
+# Absolute. The features' deviation is about 0.7, the logits' about 3.
+MEL_TOLERANCE = 1e-4
+FEATURE_TOLERANCE = 1e-3
+LOGIT_TOLERANCE = 2e-3
+
+
+@pytest.mark.parametrize("seconds", CLIP_SECONDS)
+def test_mel(seconds: float, expected: Expectation) -> None:
+    mel = log_mel(synthetic_clip(seconds))
+
+    np.testing.assert_allclose(mel, expected("grouped", seconds).mel, rtol=0, atol=MEL_TOLERANCE)
+
+
+@pytest.mark.parametrize("seconds", CLIP_SECONDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("name", SHAPES)
+def test_features_logits_and_ids(
+    name: str, layout: Layout, seconds: float, transcriber: TranscriberMaker, expected: Expectation
+) -> None:
+    asr = transcriber(name, layout)
+    want = expected(name, seconds)
+
+    (features,) = asr._encoder.encode([want.mel])
+    np.testing.assert_allclose(features, want.features, rtol=0, atol=FEATURE_TOLERANCE)
+
+    ids = np.array(want.prompt_ids)
+    start = want.prompt_ids.index(SHAPES[name].token_id("<|audio_pad|>"))
+    prompt = asr._embeddings.splice(ids, want.features, start)
+    np.testing.assert_allclose(asr._decoder.prefill_logits(prompt), want.first_logits, rtol=0, atol=LOGIT_TOLERANCE)
+
+    transcript = asr.transcribe(synthetic_clip(seconds), TranscribeOptions(max_new_tokens=MAX_NEW_TOKENS))
+    assert transcript.token_ids == want.token_ids
+    assert (transcript.stop_reason == "length") == (not want.stopped)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_batch_of_mixed_lengths(name: str, transcriber: TranscriberMaker, expected: Expectation) -> None:
+    clips = [synthetic_clip(seconds) for seconds in CLIP_SECONDS]
+    options = TranscribeOptions(max_new_tokens=MAX_NEW_TOKENS, batch_size=len(clips))
+
+    transcripts = list(transcriber(name, "original").transcribe_many(clips, options))
+
+    assert [t.token_ids for t in transcripts] == [expected(name, seconds).token_ids for seconds in CLIP_SECONDS]
+
+
+@pytest.mark.parametrize("name", ["grouped", "realvocab"])
+def test_context_and_language(name: str, transcriber: TranscriberMaker, checkpoint: CheckpointMaker) -> None:
+    clip = synthetic_clip(1.0, seed=1)
+    context = "\nAnna, Ben 交易 停滞 "
+    want = reference(checkpoint(name, "hf"), clip, context, "German", MAX_NEW_TOKENS)
+    options = TranscribeOptions(context=context, language="de", max_new_tokens=MAX_NEW_TOKENS)
+
+    assert transcriber(name, "hf").transcribe(clip, options).token_ids == want.token_ids

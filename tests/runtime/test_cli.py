@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import argparse
+import importlib
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint
+from types import ModuleType
+
+import pytest
+
+from qwen3_asr_onnx import cli
+from qwen3_asr_onnx.command import Command
+from qwen3_asr_onnx.errors import MissingExtra
+
+
+def plug_in(monkeypatch: pytest.MonkeyPatch, **modules: Callable[[], object] | None) -> list[str]:
+    """Offer verbs under the entry-point group; return the list that will hold the names of those loaded."""
+    loaded: list[str] = []
+    points = [EntryPoint(name, f"plug_{name}:COMMAND", cli.GROUP) for name in modules]
+    real_import = importlib.import_module
+
+    def import_module(name: str, package: str | None = None) -> ModuleType:
+        if not name.startswith("plug_"):
+            return real_import(name, package)
+        verb = name.removeprefix("plug_")
+        loaded.append(verb)
+        make = modules[verb]
+        if make is None:
+            raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        module = ModuleType(name)
+        module.COMMAND = make()  # type: ignore[attr-defined]
+        return module
+
+    monkeypatch.setattr("importlib.metadata.import_module", import_module)
+    monkeypatch.setattr(cli, "entry_points", lambda group: points)
+    return loaded
+
+
+def command(name: str, run: Callable[[argparse.Namespace], int] = lambda args: 0) -> Command:
+    return Command(name, f"help of {name} at 100 %%", lambda parser: parser.add_argument("what"), run)
+
+
+def test_a_plugged_in_verb_runs_with_its_own_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def run(args: argparse.Namespace) -> int:
+        seen.append(args.what)
+        return 7
+
+    loaded = plug_in(monkeypatch, export=lambda: command("export", run), bench=None)
+    assert cli.main(["export", "this"]) == 7
+    assert seen == ["this"]
+    assert loaded == ["export"]
+
+
+def test_built_in_verbs_load_no_plug_in_and_cannot_be_replaced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loaded = plug_in(monkeypatch, export=None, transcribe=None)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["transcribe", "--help"])
+    assert caught.value.code == 0
+    assert "--output-dir" in capsys.readouterr().out
+    assert loaded == []
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["nonsense"], []])
+def test_all_verbs_are_listed_even_those_that_cannot_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: Sequence[str]
+) -> None:
+    plug_in(monkeypatch, export=None, other=lambda: command("other"))
+    with pytest.raises(SystemExit) as caught:
+        cli.main(arguments)
+    help_text = "".join(capsys.readouterr())
+    if arguments:
+        assert all(verb in help_text for verb in ("transcribe", "info", "export", "other"))
+    if arguments == ["--help"]:
+        assert "help of other at 100 %" in help_text
+        assert "pip install 'qwen3-asr-onnx[export]'" in " ".join(help_text.split())
+    assert caught.value.code == (0 if arguments == ["--help"] else 2)
+
+
+def test_a_verb_whose_extra_is_missing_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def needs_torch(args: argparse.Namespace) -> int:
+        raise ModuleNotFoundError("No module named 'psutil'", name="psutil")
+
+    plug_in(monkeypatch, export=None, bench=lambda: command("bench", needs_torch), mine=None)
+    assert cli.main(["export", "x"]) == 2
+    assert "pip install 'qwen3-asr-onnx[export]'" in capsys.readouterr().err
+    assert cli.main(["bench", "x"]) == 2
+    assert "pip install 'qwen3-asr-onnx[eval]'" in capsys.readouterr().err
+    assert cli.main(["mine", "x"]) == 2
+    assert "No module named 'torch'" in capsys.readouterr().err
+
+
+def test_a_missing_extra_named_by_the_verb_itself_is_passed_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(args: argparse.Namespace) -> int:
+        raise MissingExtra("drawing needs matplotlib: pip install 'x[plot]'")
+
+    plug_in(monkeypatch, bench=lambda: command("bench", refuse))
+    assert cli.main(["bench", "x"]) == 2
+    assert capsys.readouterr().err == "qwen3-asr-onnx: error: drawing needs matplotlib: pip install 'x[plot]'\n"
+
+
+def test_a_failed_import_of_our_own_code_is_a_bug_and_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(args: argparse.Namespace) -> int:
+        raise ImportError("cannot import name 'x'", name="qwen3_asr_onnx_export.trace")
+
+    plug_in(monkeypatch, export=lambda: command("export", broken))
+    with pytest.raises(ImportError, match="cannot import name"):
+        cli.main(["export", "x"])
+
+
+def test_a_plug_in_that_is_no_command_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(monkeypatch, mine=lambda: "not a command")
+    with pytest.raises(TypeError, match="Command"):
+        cli.main(["mine"])
+
+
+def test_plugged_in_verbs_are_interrupted_alike(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(args: argparse.Namespace) -> int:
+        raise KeyboardInterrupt
+
+    plug_in(monkeypatch, export=lambda: command("export", interrupt))
+    assert cli.main(["export", "x"]) == 130
+    assert capsys.readouterr().err == "qwen3-asr-onnx: interrupted\n"
+
+
+def test_the_module_runs_like_the_command() -> None:
+    process = subprocess.run(
+        [sys.executable, "-m", "qwen3_asr_onnx", "--version"], capture_output=True, text=True, check=True
+    )
+    assert process.stdout.startswith("qwen3-asr-onnx ")
+
+
+def test_handlers_are_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    during = []
+
+    def look(args: argparse.Namespace) -> int:
+        during.append(signal.getsignal(signal.SIGTERM))
+        return 0
+
+    plug_in(monkeypatch, mine=lambda: command("mine", look))
+    assert cli.main(["mine", "x"]) == 0
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert during == [signal.default_int_handler]

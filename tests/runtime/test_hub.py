@@ -1,0 +1,240 @@
+"""Folders and hub ids: what is fetched, what never touches the network, and what is said when the hub refuses."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from qwen3_asr_onnx import hub
+from qwen3_asr_onnx.errors import BundleError, MissingExtra
+from qwen3_asr_onnx.hub import is_hub_id, resolve
+
+FILES = {
+    "config.json": b'{"format": 1}',
+    "encoder.onnx": b"graph",
+    "encoder.data": b"weights" * 100,
+    "model.safetensors": b"tensors",
+    "picture.png": b"not needed",
+}
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.parametrize("name", ["Qwen/Qwen3-ASR-0.6B", "a/b", "owner-1/name.v2_x"])
+def test_hub_ids_are_recognised(name: str) -> None:
+    assert is_hub_id(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "bundle",
+        "./a",
+        "../a",
+        "~/a",
+        "/a",
+        "/a/b",
+        "a/b/c",
+        "a\\b",
+        "a/",
+        "C:\\x/y",
+        ".a/b",
+        "a/.b",
+        "a b/c",
+        "a/b\n",
+    ],
+)
+def test_paths_never_reach_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "_fetch", lambda *args: pytest.fail(f"{name!r} was sent to the hub"))
+    assert not is_hub_id(name)
+    if name:
+        with pytest.raises(BundleError, match="no such folder, and not a hub id"):
+            resolve(name)
+
+
+def test_a_path_object_never_reaches_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "_fetch", lambda *args: pytest.fail("sent to the hub"))
+    with pytest.raises(BundleError, match="no such folder"):
+        resolve(Path("owner/name"))
+
+
+def test_an_existing_folder_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "owner" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert resolve("owner/name") == Path("owner/name")
+    assert resolve(tmp_path) == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert resolve("~/owner") == tmp_path / "owner"
+
+
+def test_a_file_is_not_a_bundle(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(BundleError, match="this is a file; a checkpoint is a folder"):
+        resolve(tmp_path / "config.json", kind="checkpoint")
+
+
+def test_without_the_extra_the_pip_line_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'qwen3-asr-onnx\[hub\]'"):
+        resolve("owner/name")
+
+
+class Hub(BaseHTTPRequestHandler):
+    """As much of the hub's HTTP interface as a download of a few small files uses."""
+
+    def do_HEAD(self) -> None:
+        self.answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self.answer(with_body=True)
+
+    def answer(self, with_body: bool) -> None:
+        path = self.path.partition("?")[0]
+        if path.startswith(("/api/models/owner/gated", "/owner/gated")):
+            self.reply(403, b"{}", with_body, {"X-Error-Code": "GatedRepo"})
+        elif path.startswith("/api/models/owner/name/revision/"):
+            if path.rpartition("/")[2] not in ("main", COMMIT):
+                self.reply(404, b"{}", with_body, {"X-Error-Code": "RevisionNotFound"})
+            else:
+                siblings = [{"rfilename": name} for name in FILES]
+                info = {
+                    "id": "owner/name",
+                    "sha": COMMIT,
+                    "siblings": siblings,
+                    "private": False,
+                    "tags": [],
+                    "downloads": 0,
+                }
+                self.reply(200, json.dumps(info).encode(), with_body, {"Content-Type": "application/json"})
+        elif path.startswith("/api/models/owner/name/tree/"):
+            entries = [
+                {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha256(data).hexdigest()[:40]}
+                for name, data in FILES.items()
+            ]
+            self.reply(200, json.dumps(entries).encode(), with_body, {"Content-Type": "application/json"})
+        elif path.startswith(f"/owner/name/resolve/{COMMIT}/"):
+            data = FILES[path.rpartition("/")[2]]
+            etag = hashlib.sha256(data).hexdigest()[:40]
+            self.server.served.append(path.rpartition("/")[2])  # type: ignore[attr-defined]
+            self.reply(200, data, with_body, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
+        else:
+            self.reply(404, b"{}", with_body, {"X-Error-Code": "RepoNotFound"})
+
+    def reply(self, status: int, body: bytes, with_body: bool, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+        pass
+
+
+@dataclass
+class LocalHub:
+    """A running imitation of the hub, and a way to call `resolve` against it in a process of its own.
+
+    huggingface_hub reads its environment variables when it is imported, hence the process.
+    """
+
+    url: str
+    home: Path
+    served: list[str] = field(default_factory=list)
+
+    def resolve(self, *arguments: str, **environment: str) -> str:
+        """Return the folder, or the class and message of the error."""
+        program = (
+            "import sys\n"
+            "from qwen3_asr_onnx.hub import resolve\n"
+            "from qwen3_asr_onnx.errors import BundleError\n"
+            "name, kind, revision, *files = sys.argv[1:]\n"
+            "try:\n"
+            "    print(resolve(name, kind=kind, revision=revision or None, files=files or None))\n"
+            "except BundleError as error:\n"
+            "    print('BundleError:', error)\n"
+        )
+        env = {
+            key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy") and key[:3] != "HF_"
+        }
+        env |= {
+            "HF_ENDPOINT": self.url,
+            "HF_HOME": str(self.home),
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+        env |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore", **environment}
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            cwd=self.home,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+@pytest.fixture
+def local_hub(tmp_path: Path) -> Iterator[LocalHub]:
+    pytest.importorskip("huggingface_hub", reason="needs the hub extra")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    running = LocalHub(f"http://127.0.0.1:{server.server_address[1]}", tmp_path)
+    server.served = running.served  # type: ignore[attr-defined]
+    yield running
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_bundle_is_fetched_once_without_what_it_does_not_need(local_hub: LocalHub) -> None:
+    folder = Path(local_hub.resolve("owner/name", "bundle", ""))
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "encoder.data", "encoder.onnx"]
+    assert (folder / "encoder.data").read_bytes() == FILES["encoder.data"]
+    offline = local_hub.resolve("owner/name", "bundle", "", HF_HUB_OFFLINE="1")
+    assert Path(offline) == folder
+
+
+def test_a_checkpoint_and_named_files_are_fetched(local_hub: LocalHub) -> None:
+    folder = Path(local_hub.resolve("owner/name", "checkpoint", COMMIT))
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    local_hub.served.clear()
+    local_hub.resolve("owner/name", "bundle", "", "encoder.onnx")
+    assert set(local_hub.served) == {"encoder.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("name", "revision", "message"),
+    [
+        ("owner/absent", "", "owner/absent: no such folder here, no such public model on the hub"),
+        ("owner/name", "v9", "the hub has no revision 'v9'"),
+        ("owner/gated", "", "access is gated"),
+    ],
+)
+def test_refusals_of_the_hub_are_explained(local_hub: LocalHub, name: str, revision: str, message: str) -> None:
+    answer = local_hub.resolve(name, "bundle", revision)
+    assert answer.startswith("BundleError:")
+    assert message in answer
+
+
+@pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:1"}])
+def test_being_offline_is_explained(local_hub: LocalHub, environment: dict[str, str]) -> None:
+    answer = local_hub.resolve("owner/name", "bundle", "", **environment)
+    assert answer.startswith("BundleError: owner/name: no such folder, no earlier download of it")
+    assert local_hub.served == []

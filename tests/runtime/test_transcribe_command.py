@@ -1,0 +1,558 @@
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from qwen3_asr_onnx import cli, transcribe_command
+from qwen3_asr_onnx.errors import AudioError, BundleError, MissingExtra, OptionsError, ProviderError
+from qwen3_asr_onnx.jobs import write_atomically
+from qwen3_asr_onnx.types import Segment, StopReason, TranscribeOptions, Transcript
+
+
+def transcript(text: str, stop_reason: StopReason = "eos") -> Transcript:
+    segment = Segment(0.0, 2.0, text, "English", (7,), stop_reason, -0.1)
+    return Transcript(text, "English", 2.0, (segment,), None, (7,), stop_reason, -0.1)
+
+
+@dataclass
+class FakeTranscriber:
+    """Says the name of each file; `results` overrides what a name gives or raises."""
+
+    results: dict[str, Transcript | BaseException] = field(default_factory=dict)
+    heard: list[str] = field(default_factory=list)
+    options: list[TranscribeOptions] = field(default_factory=list)
+    closed: bool = False
+
+    def transcribe(
+        self, audio: object, options: TranscribeOptions, *, progress: Callable[[float], object] | None = None
+    ) -> Transcript:
+        name = Path(str(audio)).name
+        self.heard.append(name)
+        self.options.append(options)
+        if progress is not None:
+            progress(2.0)
+        result = self.results.get(name, transcript(f"text of {name}"))
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTranscriber:
+    transcriber = FakeTranscriber()
+    monkeypatch.setattr(transcribe_command, "load_transcriber", lambda args: transcriber)
+    return transcriber
+
+
+@pytest.fixture
+def audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a.wav, b.wav and sub/c.wav; the current directory."""
+    folder = tmp_path / "audio"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.wav", "b.wav", "sub/c.wav"):
+        (folder / name).write_bytes(b"audio")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def transcribe(*arguments: str) -> int:
+    return cli.main(["transcribe", "bundle", *arguments])
+
+
+def results_in(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.suffix != ".wav"
+    }
+
+
+# --- results on stdout ---
+
+
+def test_one_input_prints_its_text_and_nothing_else(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert transcribe("a.wav") == 0
+    assert capsys.readouterr() == ("text of a.wav\n", "")
+    assert fake.closed
+
+
+def test_several_inputs_print_under_their_names(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert transcribe("b.wav", "a.wav") == 0
+    assert capsys.readouterr().out == "==> b.wav <==\ntext of b.wav\n\n==> a.wav <==\ntext of a.wav\n"
+
+
+def test_json_on_stdout_is_one_object_per_input(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert transcribe("--format", "json", "a.wav", "sub") == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["input"], row["text"]) for row in rows] == [
+        ("a.wav", "text of a.wav"),
+        (os.path.join("sub", "c.wav"), "text of c.wav"),  # noqa: PTH118 - as printed on any system
+    ]
+
+
+@pytest.mark.parametrize("name", ["srt", "vtt", "tsv"])
+def test_subtitles_of_one_input_go_to_stdout(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    assert transcribe("a.wav", "-f", name) == 0
+    assert "text of a.wav" in capsys.readouterr().out
+
+
+def test_stdin_and_urls_reach_the_transcriber(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert transcribe("-", "https://example.com/x.mp3", "data:audio/wav;base64,AA==", "-f", "json") == 0
+    assert fake.heard == ["-", "x.mp3", "wav;base64,AA=="]
+
+
+def test_silence_prints_nothing(fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fake.results["a.wav"] = replace(transcript(""), stop_reason="no_speech")
+    assert transcribe("a.wav") == 0
+    assert capsys.readouterr() == ("", "")
+
+
+# --- results in files ---
+
+
+def test_files_in_several_formats(fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert transcribe(".", "--output-dir", "../out", "--format", "txt,SRT", "-f", "json") == 0
+    files = results_in(audio.parent / "out")
+    assert list(files) == [f"{stem}.{suffix}" for stem in ("a", "b", "sub/c") for suffix in ("json", "srt", "txt")]
+    assert files["sub/c.txt"] == "text of c.wav\n"
+    assert capsys.readouterr() == ("", "qwen3-asr-onnx: 3 transcribed\n")
+
+
+def test_save_writes_next_to_the_input(fake: FakeTranscriber, audio: Path) -> None:
+    assert transcribe("sub/c.wav", "--save", "--quiet") == 0
+    assert results_in(audio) == {"sub/c.txt": "text of c.wav\n"}
+
+
+def test_resume_does_only_what_is_missing(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (audio / "a.txt").write_text("kept")
+    assert transcribe(".", "--save", "--resume") == 0
+    assert fake.heard == ["b.wav", "c.wav"]
+    assert (audio / "a.txt").read_text() == "kept"
+    assert capsys.readouterr().err == "qwen3-asr-onnx: 2 transcribed, 1 skipped (done before)\n"
+
+
+def test_resume_with_nothing_to_do_does_not_load_the_bundle(
+    audio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(transcribe_command, "load_transcriber", lambda args: pytest.fail("loaded"))
+    (audio / "a.txt").write_text("kept")
+    assert transcribe("a.wav", "--save", "--resume") == 0
+    assert "0 transcribed, 1 skipped" in capsys.readouterr().err
+
+
+def test_overwrite_does_all_again(fake: FakeTranscriber, audio: Path) -> None:
+    (audio / "a.txt").write_text("old")
+    assert transcribe("a.wav", "--save", "--overwrite") == 0
+    assert (audio / "a.txt").read_text() == "text of a.wav\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.wav", "--save"], "a.txt exists; --resume"),
+        (["a.wav", "sub/a.wav", "--output-dir", "out"], "would both write"),
+        (["-", "--save"], "use --output-dir"),
+        (["-", "-"], "read only once"),
+        (["a.wav", "--resume"], "add --output-dir or --save"),
+        (["a.wav", "--overwrite"], "add --output-dir or --save"),
+        (["a.wav", "-f", "txt,srt"], "stdout takes one format"),
+        (["a.wav", "b.wav", "-f", "srt"], "of one input only"),
+        (["a.wav", "--output-dir", "b.wav"], "is not a directory"),
+        (["a.wav", "--max-new-tokens", "0"], "max_new_tokens"),
+        (["a.wav", "--max-segment-seconds", "nan"], "max_segment_s"),
+        (["a.wav", "--batch-size", "0"], "batch_size"),
+        (["a.wav", "--context-file", "nowhere.txt"], "--context-file nowhere.txt"),
+        (["a.wav", "--context-file", "latin1.txt"], "--context-file latin1.txt"),
+    ],
+)
+def test_wrong_options_exit_2_before_anything_is_done(
+    audio: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(transcribe_command, "load_transcriber", lambda args: pytest.fail("loaded"))
+    (audio / "a.txt").write_text("kept")
+    (audio / "sub/a.wav").write_bytes(b"")
+    (audio / "latin1.txt").write_bytes("Zoë".encode("latin-1"))
+    assert transcribe(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("qwen3-asr-onnx: error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert (audio / "a.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["a.wav", "--format", "doc"],
+        ["a.wav", "--format", "txt,"],
+        ["a.wav", "--threads", "0"],
+        ["a.wav", "--threads", "many"],
+        ["a.wav", "--save", "--output-dir", "out"],
+        ["a.wav", "--save", "--resume", "--overwrite"],
+        ["a.wav", "--context", "x", "--context-file", "y"],
+        ["a.wav", "--nonsense"],
+    ],
+)
+def test_wrong_usage_exits_2(audio: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        transcribe(*arguments)
+    assert caught.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+# --- options reach the library ---
+
+
+def test_options_default_to_the_library_s(fake: FakeTranscriber, audio: Path) -> None:
+    transcribe("a.wav")
+    assert fake.options == [TranscribeOptions()]
+
+
+def test_options_are_passed_on(fake: FakeTranscriber, audio: Path) -> None:
+    (audio / "names.txt").write_bytes("\ufeffKraków, Łódź\n".encode())
+    transcribe(
+        *("a.wav", "--language", "pl", "--context-file", "names.txt", "--max-new-tokens", "99"),
+        *("--max-segment-seconds", "30", "--batch-size", "2"),
+    )
+    assert fake.options == [TranscribeOptions("pl", "Kraków, Łódź", False, 99, 30.0, 2)]
+
+
+# --- failures ---
+
+
+def test_a_failed_input_is_reported_at_once_and_the_others_are_done(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.results["b.wav"] = AudioError("b.wav: not audio;\nre-encode it")
+    assert transcribe("a.wav", "missing.wav", "b.wav", "sub/c.wav", "--save") == 1
+    assert list(results_in(audio)) == ["a.txt", "sub/c.txt"]
+    assert capsys.readouterr().err.splitlines() == [
+        "qwen3-asr-onnx: error: missing.wav: no such file or directory",
+        "qwen3-asr-onnx: error: b.wav: not audio; re-encode it",
+        "qwen3-asr-onnx: 2 transcribed, 2 failed",
+        "qwen3-asr-onnx: 2 of 4 inputs failed:",
+        "  missing.wav",
+        "  b.wav",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "a.wav"), "a.wav: Permission denied"),
+        (OSError("odd"), "a.wav: odd"),
+        (MissingExtra("pip install 'qwen3-asr-onnx[audio]'"), "a.wav: pip install 'qwen3-asr-onnx[audio]'"),
+    ],
+)
+def test_the_only_input_fails_in_one_line(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str], error: Exception, line: str
+) -> None:
+    fake.results["a.wav"] = error
+    assert transcribe("a.wav") == 1
+    assert capsys.readouterr() == ("", f"qwen3-asr-onnx: error: {line}\n")
+
+
+@pytest.mark.parametrize("error", [OptionsError("unknown language"), ProviderError("no cuda"), BundleError("damaged")])
+def test_an_error_about_the_whole_run_ends_it(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    fake.results["a.wav"] = error
+    assert transcribe(".") == 2
+    assert fake.heard == ["a.wav"]
+    assert capsys.readouterr().err == f"qwen3-asr-onnx: error: {error}\n"
+
+
+def test_a_bundle_that_is_none_exits_2(audio: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert transcribe("a.wav") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("qwen3-asr-onnx: error: bundle")
+    assert err.count("\n") == 1
+
+
+def test_an_unexpected_error_keeps_its_traceback_and_the_finished_files(fake: FakeTranscriber, audio: Path) -> None:
+    fake.results["b.wav"] = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        transcribe(".", "--save")
+    assert list(results_in(audio)) == ["a.txt"]
+
+
+def test_a_full_disk_stops_the_run(
+    fake: FakeTranscriber, audio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(transcribe_command, "write_atomically", full)
+    assert transcribe(".", "--save") == 1
+    assert fake.heard == ["a.wav"]
+    assert "a.wav: result not saved: No space left on device" in capsys.readouterr().err
+
+
+def test_a_result_that_cannot_be_saved_fails_its_input_only(
+    fake: FakeTranscriber, audio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def sometimes(path: Path, text: str) -> None:
+        if path.name == "b.txt":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        write_atomically(path, text)
+
+    monkeypatch.setattr(transcribe_command, "write_atomically", sometimes)
+    assert transcribe(".", "--save") == 1
+    assert list(results_in(audio)) == ["a.txt", "sub/c.txt"]
+    assert "error: b.wav: result not saved: b.txt: Permission denied\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("reason", ["length", "repetition"])
+def test_doubtful_results_are_kept_with_a_warning(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str], reason: StopReason
+) -> None:
+    fake.results["a.wav"] = transcript("so far", reason)
+    assert transcribe("a.wav") == 0
+    out, err = capsys.readouterr()
+    assert out == "so far\n"
+    assert err.startswith("qwen3-asr-onnx: warning: a.wav: ")
+    assert err.count("\n") == 1
+
+
+def test_warnings_of_the_library_become_one_line(
+    fake: FakeTranscriber, audio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def truncated(audio: object, options: TranscribeOptions, **_: object) -> Transcript:
+        warnings.warn("a.wav: the file is cut", stacklevel=1)
+        return transcript("half")
+
+    monkeypatch.setattr(fake, "transcribe", truncated)
+    assert transcribe("a.wav") == 0
+    assert capsys.readouterr() == ("half\n", "qwen3-asr-onnx: warning: a.wav: the file is cut\n")
+
+
+# --- interruption ---
+
+
+def test_ctrl_c_while_loading(audio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def load(args: argparse.Namespace) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(transcribe_command, "load_transcriber", load)
+    assert transcribe("a.wav") == 130
+    assert capsys.readouterr().err == "qwen3-asr-onnx: interrupted: 0 of 1 inputs are done\n"
+
+
+def test_ctrl_c_lists_failures_but_not_the_input_in_flight(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.results |= {"a.wav": AudioError("silent film"), "c.wav": KeyboardInterrupt()}
+    assert transcribe(".", "--save") == 130
+    assert fake.closed
+    assert list(results_in(audio)) == ["b.txt"]
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "qwen3-asr-onnx: interrupted: 1 of 3 inputs are done; what is finished is kept, --resume goes on from there",
+        "qwen3-asr-onnx: 1 of 3 inputs failed:",
+        "  a.wav",
+    ]
+
+
+def test_after_ctrl_c_resume_is_not_offered_for_overwriting(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.results["b.wav"] = KeyboardInterrupt()
+    assert transcribe(".", "--save", "--overwrite") == 130
+    assert capsys.readouterr().err.endswith("1 of 3 inputs are done; what is finished is kept\n")
+
+
+def test_ctrl_c_while_writing_leaves_no_partial_file(
+    fake: FakeTranscriber, audio: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    assert transcribe(".", "--save") == 130
+    assert results_in(audio) == {}
+
+
+SLOW = """
+import signal, sys, time
+from pathlib import Path
+from qwen3_asr_onnx import cli, transcribe_command
+from qwen3_asr_onnx.jobs import write_atomically
+from qwen3_asr_onnx.types import Segment, Transcript
+
+class Slow:
+    def transcribe(self, audio, options, *, progress=None):
+        if Path(audio).name == "c.wav":
+            Path("started").touch()
+            time.sleep(300)
+        segment = Segment(0.0, 1.0, "hello", "English", (1,), "eos", 0.0)
+        return Transcript("hello", "English", 1.0, (segment,), None, (1,), "eos", 0.0)
+    def close(self):
+        Path("closed").touch()
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
+transcribe_command.load_transcriber = lambda args: Slow()
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent to one process there")
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupting_many_files_and_going_on(fake: FakeTranscriber, audio: Path, signal_number: int) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, "transcribe", "bundle", ".", "--output-dir", "out"],
+        cwd=audio,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (audio / "started").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal_number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert out == ""
+    assert err == (
+        "qwen3-asr-onnx: interrupted: 2 of 3 inputs are done; what is finished is kept, --resume goes on from there\n"
+    )
+    assert (audio / "closed").exists()
+    assert results_in(audio / "out") == {"a.txt": "hello\n", "b.txt": "hello\n"}
+
+    assert transcribe(".", "--output-dir", "out", "--resume") == 0
+    assert fake.heard == ["c.wav"]
+    assert list(results_in(audio / "out")) == ["a.txt", "b.txt", "sub/c.txt"]
+
+
+# --- streams ---
+
+TALKER = """
+import sys
+from qwen3_asr_onnx import cli, transcribe_command
+from qwen3_asr_onnx.jobs import write_atomically
+from qwen3_asr_onnx.types import Segment, Transcript
+
+class Talker:
+    def transcribe(self, audio, options, *, progress=None):
+        progress(1.0)
+        text = "\\u4f60\\u597d, \\u0141\\xf3d\\u017a " + "x" * int(sys.argv[1])
+        segment = Segment(0.0, 1.0, text, "Chinese", (1,), "eos", 0.0)
+        return Transcript(text, "Chinese", 1.0, (segment,), None, (1,), "eos", 0.0)
+    def close(self):
+        pass
+
+transcribe_command.load_transcriber = lambda args: Talker()
+sys.exit(cli.main(["transcribe", "bundle", *sys.argv[2:]]))
+"""
+
+
+def talk(length: int, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", TALKER, str(length), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, **environment},
+    )
+
+
+def test_a_reader_that_goes_away_is_no_error(audio: Path) -> None:
+    process = talk(200_000, *["a.wav"] * 20)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"==> a.wav <==\n"
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b""
+    assert process.wait(timeout=60) == 141
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_stdout_on_a_full_disk_fails_in_one_line(audio: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.run(
+            [sys.executable, "-c", TALKER, "1", "a.wav"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert process.returncode == 1
+    assert process.stderr.startswith(b"qwen3-asr-onnx: error: ")
+    assert process.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"LC_ALL": "C"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"PYTHONUTF8": "1"},
+    ],
+)
+def test_a_pipe_gets_utf8_in_any_locale(audio: Path, environment: dict[str, str]) -> None:
+    environment = {"PYTHONIOENCODING": "", **environment}
+    out, err = talk(1, "a.wav", **environment).communicate(timeout=60)
+    assert (out.decode().replace("\r", ""), err) == ("你好, Łódź x\n", b"")
+
+
+def test_an_encoding_asked_for_is_kept_and_nothing_crashes(audio: Path) -> None:
+    out, err = talk(1, "a.wav", PYTHONIOENCODING="cp1252").communicate(timeout=60)
+    assert (out.strip(), err) == (rb"\u4f60\u597d, \u0141\xf3d\u017a x".replace(rb"\xf3", b"\xf3"), b"")
+
+
+@pytest.mark.parametrize("environment", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {}])
+def test_file_names_in_any_script(audio: Path, environment: dict[str, str]) -> None:
+    (audio / "日本 語.wav").write_bytes(b"")
+    out, err = talk(1, "日本 語.wav", "a.wav", "--output-dir", "出力", **environment).communicate(timeout=60)
+    assert (out, err.replace(b"\r", b"")) == (b"", b"qwen3-asr-onnx: 2 transcribed\n")
+    assert list(results_in(audio / "出力")) == ["a.txt", "日本 語.txt"]
+    out, err = talk(1, "日本 語.wav", "a.wav", **environment).communicate(timeout=60)
+    assert out.count("你好".encode()) == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_shows_on_a_terminal_only_and_steps_around_messages(
+    fake: FakeTranscriber, audio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    fake.results["b.wav"] = AudioError("b.wav: bad")
+    transcribe("a.wav", "b.wav")
+    assert "a.wav: 2 s of audio" in terminal.getvalue()
+    assert "\rqwen3-asr-onnx: error: b.wav: bad\n" in terminal.getvalue()
+    terminal.truncate(0)
+    transcribe("a.wav", "--quiet")
+    assert terminal.getvalue() == ""
