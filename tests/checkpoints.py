@@ -16,6 +16,9 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from safetensors.torch import load_file, save_file
+from tests.original_layout import original_config, to_original_name
+from tests.shapes import SHAPES, Shape
+from tests.tiny_tokenizer import write_tiny_tokenizer
 from transformers import (
     GenerationConfig,
     Qwen2Tokenizer,
@@ -26,8 +29,6 @@ from transformers import (
     Qwen3ASRProcessor,
 )
 from transformers.utils import logging as transformers_logging
-
-from tests.tiny_tokenizer import FULL_ADDED_TOKENS, SHORT_ADDED_TOKENS, write_tiny_tokenizer
 
 __all__ = [
     "SHAPES",
@@ -45,9 +46,6 @@ Layout: TypeAlias = Literal["original", "hf"]
 Defect: TypeAlias = Literal["missing_tensor", "wrong_shape", "unknown_architecture"]
 Tensors: TypeAlias = dict[str, torch.Tensor]
 
-REAL_BPE_TOKENS = 151_643
-REAL_VOCAB_ROWS = 151_936
-
 # The template of the original repositories: system text, one audio slot per audio part, generation prompt.
 CHAT_TEMPLATE = (
     "{%- set ns = namespace(system='', audio='') -%}"
@@ -63,79 +61,6 @@ CHAT_TEMPLATE = (
     "{{- '<|im_start|>user\\n' + ns.audio + '<|im_end|>\\n' -}}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
-SUPPORT_LANGUAGES = (
-    "Chinese English Cantonese Arabic German French Spanish Portuguese Indonesian Italian Korean Russian Thai "
-    "Vietnamese Japanese Turkish Hindi Malay Dutch Swedish Danish Finnish Polish Czech Filipino Persian Greek Romanian "
-    "Hungarian Macedonian"
-).split()
-
-
-@dataclass(frozen=True)
-class Shape:
-    """Dimensions of one random checkpoint.
-
-    Attributes:
-        bpe_tokens: BPE vocabulary of the tokenizer; the added tokens follow.
-        vocab_rows: rows of the embedding, more than there are tokens.
-        full_added_tokens: all 62 added tokens of the real tokenizer, or only the seven a prompt needs.
-        logit_gain: standard deviation of the logits, by way of the final norm.
-        eos_gain: how much longer the stop tokens' embeddings are, so that some sequences stop early.
-    """
-
-    name: str
-    seed: int
-    layers: int
-    hidden: int
-    intermediate: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    encoder_layers: int
-    d_model: int
-    encoder_heads: int
-    encoder_ffn: int
-    conv_channels: int
-    vocab_rows: int = 512
-    bpe_tokens: int = 420
-    full_added_tokens: bool = True
-    rope_theta: float = 1e6
-    max_positions: int = 8192
-    logit_gain: float = 3.0
-    eos_gain: float = 1.3
-
-    @property
-    def real_tokenizer(self) -> bool:
-        """Whether the shape needs the real tokenizer's files."""
-        return self.bpe_tokens == REAL_BPE_TOKENS
-
-    @property
-    def added(self) -> tuple[tuple[str, bool], ...]:
-        """Added tokens in id order."""
-        return FULL_ADDED_TOKENS if self.full_added_tokens else SHORT_ADDED_TOKENS
-
-    def token_id(self, text: str) -> int:
-        """Return the id of an added token."""
-        return self.bpe_tokens + [token for token, _ in self.added].index(text)
-
-
-# The seeds are chosen so that no clip of the matrix has a choice closer than 0.005 between its two best logits.
-SHAPES: dict[str, Shape] = {
-    shape.name: shape
-    for shape in (
-        # heads * head_dim (128) above hidden, two query heads per kv head.
-        Shape("grouped", 13, 2, 96, 160, 4, 2, 32, 2, 64, 4, 128, 8),
-        # Deep, one kv head for all queries, a vocabulary with the short list of added tokens and no spare multiple.
-        Shape(
-            "multiquery", 10, 4, 64, 96, 3, 1, 32, 3, 48, 3, 96, 5, 337, 320, full_added_tokens=False, rope_theta=1e4
-        ),
-        # heads * head_dim (64) below hidden, as many kv heads as query heads, a wide encoder with two big heads.
-        Shape("multihead", 16, 1, 128, 192, 4, 4, 16, 1, 128, 2, 200, 12, 600, 450),
-        # Three query heads per kv head of 64, encoder of five heads of 16.
-        Shape("threefold", 17, 3, 80, 144, 6, 2, 64, 2, 80, 5, 112, 6, 480, 400, rope_theta=5e5),
-        # The real vocabulary and tokenizer.
-        Shape("realvocab", 11, 2, 64, 128, 4, 2, 16, 2, 64, 4, 128, 8, REAL_VOCAB_ROWS, REAL_BPE_TOKENS, eos_gain=1.9),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -157,25 +82,10 @@ class CheckpointOptions:
     defect: Defect | None = None
 
 
-def to_original_name(native: str) -> str:
-    """Return the original repositories' name of a tensor of the native classes."""
-    for prefix, original in (
-        ("model.multi_modal_projector.linear_1.", "thinker.audio_tower.proj1."),
-        ("model.multi_modal_projector.linear_2.", "thinker.audio_tower.proj2."),
-        ("model.audio_tower.", "thinker.audio_tower."),
-        ("model.language_model.", "thinker.model."),
-        ("lm_head.", "thinker.lm_head."),
-        ("score.", "thinker.lm_head."),
-    ):
-        if native.startswith(prefix):
-            return original + native[len(prefix) :]
-    raise KeyError(native)
-
-
 def _native_config(shape: Shape, n_labels: int | None) -> Qwen3ASRConfig:
     eos = [shape.token_id("<|endoftext|>"), shape.token_id("<|im_end|>")]
     tied = n_labels is None
-    extra = {} if n_labels is None else {"num_labels": n_labels}
+    extra: dict[str, Any] = {} if n_labels is None else {"num_labels": n_labels}
     return Qwen3ASRConfig(
         audio_config={
             "model_type": "qwen3_asr_encoder",
@@ -236,10 +146,10 @@ def _random_values(name: str, like: torch.Tensor, shape: Shape, generator: torch
 
 
 @lru_cache(maxsize=16)
-def native_model(shape: Shape, n_labels: int | None = None) -> torch.nn.Module:
-    """Return the seeded native model in float32, its weights being bfloat16 values; an aligner if `n_labels` is given."""
+def native_model(shape: Shape, n_labels: int | None = None) -> Any:
+    """Return the seeded native model in float32, its weights bfloat16 values; an aligner if `n_labels` is given."""
     config = _native_config(shape, n_labels)
-    model = (Qwen3ASRForConditionalGeneration if n_labels is None else Qwen3ASRForTokenClassification)(config)
+    model: Any = (Qwen3ASRForConditionalGeneration if n_labels is None else Qwen3ASRForTokenClassification)(config)
     generator = torch.Generator().manual_seed(shape.seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -248,7 +158,7 @@ def native_model(shape: Shape, n_labels: int | None = None) -> torch.nn.Module:
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=eos, pad_token_id=eos[1], max_new_tokens=512
     )
-    return model.eval()  # type: ignore[no-any-return]
+    return model.eval()
 
 
 def make_checkpoint(
@@ -313,9 +223,7 @@ def _save_native(directory: Path, model: Any, options: CheckpointOptions) -> Non
     processor.save_pretrained(directory)
 
 
-def _save_original(
-    directory: Path, shape: Shape, model: Any, options: CheckpointOptions, n_labels: int | None
-) -> None:
+def _save_original(directory: Path, shape: Shape, model: Any, options: CheckpointOptions, n_labels: int | None) -> None:
     """Save in the layout of the original repositories: renamed tensors, nested config, no tokenizer.json."""
     dtype = getattr(torch, options.storage)
     tensors = {to_original_name(name): value.to(dtype).clone() for name, value in model.state_dict().items()}
@@ -323,7 +231,7 @@ def _save_original(
         dropped = "thinker.lm_head.weight" if options.head == "embed" else "thinker.model.embed_tokens.weight"
         del tensors[dropped]
     _write_tensors(directory, tensors, options.shards)
-    _write_json(directory / "config.json", _original_config(shape, n_labels))
+    _write_json(directory / "config.json", original_config(shape, n_labels))
     eos = [shape.token_id("<|endoftext|>"), shape.token_id("<|im_end|>")]
     generation = {"_from_model_config": True, "eos_token_id": eos, "pad_token_id": eos[0], "do_sample": False}
     _write_json(directory / "generation_config.json", generation)
@@ -343,76 +251,6 @@ def _save_original(
         "return_attention_mask": True,
     }
     _write_json(directory / "preprocessor_config.json", preprocessor)
-
-
-def _original_config(shape: Shape, n_labels: int | None) -> dict[str, Any]:
-    tied = n_labels is None
-    audio = {
-        "activation_function": "gelu",
-        "conv_chunksize": 500,
-        "d_model": shape.d_model,
-        "downsample_hidden_size": shape.conv_channels,
-        "encoder_attention_heads": shape.encoder_heads,
-        "encoder_ffn_dim": shape.encoder_ffn,
-        "encoder_layers": shape.encoder_layers,
-        "max_source_positions": 1500,
-        "model_type": "qwen3_asr_audio_encoder",
-        "n_window": 50,
-        "n_window_infer": 800,
-        "num_hidden_layers": shape.encoder_layers,
-        "num_mel_bins": 128,
-        "output_dim": shape.hidden,
-        "scale_embedding": False,
-        # Legacy generation fields the real files carry too: a reader must not take them for dimensions.
-        "max_length": 20,
-        "top_k": 50,
-    }
-    text = {
-        "attention_bias": False,
-        "head_dim": shape.head_dim,
-        "hidden_act": "silu",
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.intermediate,
-        "max_length": 20,
-        "max_position_embeddings": shape.max_positions,
-        "model_type": "qwen3",
-        "num_attention_heads": shape.heads,
-        "num_hidden_layers": shape.layers,
-        "num_key_value_heads": shape.kv_heads,
-        "rms_norm_eps": 1e-6,
-        "rope_scaling": {
-            "interleaved": True,
-            "mrope_interleaved": True,
-            "mrope_section": [24, 20, 20],
-            "rope_type": "default",
-            "type": "default",
-        },
-        "rope_theta": shape.rope_theta,
-        "tie_word_embeddings": tied,
-        "vocab_size": shape.vocab_rows,
-    }
-    thinker: dict[str, Any] = {
-        "model_type": "qwen3_asr" if tied else "qwen3_forced_aligner",
-        "architectures": ["Qwen3ASRForConditionalGeneration"],
-        "audio_config": audio,
-        "audio_end_token_id": shape.token_id("<|audio_end|>"),
-        "audio_start_token_id": shape.token_id("<|audio_start|>"),
-        "audio_token_id": shape.token_id("<|audio_pad|>"),
-        "dtype": "bfloat16",
-        "initializer_range": 0.02,
-        "text_config": text,
-    }
-    body: dict[str, Any] = {
-        "architectures": ["Qwen3ASRForConditionalGeneration"],
-        "model_type": "qwen3_asr",
-        "support_languages": SUPPORT_LANGUAGES,
-        "thinker_config": thinker,
-        "transformers_version": "4.57.6",
-    }
-    if not tied:
-        thinker["classify_num"] = n_labels
-        body |= {"timestamp_token_id": shape.token_id("<asr_text>"), "timestamp_segment_time": 80}
-    return body
 
 
 def _write_tensors(directory: Path, tensors: Tensors, shards: int) -> None:

@@ -1,4 +1,4 @@
-"""What the benchmark drives: a recogniser that runs one clip stage by stage and times each, ours and upstream's alike."""
+"""What the benchmark drives: a recogniser that runs a clip stage by stage and times each, ours or upstream's."""
 
 from __future__ import annotations
 

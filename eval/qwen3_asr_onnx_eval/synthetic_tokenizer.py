@@ -1,6 +1,6 @@
 """A byte-level BPE tokenizer of the real size, made from nothing: for measuring, where the words do not matter.
 
-Benchmarks need a tokenizer with the real number of entries (it sets the vocabulary, the load time and the file sizes) but
+Benchmarks need a tokenizer with the real number of entries (it sets the vocabulary, the load time and file sizes) but
 must not ship somebody's 4.4 MB of merges. The vocabulary here is the 256 bytes plus every string of two, three, then
 four lower-case letters until the number is reached, each merged from its first letters and its last one.
 """

@@ -29,6 +29,31 @@ _PREFIXES = (
 )
 
 
+_AUDIO_KEYS = [
+    "num_mel_bins",
+    "encoder_layers",
+    "encoder_attention_heads",
+    "encoder_ffn_dim",
+    "d_model",
+    "output_dim",
+    "downsample_hidden_size",
+    "n_window",
+    "n_window_infer",
+]
+_TEXT_KEYS = [
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+]
+
+
 def to_native_name(original: str) -> str:
     """Return the native classes' name of a tensor of an original-layout checkpoint.
 
@@ -48,14 +73,10 @@ def native_config(checkpoint: Path) -> Any:
     thinker = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["thinker_config"]
     stop_ids = json.loads((checkpoint / "generation_config.json").read_text(encoding="utf-8"))["eos_token_id"]
     audio, text = thinker["audio_config"], thinker["text_config"]
-    audio_keys = ("num_mel_bins", "encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "d_model")
-    audio_keys += ("output_dim", "downsample_hidden_size", "n_window", "n_window_infer")
-    text_keys = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads")
-    text_keys += ("head_dim", "vocab_size", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings")
     rope = {"rope_type": "default", "rope_theta": float(text["rope_theta"])}
     return Qwen3ASRConfig(
-        audio_config={"model_type": "qwen3_asr_encoder", **{key: audio[key] for key in audio_keys}},
-        text_config={"model_type": "qwen3", **{key: text[key] for key in text_keys}, "rope_parameters": rope},
+        audio_config={"model_type": "qwen3_asr_encoder", **{key: audio[key] for key in _AUDIO_KEYS}},
+        text_config={"model_type": "qwen3", **{key: text[key] for key in _TEXT_KEYS}, "rope_parameters": rope},
         audio_token_id=thinker["audio_token_id"],
         eos_token_id=list(stop_ids),
         pad_token_id=stop_ids[0],

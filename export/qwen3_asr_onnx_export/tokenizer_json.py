@@ -84,8 +84,8 @@ def build_tokenizer_json(checkpoint_dir: str | Path, out_path: str | Path) -> No
 def verify_tokenizer_json(checkpoint_dir: str | Path, path: str | Path) -> None:
     """Compare a `tokenizer.json` with the tokenizer transformers builds from the checkpoint's own files.
 
-    Compared are the added tokens with their flags, and the ids of texts in many scripts, each alone and after every
-    added token. It takes about two seconds and needs transformers.
+    Compared are the added tokens with their flags, and the ids of texts in many scripts and of text around every added
+    token. It takes about two seconds and needs transformers.
 
     Args:
         checkpoint_dir: the checkpoint the file was made from.
@@ -97,7 +97,10 @@ def verify_tokenizer_json(checkpoint_dir: str | Path, path: str | Path) -> None:
     import tokenizers
     import transformers
 
-    reference = transformers.AutoTokenizer.from_pretrained(str(checkpoint_dir), local_files_only=True)
+    try:
+        reference = transformers.AutoTokenizer.from_pretrained(str(checkpoint_dir), local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{checkpoint_dir}: transformers cannot load its tokenizer ({error})") from error
     built = tokenizers.Tokenizer.from_file(str(path))
     expected_added = {i: (t.content, t.special) for i, t in reference.added_tokens_decoder.items()}
     built_added = {i: (t.content, t.special) for i, t in built.get_added_tokens_decoder().items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 from .errors import BundleError, MissingExtra
 
@@ -69,6 +69,9 @@ def _fetch(repo_id: str, revision: str | None, kind: ModelKind, files: Sequence[
             f"{repo_id}: no such folder; fetching it from the hub needs an extra: pip install 'qwen3-asr-onnx[hub]'"
         ) from error
     patterns = list(files if files is not None else _PATTERNS[kind])
+    # A full disk is an OSError; what breaks on the wire is an error of the HTTP library, which is requests or httpx by
+    # version of huggingface_hub, and of which its own HTTP error is a kind.
+    transfer_errors = cast("tuple[type[Exception], ...]", (OSError, *hub_errors.HfHubHTTPError.__bases__))
     try:
         folder = Path(huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
     except hub_errors.GatedRepoError as error:
@@ -86,10 +89,15 @@ def _fetch(repo_id: str, revision: str | None, kind: ModelKind, files: Sequence[
     except hub_errors.LocalEntryNotFoundError as error:
         raise BundleError(
             f"{repo_id}: no such folder, no earlier download of it, and the hub cannot be reached "
-            f"({error.__cause__ or 'HF_HUB_OFFLINE is set'}); check the connection, or give a folder"
+            f"({_first_line(error.__cause__) or 'HF_HUB_OFFLINE is set'}); check the connection, or give a folder"
         ) from error
-    except OSError as error:  # connection errors, HTTP errors and a full disk are all OSErrors
-        raise BundleError(f"{repo_id}: fetching it failed: {error}") from error
+    except transfer_errors as error:
+        raise BundleError(f"{repo_id}: fetching it failed: {_first_line(error)}") from error
     if not (folder / "config.json").is_file() and files is None:
         raise BundleError(f"{repo_id}: the hub's copy has no config.json, so it is no {kind}; check the name")
     return folder
+
+
+def _first_line(error: BaseException | None) -> str:
+    """Return the gist of an error of the hub, whose later lines advertise help pages."""
+    return "" if error is None else (str(error).strip() or type(error).__name__).split("\n")[0]

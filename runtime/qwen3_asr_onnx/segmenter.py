@@ -93,8 +93,11 @@ def _quietest_window(loudness: npt.NDArray[np.float32]) -> int:
     """
     running = np.concatenate(([0.0], np.cumsum(loudness, dtype=np.float64)))
     sums = running[_WINDOW_SAMPLES:] - running[:-_WINDOW_SAMPLES]
+    quietest = int(np.argmin(sums))
+    if not loudness[quietest : quietest + _WINDOW_SAMPLES].any():  # digital silence: nothing to round
+        return quietest
     slack = running[-1] * 2.0**-40  # the running sum's own rounding, generously
-    near = np.flatnonzero(sums * (1 - _FLOAT32_SUM_ERROR) - slack <= sums.min() * (1 + _FLOAT32_SUM_ERROR) + slack)
+    near = np.flatnonzero(sums * (1 - _FLOAT32_SUM_ERROR) - slack <= sums[quietest] * (1 + _FLOAT32_SUM_ERROR) + slack)
     first, last = int(near[0]), int(near[-1])
     if first == last:
         return first

@@ -245,12 +245,13 @@ class Meter:
     done_s: float = 0.0
 
     def __post_init__(self) -> None:
-        self.bar.set_postfix_str(self.label)
+        self.add(0.0)
 
     def add(self, seconds: float) -> None:
         """Count audio just finished."""
         self.done_s += seconds
-        self.bar.set_postfix_str(f"{self.label}: {self.done_s:.0f} s of audio")
+        # The count first: a terminal may be too narrow for the name.
+        self.bar.set_postfix_str(f"{self.done_s:.0f} s of {Path(self.label).name}")
 
 
 def _options(args: argparse.Namespace) -> TranscribeOptions:

@@ -1,4 +1,4 @@
-"""tokenizer.json from vocabulary and merges: reproducible, equal to what transformers builds, strict about its input."""
+"""tokenizer.json from vocabulary and merges: reproducible, equal to transformers', strict about its input."""
 
 import json
 import shutil

@@ -10,14 +10,26 @@ import pytest
 pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("transformers", reason="needs the export extra")
 
-from qwen3_asr_onnx.transcriber import Transcriber
 from tests.checkpoints import SHAPES, CheckpointOptions, Layout, make_checkpoint
 from tests.parity.oracle import Reference, reference, synthetic_clip
+
+from qwen3_asr_onnx.transcriber import Transcriber
 
 CheckpointMaker = Callable[[str, Layout], Path]
 BundleMaker = Callable[[str, Layout], Path]
 TranscriberMaker = Callable[[str, Layout], Transcriber]
 Expectation = Callable[[str, float], Reference]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """Models this small only wait for their threads, and wait long where another job has taken a core."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

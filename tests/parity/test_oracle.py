@@ -7,15 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
-
 from tests.checkpoints import SHAPES, CheckpointOptions, make_aligner, make_checkpoint, native_model, to_original_name
 from tests.parity.conftest import CheckpointMaker, Expectation
 from tests.parity.oracle import CLIP_SECONDS, generate, prompt_ids, synthetic_clip
+from transformers import AutoTokenizer
 
 pytestmark = pytest.mark.torch
 
-# Float32 sums in another order move logits of these models by some 1e-5; a choice closer than this would be a coin toss.
+# Float32 sums in another order move these logits by some 1e-5; a choice closer than that would be a coin toss.
 LEAST_MARGIN = 2e-3
 
 AUDIO_TOKENS = {0.1: 7, 0.99: 13, 1.0: 13, 7.99: 104, 8.01: 105, 30.0: 390, 70.0: 910}

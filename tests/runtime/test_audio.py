@@ -9,13 +9,14 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
-from qwen3_asr_onnx import decoders, resample
+from qwen3_asr_onnx import decoders, fetch, resample
 from qwen3_asr_onnx.audio import AUDIO_SUFFIXES, AudioLimits, TruncatedAudioWarning, load_audio
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
 from qwen3_asr_onnx.fetch import url_label
@@ -434,7 +435,8 @@ def test_too_long_audio_is_refused_and_never_cut() -> None:
 def test_too_many_bytes_are_refused() -> None:
     file = wav(pcm16(tone(5_000)))
     limits = AudioLimits(max_bytes=5_000)
-    for source in (Unseekable(file), "data:audio/wav;base64," + base64.b64encode(file).decode()):
+    sources: list[Any] = [Unseekable(file), "data:audio/wav;base64," + base64.b64encode(file).decode()]
+    for source in sources:
         with pytest.raises(LimitError, match="more than 5000 bytes"):
             load_audio(source, limits)
 
@@ -551,7 +553,7 @@ def test_fetches_stop_at_the_byte_limit(site: str, page: str) -> None:
 
 def test_fetches_stop_at_the_time_limit(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 100))
-    monkeypatch.setattr("qwen3_asr_onnx.fetch.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with pytest.raises(LimitError, match="fetch_timeout_s"):
         load_audio(f"{site}/clip.wav", AudioLimits(fetch_timeout_s=5.0))
 

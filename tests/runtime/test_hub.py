@@ -123,6 +123,11 @@ class Hub(BaseHTTPRequestHandler):
                 for name, data in FILES.items()
             ]
             self.reply(200, json.dumps(entries).encode(), with_body, {"Content-Type": "application/json"})
+        elif path.endswith("encoder.data") and self.server.cuts:  # type: ignore[attr-defined]
+            self.send_response(200)
+            for name, value in {"ETag": '"cut"', "X-Repo-Commit": COMMIT, "Content-Length": "700"}.items():
+                self.send_header(name, value)
+            self.end_headers()  # and the connection closes without a body
         elif path.startswith(f"/owner/name/resolve/{COMMIT}/"):
             data = FILES[path.rpartition("/")[2]]
             etag = hashlib.sha256(data).hexdigest()[:40]
@@ -153,6 +158,7 @@ class LocalHub:
 
     url: str
     home: Path
+    server: ThreadingHTTPServer
     served: list[str] = field(default_factory=list)
 
     def resolve(self, *arguments: str, **environment: str) -> str:
@@ -177,6 +183,7 @@ class LocalHub:
             "HF_HUB_DISABLE_TELEMETRY": "1",
         }
         env |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "PYTHONWARNINGS": "ignore", **environment}
+        env["PYTHONPATH"] = str(Path(hub.__file__).parents[1])
         done = subprocess.run(
             [sys.executable, "-c", program, *arguments],
             cwd=self.home,
@@ -195,7 +202,8 @@ def local_hub(tmp_path: Path) -> Iterator[LocalHub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    running = LocalHub(f"http://127.0.0.1:{server.server_address[1]}", tmp_path)
+    running = LocalHub(f"http://127.0.0.1:{server.server_address[1]}", tmp_path, server)
+    server.cuts = False  # type: ignore[attr-defined]
     server.served = running.served  # type: ignore[attr-defined]
     yield running
     server.shutdown()
@@ -231,6 +239,12 @@ def test_refusals_of_the_hub_are_explained(local_hub: LocalHub, name: str, revis
     answer = local_hub.resolve(name, "bundle", revision)
     assert answer.startswith("BundleError:")
     assert message in answer
+
+
+def test_a_broken_download_is_explained(local_hub: LocalHub) -> None:
+    local_hub.server.cuts = True  # type: ignore[attr-defined]
+    answer = local_hub.resolve("owner/name", "bundle", "", "encoder.data")
+    assert answer.startswith("BundleError: owner/name: fetching it failed: ")
 
 
 @pytest.mark.parametrize("environment", [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:1"}])

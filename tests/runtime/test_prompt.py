@@ -19,7 +19,7 @@ def tokenizer(real_tokenizer_json: Path) -> Tokenizer:
 
 
 def _audio_span(prompt: Prompt) -> list[int]:
-    return prompt.ids[prompt.audio_start : prompt.audio_start + prompt.n_audio_tokens].tolist()
+    return [int(i) for i in prompt.ids[prompt.audio_start : prompt.audio_start + prompt.n_audio_tokens]]
 
 
 def test_ids_equal_the_official_processors(tokenizer: Tokenizer, official_prompts: dict[str, Any]) -> None:

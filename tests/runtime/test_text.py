@@ -1,6 +1,5 @@
 """Parsing, clean-up and joining, against the official package where it is followed."""
 
-import time
 from typing import Any
 
 import pytest
@@ -44,10 +43,8 @@ def test_many_loops_need_no_deep_recursion() -> None:
     ],
     ids=["long-phrase", "broken-loops", "broken-pairs", "no-repetition"],
 )
-def test_collapse_takes_time_in_proportion_to_the_text(text: str) -> None:
-    start = time.process_time()
-    collapse_repetitions(text)
-    assert time.process_time() - start < 60  # a quadratic search would take hours
+def test_long_text_without_a_loop_is_left_alone(text: str) -> None:
+    assert collapse_repetitions(text) == text  # a quadratic search would not come back for hours
 
 
 @pytest.mark.parametrize(
@@ -81,11 +78,11 @@ def test_joining_loses_nothing() -> None:
         st.text("ab 你。1", max_size=6).map(str.strip), st.sampled_from(["", "English", "Chinese", "Thai"])
     )
 
-    @hypothesis.settings(max_examples=200, deadline=None, database=None, derandomize=True)  # type: ignore[misc]
-    @hypothesis.given(st.lists(piece, max_size=6))  # type: ignore[misc]
     def check(pieces: list[tuple[str, str]]) -> None:
         joined = join_texts(pieces)
         assert joined.replace(" ", "") == "".join(text for text, _ in pieces).replace(" ", "")
         assert joined == joined.strip()
 
-    check()
+    hypothesis.settings(max_examples=200, deadline=None, database=None, derandomize=True)(
+        hypothesis.given(st.lists(piece, max_size=6))(check)
+    )()

@@ -98,21 +98,18 @@ def test_incremental_equals_whole_for_any_ids(tokenizer: Tokenizer) -> None:
     st = pytest.importorskip("hypothesis.strategies")
     any_id = st.one_of(st.integers(0, 255), st.integers(0, 152_000), st.integers(151_643, 151_704))
 
-    @hypothesis.settings(max_examples=300, deadline=None, database=None, derandomize=True)  # type: ignore[misc]
-    @hypothesis.given(st.lists(any_id, max_size=30), st.booleans())  # type: ignore[misc]
     def check(ids: list[int], skip_special: bool) -> None:
         decoder = tokenizer.incremental(skip_special)
         assert "".join([*map(decoder.push, ids), decoder.flush()]) == tokenizer.decode(ids, skip_special)
 
-    check()
+    given = hypothesis.given(st.lists(any_id, max_size=30), st.booleans())
+    hypothesis.settings(max_examples=300, deadline=None, database=None, derandomize=True)(given(check))()
 
 
 def test_incremental_equals_whole_for_any_text(tokenizer: Tokenizer) -> None:
     hypothesis = pytest.importorskip("hypothesis")
     st = pytest.importorskip("hypothesis.strategies")
 
-    @hypothesis.settings(max_examples=300, deadline=None, database=None, derandomize=True)  # type: ignore[misc]
-    @hypothesis.given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))  # type: ignore[misc]
     def check(text: str) -> None:
         ids = tokenizer.encode(text)
         whole = tokenizer.decode(ids)
@@ -120,7 +117,8 @@ def test_incremental_equals_whole_for_any_text(tokenizer: Tokenizer) -> None:
         assert "".join([*map(decoder.push, ids), decoder.flush()]) == whole
         assert tokenizer.encode(whole) == ids  # the text comes back NFC-normalised and otherwise whole
 
-    check()
+    given = hypothesis.given(st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
+    hypothesis.settings(max_examples=300, deadline=None, database=None, derandomize=True)(given(check))()
 
 
 def test_tiny_tokenizer(tiny_json: Path) -> None:

@@ -551,7 +551,7 @@ def test_progress_shows_on_a_terminal_only_and_steps_around_messages(
     monkeypatch.setattr(sys, "stderr", terminal)
     fake.results["b.wav"] = AudioError("b.wav: bad")
     transcribe("a.wav", "b.wav")
-    assert "a.wav: 2 s of audio" in terminal.getvalue()
+    assert "2 s of a.wav" in terminal.getvalue()
     assert "\rqwen3-asr-onnx: error: b.wav: bad\n" in terminal.getvalue()
     terminal.truncate(0)
     transcribe("a.wav", "--quiet")

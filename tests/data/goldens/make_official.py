@@ -294,7 +294,7 @@ def names():
 
 
 def splits():
-    """Search within the official 5 s, or half of a limit under 10 s: with 5 s the official splitter may stop advancing."""
+    """Search within the official 5 s, or half of a limit under 10 s: with 5 s it may stop advancing."""
     recipes = [({"kind": "zeros", "seconds": 1201}, 1200.0), ({"kind": "zeros", "seconds": 1200}, 1200.0)]
     recipes += [({"kind": kind, "seconds": 31.3}, 7.0) for kind in ("zeros", "constant", "alternating", "ramp")]
     recipes += [({"kind": kind, "seconds": 40, "level": 0.1}, 12.5) for kind in ("constant", "alternating", "ramp")]

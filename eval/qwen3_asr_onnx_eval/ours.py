@@ -1,0 +1,96 @@
+"""Our runtime as a recogniser, timed stage by stage."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from qwen3_asr_onnx.decoder import EMBEDS, SEQLENS, TOTAL, Decoder, KvCache
+from qwen3_asr_onnx.embeddings import EmbeddingTable
+from qwen3_asr_onnx.features import log_mel
+from qwen3_asr_onnx.prompt import build_prompt
+from qwen3_asr_onnx.transcriber import Transcriber
+from qwen3_asr_onnx.types import Waveform
+
+from .recognizers import StageTimes, timed
+
+__all__ = ["OurRecognizer"]
+
+PAST_TOKENS = 200
+"""Cached positions in the capacity test: about what 13 s of audio leave."""
+
+Embedded = npt.NDArray[np.float32]
+
+
+class _ClockedTable:
+    """The embedding table, noting when it is asked: the decoder asks once per step, so gaps are step times."""
+
+    def __init__(self, table: EmbeddingTable) -> None:
+        self._table = table
+        self.asked_at_s: list[float] = []
+
+    def rows(self, ids: npt.NDArray[np.integer]) -> Embedded:
+        self.asked_at_s.append(time.perf_counter())
+        return self._table.rows(ids)
+
+
+class OurRecognizer:
+    """One variant of a bundle."""
+
+    def __init__(self, bundle: Path, variant: str | None = None) -> None:
+        self._asr = Transcriber(bundle, variant)
+
+    def run(self, waveform: Waveform, n_tokens: int) -> StageTimes:
+        """Time one clip with exactly `n_tokens` greedy tokens.
+
+        Args:
+            waveform: (n_samples,) float32, 16 kHz.
+            n_tokens: how many; stop tokens are not looked at.
+        """
+        asr = self._asr
+        mel, mel_ms = timed(lambda: log_mel(waveform, asr.manifest.mel))
+        (features,), encoder_ms = timed(lambda: asr._encoder.encode([mel]))
+        pieces = asr.manifest.prompt
+        prompt = build_prompt(asr._tokenizer, pieces.template, len(features), forced=pieces.forced)
+        embedded = asr._embeddings.splice(prompt.ids, features, prompt.audio_start)
+        decoder, table = self._clocked_decoder()
+        (result,) = decoder.generate([embedded], [n_tokens], eos=())
+        ends_s = [*table.asked_at_s[1:], time.perf_counter()]
+        token_ms = [(end - start) * 1e3 for start, end in zip(table.asked_at_s, ends_s, strict=True)]
+        return StageTimes(mel_ms, encoder_ms, result.prefill_s * 1e3, tuple(token_ms))
+
+    def step_times(self, capacities: tuple[int, ...], n_tokens: int) -> dict[int, list[float]] | None:
+        """Return milliseconds per step for caches of several capacities, all equally full, taking turns.
+
+        A runtime that copies its cache every step shows it here: the larger cache is slower.
+
+        Args:
+            capacities: positions per cache.
+            n_tokens: steps per cache.
+        """
+        decoder, dims = self._asr._decoder, self._asr.manifest.decoder
+        inputs = {
+            EMBEDS: self._asr._embeddings.rows(np.array([0]))[None],
+            SEQLENS: np.array([PAST_TOKENS], np.int32),
+            TOTAL: np.array(PAST_TOKENS + 1, np.int32),
+        }
+        logits = np.empty((1, 1, dims.vocab_size), np.float32)
+        caches = {capacity: KvCache(dims, 1, capacity) for capacity in capacities}
+        calls = {capacity: cache.bind(decoder._step, 0, 1, inputs, logits) for capacity, cache in caches.items()}
+        times_ms: dict[int, list[float]] = {capacity: [] for capacity in capacities}
+        for call in calls.values():
+            call.run()
+        for _ in range(n_tokens):
+            for capacity, call in calls.items():
+                times_ms[capacity].append(timed(call.run)[1])
+        return times_ms
+
+    def _clocked_decoder(self) -> tuple[Decoder, _ClockedTable]:
+        decoder = self._asr._decoder
+        table = _ClockedTable(self._asr._embeddings)
+        eos = self._asr.manifest.tokens.eos
+        # Only `rows` is used of the table.
+        return Decoder(decoder._init, decoder._step, table, self._asr.manifest.decoder, eos), table  # type: ignore[arg-type]

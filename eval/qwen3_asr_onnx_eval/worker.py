@@ -1,0 +1,130 @@
+"""A recogniser in its own process: one JSON request per line in, one JSON answer per line out.
+
+    python -m qwen3_asr_onnx_eval.worker ours BUNDLE
+    python -m qwen3_asr_onnx_eval.worker float32 CHECKPOINT
+
+The first answer comes unasked, when the model is loaded. Each model has a process to itself, so that its memory can be
+read off and its allocator, threads and caches are its own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import psutil
+
+from .machine import MeasurementError
+from .recognizers import Recognizer, benchmark_clip
+
+__all__ = ["Worker", "WorkerKind", "main"]
+
+WorkerKind = Literal["ours", "float32", "bfloat16"]
+
+EXIT_TIMEOUT_S = 30
+
+
+class Worker:
+    """The parent's side: starts the process, asks, reads memory. Use as a context manager."""
+
+    def __init__(self, kind: WorkerKind, directory: Path) -> None:
+        self.kind = kind
+        command = [sys.executable, "-m", "qwen3_asr_onnx_eval.worker", kind, str(directory)]
+        self._process = subprocess.Popen(  # noqa: S603 - our own module
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+        self.loaded = self._answer()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        if error is not None:
+            self._process.kill()
+        self._process.wait(EXIT_TIMEOUT_S)
+        self._process.stdout.close()
+
+    def ask(self, **request: Any) -> dict[str, Any]:
+        """Send one request and wait for its answer.
+
+        Raises:
+            MeasurementError: the process ended instead.
+        """
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise MeasurementError(f"the {self.kind} worker ended with status {self._process.wait(EXIT_TIMEOUT_S)}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+def _load(kind: str, directory: Path) -> Recognizer:
+    if kind == "ours":
+        from .ours import OurRecognizer
+
+        return OurRecognizer(directory)
+    from .upstream import load_upstream
+
+    return load_upstream(directory, "float32" if kind == "float32" else "bfloat16")
+
+
+def _import_libraries(kind: str) -> None:
+    """Import what loading would import, so that load time is the model's alone."""
+    if kind == "ours":
+        from . import ours  # noqa: F401
+    else:
+        import torch  # noqa: F401
+        from transformers import Qwen3ASRFeatureExtractor, Qwen3ASRForConditionalGeneration  # noqa: F401
+
+
+def _memory() -> dict[str, int]:
+    """Return this process's memory in bytes: resident, its private part, and the highest resident so far."""
+    import resource
+
+    info = psutil.Process().memory_full_info()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"rss": info.rss, "private": info.uss, "peak_rss": peak}
+
+
+def main(argv: list[str]) -> int:
+    """Serve requests until stdin ends."""
+    kind, directory = argv
+    started = time.perf_counter()
+    _import_libraries(kind)
+    imported = time.perf_counter()
+    recognizer = _load(kind, Path(directory))
+    loaded = time.perf_counter()
+    _reply(import_s=imported - started, load_s=loaded - imported, memory=_memory())
+    for line in sys.stdin:
+        request = json.loads(line)
+        if request["do"] == "run":
+            times = recognizer.run(benchmark_clip(request["audio_s"]), request["n_tokens"])
+            _reply(**times.to_dict(), memory=_memory())
+        else:
+            _reply(times_ms=recognizer.step_times(tuple(request["capacities"]), request["n_tokens"]))
+    return 0
+
+
+def _reply(**answer: Any) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
