@@ -1,4 +1,4 @@
-"""The shapes of the random checkpoints: small, and each different where an exporter could take one number for another."""
+"""The shapes of the random checkpoints: small, and unequal where an exporter could take one number for another."""
 
 from __future__ import annotations
 

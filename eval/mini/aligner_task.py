@@ -1,8 +1,8 @@
 """The training task of the forced aligner: when does every word start and end.
 
 Flows in: the working folder and the trained transcriber. Flows out: a `mini.tasks.Task`. The input is that of
-Qwen3-ForcedAligner, ``<|audio_start|>pads<|audio_end|>word<timestamp><timestamp>word...``, and the answer is read from the
-classes (80 ms each) at the timestamp tokens.
+Qwen3-ForcedAligner, ``<|audio_start|>pads<|audio_end|>word<timestamp><timestamp>word...``, and the answer is read
+from the classes (80 ms each) at the timestamp tokens.
 """
 
 from dataclasses import dataclass, replace
@@ -40,7 +40,8 @@ class AlignExample:
 
 def align_ids(vocabulary: Vocabulary, n_audio: int, units: list[str]) -> tuple[list[int], list[int]]:
     """Return the aligner's input ids for cleaned words, and the positions of its timestamp slots."""
-    ids = [vocabulary.ids["<|audio_start|>"], *[vocabulary.ids["<|audio_pad|>"]] * n_audio, vocabulary.ids["<|audio_end|>"]]
+    start, pad, end = (vocabulary.ids[f"<|audio_{name}|>"] for name in ("start", "pad", "end"))
+    ids = [start, *[pad] * n_audio, end]
     slots: list[int] = []
     for unit in units:
         ids += vocabulary.encode(unit)
@@ -81,7 +82,8 @@ class AlignerTask:
         self.model: Any = new_aligner(self.dims, self.vocabulary).train()
         shared = {name: tensor for name, tensor in state["model"].items() if name.startswith("model.")}
         self.model.load_state_dict(shared, strict=False)
-        self.heads = ClockHead(self.dims)
+        torch.nn.init.normal_(self.model.score.weight, std=0.02)
+        self.heads: Any = ClockHead(self.dims)
         self.live: Any = low_precision_copy(self.model) if bf16 else self.model
 
     def plan(self, seed: int, n_steps: int, n_ranks: int) -> list[list[list[int]]]:

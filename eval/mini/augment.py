@@ -30,7 +30,7 @@ def reverberate(rng: Rng, wave: Floats) -> Floats:
     tail[: int(0.004 * SAMPLE_RATE)] = 0.0
     wet = scipy.signal.fftconvolve(wave, tail)[: len(wave)]
     wet *= np.sqrt(np.mean(wave**2) / (np.mean(wet**2) + 1e-12))
-    return wave + float(rng.uniform(0.1, 0.6)) * wet
+    return np.asarray(wave + float(rng.uniform(0.1, 0.6)) * wet)
 
 
 def tilt(rng: Rng, wave: Floats) -> Floats:
@@ -60,7 +60,7 @@ def degrade(rng: Rng, wave: Waveform) -> Waveform:
         noise = coloured_noise(rng, len(out), pick(rng, (0.0, 0.5, 1.0, 1.5, 2.0)))
         out = out + noise * np.sqrt(speech_power / 10 ** (ratio_db / 10))
     peak = 10 ** rng.uniform(-1.5, -0.02)
-    return (out * (peak / (np.max(np.abs(out)) + 1e-9))).astype(np.float32)
+    return np.asarray(out * (peak / (np.max(np.abs(out)) + 1e-9)), dtype=np.float32)
 
 
 def _silence(rng: Rng, n_samples: int) -> Floats:
@@ -70,8 +70,8 @@ def _silence(rng: Rng, n_samples: int) -> Floats:
 def _noise(rng: Rng, n_samples: int) -> Floats:
     noise = coloured_noise(rng, n_samples, float(rng.uniform(0, 2)))
     if rng.random() < 0.4:  # slow swells, as of wind or passing cars
-        swell = np.abs(np.sin(np.arange(n_samples) * rng.uniform(0.2, 3.0) / SAMPLE_RATE * 2 * np.pi + rng.uniform(0, 6)))
-        noise = noise * (0.1 + swell)
+        turns = np.arange(n_samples) * rng.uniform(0.2, 3.0) / SAMPLE_RATE
+        noise = noise * (0.1 + np.abs(np.sin(2 * np.pi * turns + rng.uniform(0, 6))))
     return noise
 
 
@@ -95,12 +95,12 @@ def _clicks(rng: Rng, n_samples: int) -> Floats:
 def _music(rng: Rng, n_samples: int) -> Floats:
     out = np.zeros(n_samples)
     note_s = float(rng.uniform(0.1, 0.8))
-    for voice in range(int(rng.integers(1, 4))):
+    for _ in range(int(rng.integers(1, 4))):
         position = int(rng.uniform(0, 0.3) * SAMPLE_RATE)
         while position < n_samples:
             length = min(int(note_s * pick(rng, (1, 1, 2, 3)) * SAMPLE_RATE), n_samples - position)
             time = np.arange(length) / SAMPLE_RATE
-            base = 110.0 * 2 ** (int(rng.integers(0, 36)) / 12 + voice * 0.0)
+            base = 110.0 * 2 ** (int(rng.integers(0, 36)) / 12)
             harmonics = sum(rng.uniform(0, 1) / k * np.sin(2 * np.pi * base * k * time) for k in range(1, 6))
             out[position : position + length] += harmonics * np.exp(-rng.uniform(0.5, 6) * time)
             position += length

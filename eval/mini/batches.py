@@ -1,7 +1,7 @@
 """Training batches: which clips go together at which step, and what the network is shown and asked for each clip.
 
-Flows in: the corpus folder and a `Vocabulary`. Flows out: `Batch` values. Everything is a function of (seed, step, rank), so
-a resumed training sees exactly the batches an uninterrupted one would have seen.
+Flows in: the corpus folder and a `Vocabulary`. Flows out: `Batch` values. Everything is a function of (seed, step,
+rank), so a resumed training sees exactly the batches an uninterrupted one would have seen.
 """
 
 import collections
@@ -100,7 +100,7 @@ def plan_batches(rows: list[Row], seed: int, n_steps: int, n_ranks: int) -> list
     steps: list[list[list[int]]] = []
     while len(steps) < n_steps:
         limit = longest_frames(len(steps), n_steps)
-        allowed = np.flatnonzero(lengths < limit)
+        allowed = np.flatnonzero(lengths < max(limit, int(np.sort(lengths)[n_ranks - 1]) + 1))
         noisy = lengths[allowed] * np.exp(rng.uniform(-0.1, 0.1, len(allowed)))
         batches: list[list[int]] = [[]]
         longest = 0
@@ -111,6 +111,8 @@ def plan_batches(rows: list[Row], seed: int, n_steps: int, n_ranks: int) -> list
                 batches.append([])
                 longest = int(lengths[row_index])
             batches[-1].append(int(row_index))
+        if len(batches) < n_ranks:  # a toy corpus: every process gets the same
+            batches = batches * n_ranks
         order = rng.permutation(len(batches) - len(batches) % n_ranks)
         for group in order.reshape(-1, n_ranks):
             steps.append([batches[i] for i in group])

@@ -1,8 +1,8 @@
 """Builds the training corpus: renders the planned clips in worker processes and writes features and word times.
 
-Flows in: a seed and a number of clips. Flows out, under the working folder: ``shard_NN.npy`` ((n_frames, 128) float16, all
-clips of the shard end to end), ``shard_NN.jsonl`` (one row a clip) and ``manifest.json`` with the digest of all rows.
-A shard that is already complete is not rendered again, so an interrupted build goes on where it stopped.
+Flows in: a seed and a number of clips. Flows out, under the working folder: ``shard_NN.npy`` ((n_frames, 128) float16,
+all clips of the shard end to end), ``shard_NN.jsonl`` (one row a clip) and ``manifest.json`` with the digest of all
+rows. A shard that is already complete is not rendered again, so an interrupted build goes on where it stopped.
 """
 
 import hashlib

@@ -4,28 +4,33 @@ Flows in: a random generator. Flows out: token strings for `mini.language`; one 
 pinyin with tone digits, because the plain Mandarin voice of Debian spells many characters out in English.
 """
 
-from mini.grammar import Grammar, Rng, pick
+# ruff: noqa: SIM905 - word lists read better as text
+
+from mini.grammar import Rng, Slot, pick
 
 # One fixed reading per character; characters with several readings are used in one sense only.
 PINYIN = dict(
     entry.split(":")
     for entry in (
-        "零:ling2 一:yi1 二:er4 三:san1 四:si4 五:wu3 六:liu4 七:qi1 八:ba1 九:jiu3 十:shi2 百:bai3 千:qian1 万:wan4 "
-        "两:liang3 点:dian3 半:ban4 分:fen1 钟:zhong1 刻:ke4 年:nian2 月:yue4 号:hao4 星:xing1 期:qi1 天:tian1 今:jin1 "
-        "明:ming2 昨:zuo2 早:zao3 上:shang4 下:xia4 午:wu3 晚:wan3 小:xiao3 时:shi2 秒:miao3 块:kuai4 元:yuan2 钱:qian2 "
-        "打:da3 开:kai1 关:guan1 闭:bi4 请:qing3 把:ba3 的:de5 灯:deng1 电:dian4 视:shi4 脑:nao3 话:hua4 风:feng1 扇:shan4 "
-        "音:yin1 乐:yue4 空:kong1 调:tiao2 窗:chuang1 门:men2 厨:chu2 房:fang2 卧:wo4 室:shi4 客:ke4 厅:ting1 花:hua1 "
-        "园:yuan2 在:zai4 是:shi4 我:wo3 你:ni3 他:ta1 她:ta1 们:men5 有:you3 没:mei2 不:bu4 要:yao4 买:mai3 卖:mai4 "
-        "看:kan4 见:jian4 找:zhao3 给:gei3 去:qu4 来:lai2 到:dao4 从:cong2 和:he2 个:ge4 本:ben3 只:zhi1 多:duo1 少:shao3 "
-        "大:da4 新:xin1 旧:jiu4 红:hong2 绿:lü4 蓝:lan2 白:bai2 黑:hei1 黄:huang2 书:shu1 包:bao1 手:shou3 机:ji1 杯:bei1 "
-        "子:zi5 桌:zhuo1 椅:yi3 票:piao4 水:shui3 茶:cha2 米:mi3 饭:fan4 面:mian4 牛:niu2 奶:nai3 苹:ping2 果:guo3 糖:tang2 "
-        "狗:gou3 猫:mao1 马:ma3 鸟:niao3 鱼:yu2 北:bei3 京:jing1 海:hai3 南:nan2 广:guang3 州:zhou1 深:shen1 圳:zhen4 "
-        "西:xi1 安:an1 武:wu3 汉:han4 火:huo3 车:che1 站:zhan4 飞:fei1 学:xue2 校:xiao4 医:yi1 院:yuan4 店:dian4 图:tu2 馆:guan3 "
-        "气:qi4 怎:zen3 么:me5 样:yang4 什:shen2 几:ji3 晴:qing2 雨:yu3 雪:xue3 冷:leng3 热:re4 度:du4 加:jia1 等:deng3 "
-        "于:yu2 码:ma3 人:ren2 老:lao3 师:shi1 王:wang2 李:li3 张:zhang1 刘:liu2 陈:chen2 林:lin2 好:hao3 再:zai4 谢:xie4 "
-        "停:ting2 止:zhi3 声:sheng1 提:ti2 醒:xing3 叫:jiao4 起:qi3 床:chuang2 温:wen1 住:zhu4 喜:xi3 欢:huan1 "
-        "吃:chi1 喝:he1 走:zou3 快:kuai4 慢:man4 丽:li4 莉:li4 力:li4 伟:wei3 炜:wei3 玮:wei3 军:jun1 君:jun1 钧:jun1 "
-        "芳:fang1 方:fang1 静:jing4 敬:jing4 婷:ting2 庭:ting2 华:hua2 骅:hua2 强:qiang2 蔷:qiang2 杰:jie2 洁:jie2 捷:jie2 "
+        "零:ling2 一:yi1 二:er4 三:san1 四:si4 五:wu3 六:liu4 七:qi1 八:ba1 九:jiu3 十:shi2 百:bai3 "
+        "千:qian1 万:wan4 两:liang3 点:dian3 半:ban4 分:fen1 钟:zhong1 刻:ke4 年:nian2 月:yue4 号:hao4 "
+        "星:xing1 期:qi1 天:tian1 今:jin1 明:ming2 昨:zuo2 早:zao3 上:shang4 下:xia4 午:wu3 晚:wan3 "
+        "小:xiao3 时:shi2 秒:miao3 块:kuai4 元:yuan2 钱:qian2 打:da3 开:kai1 关:guan1 闭:bi4 请:qing3 "
+        "把:ba3 的:de5 灯:deng1 电:dian4 视:shi4 脑:nao3 话:hua4 风:feng1 扇:shan4 音:yin1 乐:yue4 "
+        "空:kong1 调:tiao2 窗:chuang1 门:men2 厨:chu2 房:fang2 卧:wo4 室:shi4 客:ke4 厅:ting1 花:hua1 "
+        "园:yuan2 在:zai4 是:shi4 我:wo3 你:ni3 他:ta1 她:ta1 们:men5 有:you3 没:mei2 不:bu4 要:yao4 "
+        "买:mai3 卖:mai4 看:kan4 见:jian4 找:zhao3 给:gei3 去:qu4 来:lai2 到:dao4 从:cong2 和:he2 个:ge4 "
+        "本:ben3 只:zhi1 多:duo1 少:shao3 大:da4 新:xin1 旧:jiu4 红:hong2 绿:lü4 蓝:lan2 白:bai2 黑:hei1 "
+        "黄:huang2 书:shu1 包:bao1 手:shou3 机:ji1 杯:bei1 子:zi5 桌:zhuo1 椅:yi3 票:piao4 水:shui3 "
+        "茶:cha2 米:mi3 饭:fan4 面:mian4 牛:niu2 奶:nai3 苹:ping2 果:guo3 糖:tang2 狗:gou3 猫:mao1 马:ma3 "
+        "鸟:niao3 鱼:yu2 北:bei3 京:jing1 海:hai3 南:nan2 广:guang3 州:zhou1 深:shen1 圳:zhen4 西:xi1 "
+        "安:an1 武:wu3 汉:han4 火:huo3 车:che1 站:zhan4 飞:fei1 学:xue2 校:xiao4 医:yi1 院:yuan4 店:dian4 "
+        "图:tu2 馆:guan3 气:qi4 怎:zen3 么:me5 样:yang4 什:shen2 几:ji3 晴:qing2 雨:yu3 雪:xue3 冷:leng3 "
+        "热:re4 度:du4 加:jia1 等:deng3 于:yu2 码:ma3 人:ren2 老:lao3 师:shi1 王:wang2 李:li3 张:zhang1 "
+        "刘:liu2 陈:chen2 林:lin2 好:hao3 再:zai4 谢:xie4 停:ting2 止:zhi3 声:sheng1 提:ti2 醒:xing3 "
+        "叫:jiao4 起:qi3 床:chuang2 温:wen1 住:zhu4 喜:xi3 欢:huan1 吃:chi1 喝:he1 走:zou3 快:kuai4 "
+        "慢:man4 丽:li4 莉:li4 力:li4 伟:wei3 炜:wei3 玮:wei3 军:jun1 君:jun1 钧:jun1 芳:fang1 方:fang1 "
+        "静:jing4 敬:jing4 婷:ting2 庭:ting2 华:hua2 骅:hua2 强:qiang2 蔷:qiang2 杰:jie2 洁:jie2 捷:jie2 "
         "燕:yan4 艳:yan4 雁:yan4 宇:yu3 羽:yu3 禹:yu3 叶:ye4 夜:ye4 对:dui4"
     ).split()
 )
@@ -85,7 +90,7 @@ def _clock(rng: Rng) -> str:
     return ("两" if hour == 2 else number(hour)) + "点" + tail
 
 
-SLOTS = {
+SLOTS: dict[str, Slot] = {
     "n": _number,
     "s": _small,
     "digits": _digits,
@@ -152,9 +157,9 @@ SENTENCES = [
 ]
 
 SHORT = [
-    "是。", "不要。", "停。", "谢谢。", "你好。", "{part}好。", "{n}。", "{s}。", "{week}。", "{month}{dom}。", "{name}。", "{color}。",
-    "{city}。", "{clock}。", "{n}块。", "大声一点。", "再见。", "{food}。", "{place}。", "{digits}。", "{thing}。", "{year}年。",
-    "{adj}{thing}。", "{animal}。", "{openclose}。", "快一点。",
+    "是。", "不要。", "停。", "谢谢。", "你好。", "{part}好。", "{n}。", "{s}。", "{week}。", "{month}{dom}。",
+    "{name}。", "{color}。", "{city}。", "{clock}。", "{n}块。", "大声一点。", "再见。", "{food}。", "{place}。",
+    "{digits}。", "{thing}。", "{year}年。", "{adj}{thing}。", "{animal}。", "{openclose}。", "快一点。",
 ]  # fmt: skip
 
 NAMED = [

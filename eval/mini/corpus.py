@@ -1,8 +1,10 @@
 """Planning and rendering of utterances: every clip is a pure function of (seed, set name, index).
 
-Flows in: a seed, the name of a set and a clip number. Flows out: an `Utterance` (what is said, by whom, in which context)
-and from it a `Clip` (the waveform and the time of every word).
+Flows in: a seed, the name of a set and a clip number. Flows out: an `Utterance` (what is said, by whom, in which
+context) and from it a `Clip` (the waveform and the time of every word).
 """
+
+# ruff: noqa: SIM905 - word lists read better as text
 
 import dataclasses
 import zlib
@@ -36,7 +38,8 @@ FLITE_VOICES = ("kal16", "awb", "rms", "slt")
 NO_LANGUAGE = "None"
 TRAIN_LANGUAGES = {"English": 0.40, "German": 0.31, "Chinese": 0.29}
 TRAIN_KINDS = {
-    "none": 0.055, "short": 0.13, "plain": 0.40, "salad": 0.08, "named": 0.11, "multi": 0.195, "long": 0.015, "mixed": 0.015,
+    "none": 0.055, "short": 0.13, "plain": 0.40, "salad": 0.08, "named": 0.11, "multi": 0.195, "long": 0.015,
+    "mixed": 0.015,
 }  # fmt: skip
 TEST_KINDS = {
     "seen": {"short": 0.15, "plain": 0.78, "salad": 0.07},
@@ -45,6 +48,8 @@ TEST_KINDS = {
     "nonspeech": {"none": 1.0},
     "names": {"named": 1.0},
     "clean": {"plain": 1.0},
+    "mixed": {"mixed": 1.0},
+    "story": {"long": 1.0},
 }
 LONG_SET_S = (8.0, 25.0)
 
@@ -134,7 +139,7 @@ def draw_voice(rng: Rng, language: str, unseen: bool) -> Voice:
         name,
         rate_wpm=rate_wpm,
         pitch=pitch,
-        pitch_range=min(pitch_range, 70) if pitch < 26 else pitch_range,  # espeak-ng 1.51 crashes below its lowest pitch
+        pitch_range=min(pitch_range, 70) if pitch < 26 else pitch_range,  # espeak-ng 1.51 crashes when too low
         word_gap=int(rng.integers(0, 4)),
     )
 
@@ -164,7 +169,8 @@ def plan(set_name: str, seed: int, index: int) -> Utterance:
         context = draw_context(rng, language, name) if biased else ""
     elif train and rng.random() < 0.08:
         context = draw_context(rng, pick(rng, LANGUAGES), None)  # names that are not spoken must change nothing
-    voice, parts = draw_voice(rng, language, set_name == "unseen"), []
+    voice = draw_voice(rng, language, set_name == "unseen")
+    parts: list[Part] = []
     for position in range(_n_sentences(rng, set_name, kind)):
         spoken_language = language
         if kind == "mixed" and position:
@@ -205,7 +211,9 @@ def render(utterance: Utterance) -> Clip:
         kind = pick(rng, kinds) if utterance.set_name == "train" else kinds[utterance.index % len(kinds)]
         return Clip(augment.non_speech(rng, kind, duration_s), (), 0.0)
     lead_s, tail_s = float(rng.uniform(0.0, 0.5)), float(rng.uniform(0.0, 0.4))
-    pieces, words, now_s = [np.zeros(int(lead_s * SAMPLE_RATE), np.float32)], [], int(lead_s * SAMPLE_RATE) / SAMPLE_RATE
+    pieces = [np.zeros(int(lead_s * SAMPLE_RATE), np.float32)]
+    words: list[TimedWord] = []
+    now_s = len(pieces[0]) / SAMPLE_RATE
     for part in utterance.parts:
         gap = np.zeros(int(part.pause_s * SAMPLE_RATE), np.float32)
         wave, part_words = _read_part(part)

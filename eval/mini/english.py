@@ -4,7 +4,9 @@ Flows in: a random generator. Flows out: token strings for `mini.language`, wher
 sound differs from its spelling, so that only the context in the prompt can tell the spelling.
 """
 
-from mini.grammar import Grammar, Rng, digits, pick
+# ruff: noqa: SIM905 - word lists read better as text
+
+from mini.grammar import Rng, Slot, digits, pick
 
 ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -106,7 +108,7 @@ def _price(rng: Rng) -> str:
     return f"{number(int(rng.integers(2, 300)))} {unit}{tail}"
 
 
-SLOTS = {
+SLOTS: dict[str, Slot] = {
     "n": _number,
     "s": _small,
     "digits": _digits,
@@ -179,9 +181,10 @@ SLOTS["onoff"] = ["on", "off"]
 SLOTS["greet"] = ["morning", "evening", "night"]
 
 SHORT = [
-    "Yes.", "No.", "Stop.", "Thank you.", "Hello.", "Good {greet}.", "{n}.", "{s}.", "{day}.", "{month} {ord}.", "{name}.",
-    "{color}.", "{city}.", "{clock}.", "{price}.", "Call {name}.", "Next song.", "Louder.", "Help.", "Go on.", "{food}.",
-    "{place}.", "{digits}.", "The {thing}.", "Turn it {onoff}.", "{year}.", "{adj} {thing}.", "{animal}.",
+    "Yes.", "No.", "Stop.", "Thank you.", "Hello.", "Good {greet}.", "{n}.", "{s}.", "{day}.", "{month} {ord}.",
+    "{name}.", "{color}.", "{city}.", "{clock}.", "{price}.", "Call {name}.", "Next song.", "Louder.", "Help.",
+    "Go on.", "{food}.", "{place}.", "{digits}.", "The {thing}.", "Turn it {onoff}.", "{year}.", "{adj} {thing}.",
+    "{animal}.",
 ]  # fmt: skip
 
 NAMED = [

@@ -1,7 +1,7 @@
-"""Measures a miniature transcriber on regenerated test sets: error rates, language id, silence, context, forcing, rounding.
+"""Measures a miniature transcriber on regenerated test sets: errors, language id, silence, context, forcing, rounding.
 
-Flows in: a checkpoint folder in the original layout. Flows out: one JSON-able report and a Markdown table. Weights are the
-stored bfloat16 values; arithmetic is float32 in the native transformers classes.
+Flows in: a native model with the stored bfloat16 weights. Flows out: one JSON-able report. Arithmetic is float32 in the
+native transformers classes.
 """
 
 import copy
@@ -9,12 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from mini.augment import NON_SPEECH
 from mini.corpus import NO_LANGUAGE, Utterance, examples, forced_prefix
 from mini.features import log_mel
-from mini.language import LANGUAGES, draw_context, written_name
+from mini.language import GRAMMARS, LANGUAGES, draw_context, written_name
 from mini.score import Score, score, share
 from mini.transcribe import Request, parse_answer, transcribe
 from mini.vocabulary import Vocabulary
@@ -50,7 +52,7 @@ class SetResult:
         return share([a == b for a, b in zip(wanted, self.languages, strict=True)])
 
 
-def test_items(set_name: str, count: int, seed: int = TEST_SEED) -> list[TestItem]:
+def make_items(set_name: str, count: int, seed: int = TEST_SEED) -> list[TestItem]:
     """Return the first clips of a named test set, regenerated from the seed."""
     return [TestItem(u, Request(log_mel(c.waveform))) for u, c in examples(set_name, seed, count)]
 
@@ -79,8 +81,6 @@ def name_accuracy(result: SetResult) -> Score:
 
 def measure_names(model: Any, vocabulary: Vocabulary, items: Sequence[TestItem]) -> dict[str, str]:
     """Return name accuracy without context, with the right context and with a context of other names."""
-    import numpy as np
-
     rng = np.random.default_rng(5)
     distractors = [draw_context(rng, item.utterance.language, None) for item in items]
     variants = {
@@ -91,7 +91,7 @@ def measure_names(model: Any, vocabulary: Vocabulary, items: Sequence[TestItem])
     report: dict[str, str] = {}
     for label, chosen in variants.items():
         result = run_set(model, vocabulary, chosen)
-        invented = [i for i, item in enumerate(items) if "|" in item.utterance.rare_name and is_invented(item.utterance)]
+        invented = [i for i, item in enumerate(items) if is_invented(item.utterance)]
         report[label] = str(name_accuracy(result))
         report[f"{label}, error rate"] = str(result.score())
         if invented:
@@ -102,8 +102,6 @@ def measure_names(model: Any, vocabulary: Vocabulary, items: Sequence[TestItem])
 
 def is_invented(utterance: Utterance) -> bool:
     """Tell whether a rare name comes from the syllable generator and not from the lists of known homophones."""
-    from mini.language import GRAMMARS
-
     known = {name for groups in GRAMMARS[utterance.language].name_groups for group in groups for name in group}
     return not any(token.split("|")[0] in known for token in utterance.rare_name.split())
 
@@ -173,14 +171,14 @@ def report_set(result: SetResult) -> dict[str, str]:
 def evaluate(model: Any, vocabulary: Vocabulary, count: int, say: Callable[[str], None]) -> dict[str, dict[str, str]]:
     """Run every measurement and return the report by set."""
     report: dict[str, dict[str, str]] = {}
-    items = {name: test_items(name, count) for name in ("seen", "unseen", "clean", "long", "names")}
+    items = {name: make_items(name, count) for name in ("seen", "unseen", "clean", "long", "names")}
     for name in ("seen", "unseen", "clean", "long"):
         report[name] = report_set(run_set(model, vocabulary, items[name]))
         say(f"{name}: {report[name]}")
-    quiet = run_set(model, vocabulary, test_items("nonspeech", count))
+    quiet = run_set(model, vocabulary, make_items("nonspeech", count))
     report["nonspeech"] = {"no words": str(share([not text for text in quiet.texts]))}
-    for kind_index, kind in enumerate(("silence", "noise", "hum", "clicks", "music", "sweep")):
-        report["nonspeech"][kind] = str(share([not text for text in quiet.texts[kind_index::6]]))
+    for position, kind in enumerate(NON_SPEECH):
+        report["nonspeech"][kind] = str(share([not text for text in quiet.texts[position :: len(NON_SPEECH)]]))
     say(f"nonspeech: {report['nonspeech']}")
     report["names"] = measure_names(model, vocabulary, items["names"])
     say(f"names: {report['names']}")

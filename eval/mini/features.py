@@ -55,4 +55,4 @@ def log_mel(waveform: Waveform) -> Mel:
     power = spectrum.real**2 + spectrum.imag**2
     log_power = np.log10(np.maximum(power @ filter_bank(), 1e-10))
     floored = np.maximum(log_power, log_power.max() - 8.0)
-    return ((floored + 4.0) / 4.0).astype(np.float32)
+    return np.asarray((floored + 4.0) / 4.0, dtype=np.float32)

@@ -3,7 +3,9 @@
 Flows in: a random generator. Flows out: token strings for `mini.language` (see `mini.english` for the notation).
 """
 
-from mini.grammar import Grammar, Rng, digits, pick
+# ruff: noqa: SIM905 - word lists read better as text
+
+from mini.grammar import Rng, Slot, digits, pick
 
 ONES = (
     "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn "
@@ -96,7 +98,7 @@ def _price(rng: Rng) -> str:
     return f"{number(int(rng.integers(2, 300)))} {unit}{tail}"
 
 
-SLOTS = {
+SLOTS: dict[str, Slot] = {
     "n": _number,
     "s": _small,
     "digits": _digits,
@@ -165,9 +167,9 @@ SENTENCES = [
 SLOTS["greet"] = ["Morgen", "Abend", "Tag"]
 
 SHORT = [
-    "Ja.", "Nein.", "Stopp.", "Danke.", "Hallo.", "Guten {greet}.", "{n}.", "{s}.", "{day}.", "{ord} {month}.", "{name}.",
-    "{color}.", "{city}.", "{clock}.", "{price}.", "Ruf {name} an.", "Lauter.", "Hilfe.", "Weiter.", "{food}.", "{place}.",
-    "{digits}.", "Die {thing}.", "Mach {onoff}.", "{year}.", "{adj} {thing}.", "{animal}.",
+    "Ja.", "Nein.", "Stopp.", "Danke.", "Hallo.", "Guten {greet}.", "{n}.", "{s}.", "{day}.", "{ord} {month}.",
+    "{name}.", "{color}.", "{city}.", "{clock}.", "{price}.", "Ruf {name} an.", "Lauter.", "Hilfe.", "Weiter.",
+    "{food}.", "{place}.", "{digits}.", "Die {thing}.", "Mach {onoff}.", "{year}.", "{adj} {thing}.", "{animal}.",
 ]  # fmt: skip
 
 NAMED = [

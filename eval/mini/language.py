@@ -19,7 +19,18 @@ HELD_OUT_ONE_IN = 16  # share of texts, chosen by hash, that no training clip ma
 TOKEN = re.compile(r"^([^|.,?!]+)(?:\|([^.,?!]+))?([.,?!]*)$")
 
 # Spelling alternatives of invented names; the first of each pair is what the voice reads.
-ONSETS = (("k", "c"), ("f", "ph"), ("t", "th"), ("r", "rh"), ("l", "l"), ("m", "m"), ("n", "n"), ("b", "b"), ("d", "d"), ("s", "s"))
+ONSETS = (
+    ("k", "c"),
+    ("f", "ph"),
+    ("t", "th"),
+    ("r", "rh"),
+    ("l", "l"),
+    ("m", "m"),
+    ("n", "n"),
+    ("b", "b"),
+    ("d", "d"),
+    ("s", "s"),
+)
 VOWELS = (("a", "ah"), ("i", "y"), ("o", "oh"), ("e", "e"), ("u", "u"))
 ENDINGS = (("k", "ck"), ("n", "nn"), ("l", "ll"), ("r", "r"), ("s", "ss"), ("t", "tt"), ("", ""))
 

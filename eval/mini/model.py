@@ -157,7 +157,11 @@ def original_config(dims: Dimensions, vocabulary: Vocabulary) -> dict[str, Any]:
     if aligner:
         thinker["classify_num"] = dims.time_classes
         top |= {"timestamp_token_id": ids["<timestamp>"], "timestamp_segment_time": SEGMENT_MS}
-    top |= {"support_languages": ["Chinese", "English", "German"], "thinker_config": thinker, "transformers_version": "4.57.6"}
+    top |= {
+        "support_languages": ["Chinese", "English", "German"],
+        "thinker_config": thinker,
+        "transformers_version": "4.57.6",
+    }
     return top
 
 
@@ -259,7 +263,8 @@ def load_original(folder: Path) -> Qwen3ASRForConditionalGeneration | Qwen3ASRFo
         assert renamed is not None, name
         state[name] = stored[renamed].float()
     model.load_state_dict(state)
-    return model.eval()
+    model.train(False)
+    return model
 
 
 def describe(dims: Dimensions) -> dict[str, int]:

@@ -6,6 +6,7 @@ into element-wise operations and casts, not into matrix products; the native mod
 """
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,7 +38,9 @@ def _attend(attention: Any, states: torch.Tensor, bias: torch.Tensor) -> torch.T
     return joined
 
 
-def _window_slots(n_frames: list[int], n_chunks: list[int], window_tokens: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+def _window_slots(
+    n_frames: list[int], n_chunks: list[int], window_tokens: int
+) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Return for every valid token its place among the chunk tokens, its place in the padded windows, and the window count."""
     source, target, window, offset = [], [], 0, 0
     for frames, count in zip(n_frames, n_chunks, strict=True):
@@ -95,7 +98,9 @@ class _RmsNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, states: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        scale = torch.rsqrt(torch.linalg.vector_norm(states, dim=-1, keepdim=True).float().pow(2) / states.shape[-1] + eps)
+        scale = torch.rsqrt(
+            torch.linalg.vector_norm(states, dim=-1, keepdim=True).float().pow(2) / states.shape[-1] + eps
+        )
         scale = scale.to(states.dtype)
         normed = states * scale
         ctx.save_for_backward(normed, weight, scale)
@@ -111,7 +116,7 @@ class _RmsNorm(torch.autograd.Function):
 
 
 def _rms(norm: Any, states: torch.Tensor) -> torch.Tensor:
-    normed: torch.Tensor = _RmsNorm.apply(states, norm.weight, norm.variance_epsilon)
+    normed: torch.Tensor = _RmsNorm.apply(states, norm.weight, norm.variance_epsilon)  # type: ignore[no-untyped-call]
     return normed
 
 
@@ -163,3 +168,14 @@ def decode_layers(core: Any, ids: torch.Tensor, audio: torch.Tensor, audio_token
         found.append(states)
     return [*found, _rms(decoder.norm, states)]
 
+
+def has_fast_bfloat16() -> bool:
+    """Tell whether this CPU multiplies bfloat16 natively; elsewhere the low-precision copy would be slower."""
+    return bool(
+        torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_bf16_flag()
+    )
+
+
+def _has_bf16_flag() -> bool:
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and any(flag in cpuinfo.read_text() for flag in ("avx512_bf16", "amx_bf16"))

@@ -84,7 +84,11 @@ def load_library(names: Sequence[str], engine: str) -> ctypes.CDLL:
 
 
 class Espeak:
-    """The espeak-ng library; one per process, because its state is global."""
+    """One loaded copy of the espeak-ng library, good for one reading.
+
+    The library keeps oscillator phases and random numbers from one sentence to the next, so the same words would sound
+    (and be timed) a little differently after different histories. A fresh copy costs 5 ms and always sounds the same.
+    """
 
     def __init__(self) -> None:
         self._lib = load_library(["libespeak-ng.so.1", "libespeak-ng.so"], "espeak-ng")
@@ -97,6 +101,11 @@ class Espeak:
         self._callback = _Callback(self._receive)  # kept alive: C holds only a bare pointer
         self._lib.espeak_SetSynthCallback(self._callback)
 
+    def close(self) -> None:
+        """Unload the library together with its state; the object must not be used afterwards."""
+        self._lib.espeak_Terminate()
+        _LIBC.dlclose(ctypes.c_void_p(self._lib._handle))
+
     def _receive(self, wave: Any, n_samples: int, events: Any) -> int:
         if n_samples > 0:
             self._pieces.append(np.ctypeslib.as_array(wave, (n_samples,)).copy())
@@ -105,7 +114,11 @@ class Espeak:
             event = events[index]
             if event.type == _EVENT_WORD:
                 self._words.append((event.text_position - 1, event.sample))
-            elif event.type == _EVENT_PHONEME and event.id.string[:1] == b"_" and event.id.string[1:2] not in (b"|", b"!"):
+            elif (
+                event.type == _EVENT_PHONEME
+                and event.id.string[:1] == b"_"
+                and event.id.string[1:2] not in (b"|", b"!")
+            ):
                 self._pauses.append(event.sample)
             index += 1
         return 0
@@ -125,7 +138,6 @@ class Espeak:
             (_WORDGAP, voice.word_gap),
         ):
             self._lib.espeak_SetParameter(parameter, value, 0)
-        self._pieces, self._words, self._pauses = [], [], []
         _LIBC.srand(1)  # the Klatt voices draw their breath noise from rand(): same words, same samples
         encoded = " ".join(words).encode()
         self._lib.espeak_Synth(encoded, len(encoded) + 1, 0, _POS_CHARACTER, 0, _UTF8, None, None)
@@ -144,7 +156,7 @@ class Espeak:
         starts: list[int | None] = [None] * len(words)
         for character, sample in self._words:
             index = int(np.searchsorted(offsets, character, side="right")) - 1
-            if 0 <= index and starts[index] is None:
+            if index >= 0 and starts[index] is None:
                 starts[index] = sample
         return _fill_spans(words, starts, sorted(self._pauses), n_samples, self.rate_hz)
 
@@ -242,11 +254,21 @@ def resample(wave: Waveform, rate_hz: int) -> Waveform:
 
 
 @cache
-def engine(name: str) -> Espeak | Flite:
-    """Return this process's synthesizer "espeak-ng" or "flite"."""
-    return Espeak() if name == "espeak-ng" else Flite()
+def flite() -> Flite:
+    """Return this process's flite."""
+    return Flite()
 
 
 def read_aloud(words: Sequence[str], voice: Voice) -> tuple[Waveform, list[Span]]:
-    """Return (n_samples,) float32 speech at 16 kHz and one `Span` for each of the words."""
-    return engine(voice.engine).read(words, voice)
+    """Return (n_samples,) float32 speech at 16 kHz and one `Span` for each of the words.
+
+    Raises:
+        SpeechError: a library or voice is missing (the message names the Debian package), or there was no sound.
+    """
+    if voice.engine == "flite":
+        return flite().read(words, voice)
+    espeak = Espeak()
+    try:
+        return espeak.read(words, voice)
+    finally:
+        espeak.close()

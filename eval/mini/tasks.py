@@ -36,9 +36,9 @@ class Task(Protocol):
     """
 
     dims: Dimensions
-    model: nn.Module
-    live: nn.Module
-    heads: nn.Module
+    model: Any
+    live: Any
+    heads: Any
 
     def plan(self, seed: int, n_steps: int, n_ranks: int) -> list[list[list[int]]]:
         """Return for every step and rank the row numbers of its batch."""
@@ -78,13 +78,13 @@ def auxiliary_weight(progress: float) -> float:
 class TranscriberTask:
     """Speech to ``language X<asr_text>...``: decoder cross-entropy plus the throw-away heads."""
 
-    def __init__(self, folder: Path, bf16: bool) -> None:
+    def __init__(self, folder: Path, bf16: bool, dims: Dimensions) -> None:
         self.vocabulary = Vocabulary.load(folder / "vocabulary")
         self.reader = CorpusReader(folder / "corpus")
         self.maker = ExampleMaker(self.reader, self.vocabulary)
-        self.dims = Dimensions()
+        self.dims = dims
         self.model: Any = new_transcriber(self.dims, self.vocabulary).train()
-        self.heads = Heads(self.dims)
+        self.heads: Any = Heads(self.dims)
         self.live: Any = low_precision_copy(self.model) if bf16 else self.model
 
     def plan(self, seed: int, n_steps: int, n_ranks: int) -> list[list[list[int]]]:

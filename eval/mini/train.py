@@ -5,12 +5,12 @@ from it) and a JSONL curve. Two single-thread processes average their gradients 
 wait for each other at every operation as soon as the machine has other work to do.
 """
 
-import datetime
+import datetime as dt
 import json
 import os
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +21,11 @@ from torch import nn
 from tqdm import tqdm
 
 from mini.aligner_task import AlignerTask
+from mini.model import Dimensions
 from mini.tasks import Task, TranscriberTask
 
 N_RANKS = 2
-GLOO_TIMEOUT = datetime.timedelta(hours=2)  # a laptop may sleep, a benchmark may stop us
+GLOO_TIMEOUT = dt.timedelta(hours=2)  # a laptop may sleep, a benchmark may stop us
 BETAS, WEIGHT_DECAY, LARGEST_GRADIENT = (0.9, 0.98), 0.03, 1.0
 
 
@@ -41,6 +42,7 @@ class TrainOptions:
     warm_up: int = 200
     save_every_s: float = 180.0
     bf16: bool = False
+    dims: Dimensions = field(default_factory=Dimensions)
 
     @property
     def state_path(self) -> Path:
@@ -93,8 +95,11 @@ class Trainer:
     def __init__(self, rank: int, options: TrainOptions) -> None:
         self.rank, self.options = rank, options
         torch.manual_seed(options.seed)
-        make_task = TranscriberTask if options.task == "transcriber" else AlignerTask
-        self.task: Task = make_task(options.folder, options.bf16)
+        self.task: Task = (
+            TranscriberTask(options.folder, options.bf16, options.dims)
+            if options.task == "transcriber"
+            else AlignerTask(options.folder, options.bf16)
+        )
         self.parameters = [p for module in (self.task.model, self.task.heads) for p in module.parameters()]
         self.live = [p for module in (self.task.live, self.task.heads) for p in module.parameters()]
         self.optimiser = make_optimiser(self.parameters)
@@ -132,7 +137,7 @@ class Trainer:
             p.grad = None
         rng = np.random.default_rng([self.options.seed, self.step, self.rank])
         found = self.task.losses(rows, rng, self.step / self.options.n_steps)
-        found.pop("total").backward()  # type: ignore[no-untyped-call]
+        found.pop("total").backward()
         average_gradients(self.live, self.parameters)
         self.optimiser.step()
         self._publish()
@@ -143,7 +148,9 @@ class Trainer:
 def run_rank(rank: int, options: TrainOptions) -> None:
     """Train as process `rank` until `options.n_steps` steps are done."""
     torch.set_num_threads(1)
-    store = dist.TCPStore("127.0.0.1", int(os.environ["MINI_PORT"]), N_RANKS, rank == 0, GLOO_TIMEOUT)
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1", int(os.environ["MINI_PORT"]), N_RANKS, rank == 0, GLOO_TIMEOUT
+    )
     dist.init_process_group("gloo", store=store, rank=rank, world_size=N_RANKS, timeout=GLOO_TIMEOUT)
     trainer = Trainer(rank, options)
     batches = trainer.task.plan(options.seed, options.n_steps, N_RANKS)
@@ -176,5 +183,7 @@ def train(options: TrainOptions) -> None:
     """Train to the end in `N_RANKS` processes, going on from the saved state when there is one."""
     os.environ["MINI_PORT"] = str(29500 + os.getpid() % 500)
     os.environ["OMP_NUM_THREADS"] = "1"
-    torch.multiprocessing.spawn(run_rank, args=(options,), nprocs=N_RANKS, join=True)
-    print(f"{options.task}: {options.n_steps} steps done; state in {options.state_path}", file=sys.stderr)
+    torch.multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
+        run_rank, args=(options,), nprocs=N_RANKS, join=True
+    )
+    tqdm.write(f"{options.task}: {options.n_steps} steps done; state in {options.state_path}", file=sys.stderr)

@@ -58,7 +58,8 @@ def transcribe(
     answers = [""] * len(requests)
     for batch in _batches(requests):
         prompts = [
-            vocabulary.prompt(n_audio_tokens(len(requests[i].mel)), requests[i].context) + vocabulary.encode(requests[i].prefix)
+            vocabulary.prompt(n_audio_tokens(len(requests[i].mel)), requests[i].context)
+            + vocabulary.encode(requests[i].prefix)
             for i in batch
         ]
         longest_s = max(len(requests[i].mel) for i in batch) / 100

@@ -18,7 +18,15 @@ QWEN_SPLIT = (
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|audio_start|>", "<|audio_end|>", "<|audio_pad|>")
 ASR_TEXT, TIMESTAMP = "<asr_text>", "<timestamp>"
 VOCAB_SIZE = 1024
-FORMAT_TEXTS = ("system\n", "user\n", "assistant\n", "language English", "language German", "language Chinese", "language None")
+FORMAT_TEXTS = (
+    "system\n",
+    "user\n",
+    "assistant\n",
+    "language English",
+    "language German",
+    "language Chinese",
+    "language None",
+)
 
 
 def added_tokens(aligner: bool) -> list[str]:
@@ -98,7 +106,7 @@ class Vocabulary:
         tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIALS])
         tokenizer.add_tokens([AddedToken(token, normalized=False) for token in (ASR_TEXT, TIMESTAMP)])
         tokens = added_tokens(aligner=True)
-        ids = {token: tokenizer.token_to_id(token) for token in tokens}
+        ids = {token: tokenizer.token_to_id(token) or 0 for token in tokens}
         assert list(ids.values()) == list(range(VOCAB_SIZE - len(tokens), VOCAB_SIZE)), ids
         return cls(tokenizer, ids)
 

@@ -37,7 +37,9 @@ def _caption(results: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_bytes'] / 2**30:.0f} GB, reads "
         f"{machine['read_bytes_per_s'] / 1e9:.1f} GB/s; {packages}; "
         f"commit {results['commit']}, {results['started'][:10]}; "
-        f"random weights, {results['repeats']} rounds in turns, medians; ratio = ours / theirs, below 1 is better."
+        f"random weights, {results['repeats']} rounds (longer clips: 1) in turns, medians; "
+        "ratio = ours / theirs, below 1 is better. "
+        "transformers maps bfloat16 weights and reads them at first use, not when loading."
     )
 
 

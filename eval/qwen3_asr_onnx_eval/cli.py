@@ -18,9 +18,12 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--shapes", default="0.6b,1.7b", help="comma-separated: 0.6b, 1.7b, tiny (default: %(default)s)"
     )
     parser.add_argument("--output", type=Path, help="write all raw measurements to this JSON file")
-    parser.add_argument("--repeats", type=int, default=2, help="rounds per clip (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=2, help="rounds of the 11 s clip (default: %(default)s)")
     parser.add_argument(
         "--cache-dir", type=Path, default=Path("build/bench"), help="checkpoints and bundles (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--against", default="float32,bfloat16", help="transformers dtypes to compare with (default: %(default)s)"
     )
     parser.add_argument("--keep", action="store_true", help="keep the exported bundles")
     parser.add_argument("--report", type=Path, metavar="JSON", help="print the table of earlier results and stop")
@@ -35,7 +38,7 @@ def _run(args: Namespace) -> int:
         emit(report(json.loads(args.report.read_text(encoding="utf-8"))))
         return EXIT_OK
     try:
-        from .bench import BenchPlan, run_bench
+        from .bench import RIVALS, BenchPlan, run_bench
         from .random_checkpoint import BENCH_SHAPES
     except ModuleNotFoundError as error:
         raise MissingExtra(f"bench needs {error.name}: pip install 'qwen3-asr-onnx[eval,export]'") from error
@@ -43,6 +46,9 @@ def _run(args: Namespace) -> int:
     unknown = [name for name in shapes if name not in BENCH_SHAPES]
     if unknown:
         raise OptionsError(f"no shape {unknown[0]!r}; the shapes are: {', '.join(BENCH_SHAPES)}")
+    kinds = tuple(kind for kind in RIVALS if kind in args.against.split(","))
+    if set(args.against.split(",")) != set(kinds):
+        raise OptionsError(f"--against is {args.against!r}; give float32, bfloat16, or both with a comma")
     if args.repeats < 1:
         raise OptionsError(f"--repeats is {args.repeats}; give at least 1")
 
@@ -51,7 +57,7 @@ def _run(args: Namespace) -> int:
             args.output.parent.mkdir(parents=True, exist_ok=True)
             args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
-    emit(report(run_bench(BenchPlan(shapes, args.cache_dir, args.repeats, keep=args.keep), save)))
+    emit(report(run_bench(BenchPlan(shapes, args.cache_dir, args.repeats, kinds=kinds, keep=args.keep), save)))
     return EXIT_OK
 
 

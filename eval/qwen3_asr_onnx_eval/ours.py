@@ -52,10 +52,10 @@ class OurRecognizer:
         """
         asr = self._asr
         mel, mel_ms = timed(lambda: log_mel(waveform, asr.manifest.mel))
-        (features,), encoder_ms = timed(lambda: asr._encoder.encode([mel]))
+        (features,), encoder_ms = timed(lambda: asr.encoder.encode([mel]))
         pieces = asr.manifest.prompt
-        prompt = build_prompt(asr._tokenizer, pieces.template, len(features), forced=pieces.forced)
-        embedded = asr._embeddings.splice(prompt.ids, features, prompt.audio_start)
+        prompt = build_prompt(asr.tokenizer, pieces.template, len(features), forced=pieces.forced)
+        embedded = asr.embeddings.splice(prompt.ids, features, prompt.audio_start)
         decoder, table = self._clocked_decoder()
         (result,) = decoder.generate([embedded], [n_tokens], eos=())
         ends_s = [*table.asked_at_s[1:], time.perf_counter()]
@@ -71,9 +71,9 @@ class OurRecognizer:
             capacities: positions per cache.
             n_tokens: steps per cache.
         """
-        decoder, dims = self._asr._decoder, self._asr.manifest.decoder
+        decoder, dims = self._asr.decoder, self._asr.manifest.decoder
         inputs = {
-            EMBEDS: self._asr._embeddings.rows(np.array([0]))[None],
+            EMBEDS: self._asr.embeddings.rows(np.array([0]))[None],
             SEQLENS: np.array([PAST_TOKENS], np.int32),
             TOTAL: np.array(PAST_TOKENS + 1, np.int32),
         }
@@ -89,8 +89,8 @@ class OurRecognizer:
         return times_ms
 
     def _clocked_decoder(self) -> tuple[Decoder, _ClockedTable]:
-        decoder = self._asr._decoder
-        table = _ClockedTable(self._asr._embeddings)
+        decoder = self._asr.decoder
+        table = _ClockedTable(self._asr.embeddings)
         eos = self._asr.manifest.tokens.eos
         # Only `rows` is used of the table.
         return Decoder(decoder._init, decoder._step, table, self._asr.manifest.decoder, eos), table  # type: ignore[arg-type]

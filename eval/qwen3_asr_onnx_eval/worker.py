@@ -95,11 +95,19 @@ def _import_libraries(kind: str) -> None:
 
 def _memory() -> dict[str, int]:
     """Return this process's memory in bytes: resident, its private part, and the highest resident so far."""
-    import resource
-
     info = psutil.Process().memory_full_info()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"rss": info.rss, "private": info.uss, "peak_rss": peak}
+    return {"rss": info.rss, "private": info.uss, "peak_rss": max(info.rss, _peak_rss())}
+
+
+def _peak_rss() -> int:
+    """Return the highest resident bytes of this process so far; 0 where the system does not tell."""
+    # Not `ru_maxrss`: on Linux that starts at the parent's peak.
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))  # Windows
 
 
 def main(argv: list[str]) -> int:

@@ -140,16 +140,23 @@ class Checkpoint:
         Raises:
             BundleError: the file is truncated or damaged.
         """
+        return self.read_rows(name, 0, self._ref(name).shape[0])
+
+    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Return rows [start, stop) of a tensor along its first axis; otherwise as `read`."""
         from safetensors import SafetensorError, safe_open
 
-        ref = self.tensors[EMBED if name == HEAD and self.tied else name]
+        ref = self._ref(name)
         try:
-            # Opened for each tensor: a file kept open keeps every page ever read in this process's resident memory.
+            # Opened for each read: a file kept open keeps every page ever read in this process's resident memory.
             with safe_open(ref.file, framework="pt") as file:
-                tensor: torch.Tensor = file.get_tensor(ref.key)
-                return tensor.clone()
+                rows: torch.Tensor = file.get_slice(ref.key)[start:stop]
+                return rows.clone()
         except (SafetensorError, OSError) as error:
             raise BundleError(f"{ref.file}: {ref.key} cannot be read ({error}); download the file again") from error
+
+    def _ref(self, name: str) -> TensorRef:
+        return self.tensors[EMBED if name == HEAD and self.tied else name]
 
     def verify_tied_head(self) -> None:
         """Check that a head stored beside the table it is tied to holds the same numbers.

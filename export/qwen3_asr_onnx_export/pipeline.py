@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable
+import threading
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 import onnx_ir as ir
+import torch
 from tqdm import tqdm
 
 from qwen3_asr_onnx.bundle import (
@@ -33,9 +36,9 @@ from qwen3_asr_onnx.prompt import FORCED_PREFIX, TEMPLATE
 from . import parity, weights
 from .checkpoint import EMBED, Checkpoint
 from .tokenizer_json import build_tokenizer_json, verify_tokenizer_json
-from .trace import TracedGraph, trace_decoder, trace_encoder
-from .wrappers.decoder import computed_parameters
-from .wrappers.encoder import position_table
+from .trace import trace_decoder, trace_encoder
+from .wrappers.decoder import CausalDecoder, computed_parameters
+from .wrappers.encoder import WindowedEncoder, position_table
 
 __all__ = ["export_checkpoint"]
 
@@ -64,8 +67,6 @@ COPIED_FILES = (
 
 GRAPH_ALLOWANCE_BYTES = 64 << 20
 """Room for graphs, tokenizer and manifest in the disk-space check."""
-
-Progress = Callable[[int], object]
 
 
 def export_checkpoint(
@@ -97,23 +98,10 @@ def export_checkpoint(
     bundle_dir.parent.mkdir(parents=True, exist_ok=True)
     _require_space(checkpoint, bundle_dir)
     with atomic_directory(bundle_dir, overwrite=overwrite) as partial:
-        with tqdm(total=4, desc="export", unit="step", file=sys.stderr, disable=not progress) as bar:
-            records = _write_tokenizer(checkpoint, partial)
-            bar.set_description("tracing the encoder")
-            encoder = trace_encoder(checkpoint.encoder, checkpoint.mel.n_mels)
-            bar.update()
-            bar.set_description("tracing the decoder")
-            decoder = trace_decoder(checkpoint.decoder)
-            bar.update()
-            bar.set_description("writing weights")
-            records |= _write_weights(checkpoint, encoder, decoder, partial, progress)
-            records |= _write_graphs(encoder, decoder, partial)
-            bar.update()
-            bar.set_description("checking graphs" if check else "not checking graphs")
-            if check:
-                parity.check_encoder(partial / VARIANT.encoder, checkpoint)
-                parity.check_decoder(partial / VARIANT.decoder_init, checkpoint)
-            bar.update()
+        records = _write_tokenizer(checkpoint, partial)
+        records |= _write_model(checkpoint, partial, progress=progress)
+        if check:
+            _check(checkpoint, partial, progress=progress)
         manifest = _manifest(checkpoint, records, checked=check)
         (partial / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
     return Bundle.open(bundle_dir)
@@ -151,41 +139,55 @@ def _write_tokenizer(checkpoint: Checkpoint, partial: Path) -> dict[str, FileRec
     return {path.name: file_record(path) for path in sorted(partial.iterdir())}
 
 
-def _write_weights(
-    checkpoint: Checkpoint, encoder: TracedGraph, decoder: TracedGraph, partial: Path, progress: bool
-) -> dict[str, FileRecord]:
-    encoder_plan = weights.plan(encoder, ENCODER_WEIGHTS)
-    decoder_plan = weights.plan(decoder, DECODER_WEIGHTS)
-    table_bytes = 2 * checkpoint.decoder.vocab_size * checkpoint.decoder.hidden
-    computed = {
-        "audio_tower.positions": position_table(checkpoint.encoder),
-        **computed_parameters(checkpoint.decoder),
-    }
-    with tqdm(
-        total=encoder_plan.size + decoder_plan.size + table_bytes,
-        desc="weights",
-        unit="B",
-        unit_scale=True,
-        leave=False,
-        file=sys.stderr,
-        disable=not progress,
-    ) as bar:
-        records = {
-            plan.file: weights.write(plan, checkpoint, computed, partial / plan.file, bar.update)
-            for plan in (encoder_plan, decoder_plan)
-        }
-        records[EMBEDDINGS_FILE] = weights.write_embeddings(checkpoint, partial / EMBEDDINGS_FILE, bar.update)
+def _write_model(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> dict[str, FileRecord]:
+    """Write weights and graphs. Weights stream in a second thread, free of the interpreter while this one traces."""
+    dims, n_mels = checkpoint.decoder, checkpoint.mel.n_mels
+    with torch.device("meta"):
+        encoder_plan = weights.plan(WindowedEncoder(checkpoint.encoder, n_mels), ENCODER_WEIGHTS)
+        decoder_plan = weights.plan(CausalDecoder(dims), DECODER_WEIGHTS)
+    computed = {"audio_tower.positions": position_table(checkpoint.encoder), **computed_parameters(dims)}
+    total = encoder_plan.size + decoder_plan.size + 2 * dims.vocab_size * dims.hidden
+    cancelled = threading.Event()
+    with _bar("weights and graphs", total, "B", progress) as bar, ThreadPoolExecutor(1) as writer:
+
+        def advance(n_bytes: int) -> None:
+            if cancelled.is_set():
+                raise CancelledError
+            bar.update(n_bytes)
+
+        def write_all() -> dict[str, FileRecord]:
+            records = {
+                part.file: weights.write(part, checkpoint, computed, partial / part.file, advance)
+                for part in (encoder_plan, decoder_plan)
+            }
+            return records | {EMBEDDINGS_FILE: weights.write_embeddings(checkpoint, partial / EMBEDDINGS_FILE, advance)}
+
+        written = writer.submit(write_all)
+        try:
+            encoder = trace_encoder(checkpoint.encoder, n_mels)
+            decoder = trace_decoder(dims)
+            records = written.result()
+        finally:
+            cancelled.set()
     weights.attach(encoder, encoder_plan, computed)
     weights.attach(decoder, decoder_plan, computed)
+    # Prefill and step are one graph under two names; the runtime sees equal digests and opens one session.
+    for model, name in ((encoder, VARIANT.encoder), (decoder, VARIANT.decoder_init), (decoder, VARIANT.decoder_step)):
+        ir.save(model, partial / name)
+        records[name] = file_record(partial / name)
     return records
 
 
-def _write_graphs(encoder: TracedGraph, decoder: TracedGraph, partial: Path) -> dict[str, FileRecord]:
-    """Save the graphs. Prefill and step are one graph under two names; the runtime sees equal digests, opens one."""
-    for graph, name in ((encoder, VARIANT.encoder), (decoder, VARIANT.decoder_init), (decoder, VARIANT.decoder_step)):
-        ir.save(graph.model, partial / name)
-    names = (VARIANT.encoder, VARIANT.decoder_init, VARIANT.decoder_step)
-    return {name: file_record(partial / name) for name in names}
+def _check(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> None:
+    steps = checkpoint.decoder.layers + 2
+    with _bar("checking against transformers", steps, "part", progress) as bar:
+        parity.check_encoder(partial / VARIANT.encoder, checkpoint)
+        bar.update()
+        parity.check_decoder(partial / VARIANT.decoder_init, checkpoint, bar.update)
+
+
+def _bar(description: str, total: int, unit: str, progress: bool) -> tqdm[NoReturn]:
+    return tqdm(desc=description, total=total, unit=unit, unit_scale=unit == "B", file=sys.stderr, disable=not progress)
 
 
 def _manifest(checkpoint: Checkpoint, records: dict[str, FileRecord], *, checked: bool) -> Manifest:

@@ -23,20 +23,12 @@ from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims, past_name, present_n
 from .passes.name_residuals import NameResidualsPass
 from .wrappers.decoder import CausalDecoder
 from .wrappers.encoder import WindowedEncoder
-from .wrappers.operators import ONNX_VERSION, transposed_weights
+from .wrappers.operators import ONNX_VERSION
 
-__all__ = ["TracedGraph", "trace_decoder", "trace_encoder"]
-
-
-class TracedGraph:
-    """A traced graph and the names of those initializers that are stored transposed with respect to the checkpoint."""
-
-    def __init__(self, model: ir.Model, transposed: frozenset[str]) -> None:
-        self.model = model
-        self.transposed = transposed
+__all__ = ["trace_decoder", "trace_encoder"]
 
 
-def trace_encoder(dims: EncoderDims, n_mels: int) -> TracedGraph:
+def trace_encoder(dims: EncoderDims, n_mels: int) -> ir.Model:
     """Trace the windowed encoder: `mel`, `n_frames` -> `audio_features`."""
     # Two of everything dynamic while tracing: torch.export bakes in sizes of 0 and 1.
     windows = torch.export.Dim("windows", min=1, max=4096)
@@ -55,10 +47,10 @@ def trace_encoder(dims: EncoderDims, n_mels: int) -> TracedGraph:
     _name_dimensions(model.graph.inputs, {"mel": ("windows", None, "frames"), "n_frames": ("windows",)})
     _name_dimensions(model.graph.outputs, {"audio_features": ("windows", "audio_tokens", None)})
     model.graph.name = "qwen3_asr_encoder"
-    return TracedGraph(model, transposed_weights(module))
+    return model
 
 
-def trace_decoder(dims: DecoderDims) -> TracedGraph:
+def trace_decoder(dims: DecoderDims) -> ir.Model:
     """Trace the decoder, prefill and step in one: embeddings and caches -> `logits` and caches."""
     batch = torch.export.Dim("batch", min=1, max=4096)
     sequence = torch.export.Dim("sequence", min=1, max=dims.max_positions)
@@ -99,7 +91,7 @@ def trace_decoder(dims: DecoderDims) -> TracedGraph:
     )
     NameResidualsPass(dims.layers)(model)
     model.graph.name = "qwen3_asr_decoder"
-    return TracedGraph(model, transposed_weights(module))
+    return model
 
 
 @contextlib.contextmanager

@@ -16,17 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 import torch
+from torch import nn
 
 from qwen3_asr_onnx.bundle import FileRecord
 from qwen3_asr_onnx.errors import BundleError
 
 from .checkpoint import EMBED, Checkpoint
-from .trace import TracedGraph
+from .wrappers.operators import transposed_weights
 
 __all__ = ["Placement", "WeightPlan", "attach", "plan", "write", "write_embeddings"]
 
-PAGE_BYTES = 4096
-"""Tensors start on page boundaries: onnxruntime maps the file instead of reading it."""
+PAGE_BYTES, LINE_BYTES = 4096, 64
+"""Large tensors start on page boundaries, because onnxruntime maps the file; small ones on cache lines."""
 
 SLICE_BYTES = 64 << 20
 """Largest float32 piece converted at once."""
@@ -61,29 +62,34 @@ class WeightPlan:
     size: int
 
 
-def plan(graph: TracedGraph, file: str) -> WeightPlan:
-    """Lay out the float32 initializers of a traced graph one after the other, each on its own page."""
+def plan(module: nn.Module, file: str) -> WeightPlan:
+    """Lay out the float32 parameters of a wrapper one after the other.
+
+    Args:
+        module: a wrapper, on the meta device if it likes: only names and shapes matter.
+        file: name of the weight file inside the bundle.
+    """
     placements = []
     offset = 0
-    for name, value in graph.model.graph.initializers.items():
-        if value.dtype != ir.DataType.FLOAT:
+    for name, parameter in module.named_parameters():
+        if parameter.dtype != torch.float32:
             continue
-        shape = value.shape
-        assert shape is not None
-        assert shape.is_static()
-        numbers = tuple(int(d) for d in shape.numpy())
-        length = 4 * int(np.prod(numbers, dtype=np.int64))
-        placements.append(Placement(name, numbers, offset, length))
-        offset += -(-length // PAGE_BYTES) * PAGE_BYTES
-    return WeightPlan(file, tuple(placements), graph.transposed, offset)
+        length = 4 * parameter.numel()
+        alignment = PAGE_BYTES if length >= PAGE_BYTES else LINE_BYTES
+        offset = -(-offset // alignment) * alignment
+        placements.append(Placement(name, tuple(parameter.shape), offset, length))
+        offset += length
+    return WeightPlan(file, tuple(placements), transposed_weights(module), offset)
 
 
-def attach(graph: TracedGraph, weights: WeightPlan, computed: Mapping[str, torch.Tensor]) -> None:
+def attach(model: ir.Model, weights: WeightPlan, computed: Mapping[str, torch.Tensor]) -> None:
     """Make the initializers of a graph point into the weight file; integers among `computed` go into the graph."""
-    initializers = graph.model.graph.initializers
+    initializers = model.graph.initializers
     for name, tensor in computed.items():
         if name in initializers and not tensor.is_floating_point():
             initializers[name].const_value = ir.tensor(tensor.numpy(), name=name)
+    external = {name for name, value in initializers.items() if value.dtype == ir.DataType.FLOAT}
+    assert external == {place.name for place in weights.placements}, "the traced graph and the plan name other weights"
     for place in weights.placements:
         initializers[place.name].const_value = ir.ExternalTensor(
             weights.file, place.offset, place.length, ir.DataType.FLOAT, shape=ir.Shape(place.shape), name=place.name

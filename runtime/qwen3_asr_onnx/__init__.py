@@ -1,11 +1,19 @@
-"""Run Qwen3-ASR with numpy and onnxruntime: audio in, text out, no torch."""
+"""Run Qwen3-ASR with numpy and onnxruntime: audio in, text out, no torch.
 
+from qwen3_asr_onnx import Transcriber
+
+print(Transcriber("bundle/").transcribe("talk.flac").text)
+"""
+
+from .audio import AudioLimits, TruncatedAudioWarning, load_audio
 from .bundle import Bundle
 from .errors import AudioError, BundleError, LimitError, MissingExtra, OptionsError, ProviderError, Qwen3AsrError
-from .types import Segment, TranscribeOptions, Transcript, Word
+from .transcriber import Transcriber
+from .types import Segment, Timings, TranscribeOptions, Transcript, Word
 
 __all__ = [
     "AudioError",
+    "AudioLimits",
     "Bundle",
     "BundleError",
     "LimitError",
@@ -14,7 +22,11 @@ __all__ = [
     "ProviderError",
     "Qwen3AsrError",
     "Segment",
+    "Timings",
     "TranscribeOptions",
+    "Transcriber",
     "Transcript",
+    "TruncatedAudioWarning",
     "Word",
+    "load_audio",
 ]

@@ -149,6 +149,11 @@ class Decoder:
         self._dims = dims
         self._eos = frozenset(eos)
 
+    @property
+    def shares_one_session(self) -> bool:
+        """Whether prefill and step run on one copy of the weights."""
+        return self._init is self._step
+
     def generate(
         self, prompts: Sequence[Embedded], limits: Sequence[int], *, eos: Sequence[int] | None = None
     ) -> list[Generated]:

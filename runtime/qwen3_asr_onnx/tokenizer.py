@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tokenizers
-
 from .errors import BundleError, OptionsError
 
 __all__ = ["AddedToken", "IncrementalDecoder", "Tokenizer"]
@@ -168,6 +166,8 @@ def _split_added_tokens(text: str, path: Path) -> tuple[str, list[AddedToken]]:
 
 def _build_bpe(bpe_json: str, path: Path) -> Any:
     """Return the `tokenizers.Tokenizer` of a tokenizer JSON, checked to be byte-level."""
+    import tokenizers
+
     try:
         bpe = tokenizers.Tokenizer.from_str(bpe_json)
     except Exception as error:  # tokenizers (0.23) raises nothing more precise

@@ -1,7 +1,7 @@
 """The verb `transcribe`: files, directories, URLs or stdin in; transcripts on stdout or in files out.
 
 Without an output option the transcripts go to stdout and nothing else does. With one, each finished input is on disk
-before the next begins, so an interrupted run loses one input's work at most and `--resume` goes on from there.
+before the next group is begun, so an interrupted run loses one group's work at most and `--resume` goes on from there.
 """
 
 from __future__ import annotations
@@ -14,25 +14,23 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
 from .console import Bar, emit, progress_bar, say
-from .errors import AudioError, LimitError, MissingExtra, OptionsError
+from .errors import OptionsError
 from .jobs import Destination, Job, find_sources, plan_jobs, write_atomically
 from .outputs import WRITERS
 from .session import DEVICES
 from .types import TranscribeOptions, Transcript
 
 if TYPE_CHECKING:
+    from .audio import AudioSource
     from .transcriber import Transcriber
 
 __all__ = ["COMMAND", "add_arguments", "load_transcriber", "run"]
 
 DEFAULTS = TranscribeOptions()
-
-# These concern one input; every other error of the package concerns the whole run and ends it.
-ERRORS_OF_ONE_INPUT = (AudioError, LimitError, MissingExtra, OSError)
 
 # Once the disk is full no later result can be saved either: stop instead of computing for nothing.
 ERRORS_OF_A_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -221,37 +219,38 @@ def _results(
     transcriber: Transcriber, jobs: Sequence[Job], options: TranscribeOptions, bar: Bar
 ) -> Iterator[tuple[Job, Transcript | Exception]]:
     """Yield each job's transcript, or the error that concerns this job alone, in order."""
-    for job in jobs:
-        meter = Meter(bar, job.source.label)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            result: Transcript | Exception
-            try:
-                result = transcriber.transcribe(job.source.audio, options, progress=meter.add)
-            except ERRORS_OF_ONE_INPUT as error:
-                result = error
-        for warning in caught:
-            say(_about(job.source.label, "warning", str(warning.message)))
-        yield job, result
-        bar.update()
+    meter = Meter(bar)
+
+    def audios() -> Iterator[AudioSource]:
+        for job in jobs:
+            meter.label = job.source.label
+            yield job.source.audio
+
+    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+        # Audio is read one input at a time, so a warning is about the input read last.
+        say(_about(meter.label, "warning", str(message)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show_warning
+        results = transcriber.transcribe_many(audios(), options, errors="return", progress=meter.add)
+        for job, result in zip(jobs, results, strict=True):
+            yield job, result
+            bar.update()
 
 
 @dataclass(slots=True)
 class Meter:
-    """Shows how many seconds of the current input are done."""
+    """Shows how many seconds of audio are done. `label` names the input that was read last."""
 
     bar: Bar
-    label: str
+    label: str = ""
     done_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.add(0.0)
 
     def add(self, seconds: float) -> None:
         """Count audio just finished."""
         self.done_s += seconds
-        # The count first: a terminal may be too narrow for the name.
-        self.bar.set_postfix_str(f"{self.done_s:.0f} s of {Path(self.label).name}")
+        self.bar.set_postfix_str(f"{self.done_s:.0f} s of audio")
 
 
 def _options(args: argparse.Namespace) -> TranscribeOptions:

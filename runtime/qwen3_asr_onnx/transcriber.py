@@ -21,7 +21,7 @@ from .embeddings import EmbeddingTable
 from .encoder import INPUTS as ENCODER_INPUTS
 from .encoder import OUTPUTS as ENCODER_OUTPUTS
 from .encoder import AudioEncoder
-from .errors import BundleError, LimitError, OptionsError, ProviderError, Qwen3AsrError
+from .errors import AudioError, BundleError, LimitError, MissingExtra, OptionsError, ProviderError
 from .features import log_mel, n_audio_tokens, n_frames
 from .languages import resolve_language
 from .prompt import Prompt, build_prompt
@@ -48,7 +48,10 @@ GRAVITY: tuple[StopReason, ...] = ("length", "repetition", "eos", "no_speech")
 """Stop reasons of segments from gravest to mildest: a transcript reports its gravest."""
 
 Progress = Callable[[float], object]
-InputError: TypeAlias = Qwen3AsrError | OSError
+InputError: TypeAlias = AudioError | LimitError | MissingExtra | OSError
+"""What can be wrong with one input; every other error concerns all of them."""
+
+INPUT_ERRORS = (AudioError, LimitError, MissingExtra, OSError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +79,15 @@ class _Input:
 
 
 class Transcriber:
-    """A loaded model. Holds no state between calls: any number of threads may share one."""
+    """A loaded model. Holds no state between calls: any number of threads may share one.
+
+    Attributes:
+        variant: name of the loaded variant.
+        tokenizer: text <-> token ids.
+        embeddings: token ids -> embedding rows.
+        encoder: log-mel features -> audio embeddings.
+        decoder: embedded prompts -> generated ids.
+    """
 
     def __init__(
         self,
@@ -111,10 +122,10 @@ class Transcriber:
             raise ProviderError(
                 f"{self._bundle.path}: variant {self.variant!r} was made for {', '.join(entry.devices)}, not {device}"
             )
-        self._tokenizer = Tokenizer.from_file(self._bundle.require(TOKENIZER_FILE))
+        self.tokenizer = Tokenizer.from_file(self._bundle.require(TOKENIZER_FILE))
         dims = manifest.decoder
-        self._embeddings = EmbeddingTable(self._bundle.require(EMBEDDINGS_FILE), dims.vocab_size, dims.hidden)
-        self._encoder, self._decoder = self._load_graphs(entry, device, threads)
+        self.embeddings = EmbeddingTable(self._bundle.require(EMBEDDINGS_FILE), dims.vocab_size, dims.hidden)
+        self.encoder, self.decoder = self._load_graphs(entry, device, threads)
 
     def _load_graphs(self, variant: Variant, device: str, threads: int | None) -> tuple[AudioEncoder, Decoder]:
         manifest = self._bundle.manifest
@@ -134,7 +145,7 @@ class Transcriber:
         init = load(variant.decoder_init, *names)
         same = manifest.files[variant.decoder_init].sha256 == manifest.files[variant.decoder_step].sha256
         step = init if same else load(variant.decoder_step, *names)
-        decoder = Decoder(init, step, self._embeddings, manifest.decoder, manifest.tokens.eos)
+        decoder = Decoder(init, step, self.embeddings, manifest.decoder, manifest.tokens.eos)
         return AudioEncoder(encoder, manifest.encoder), decoder
 
     @classmethod
@@ -164,7 +175,7 @@ class Transcriber:
 
     def close(self) -> None:
         """Release the model's memory. The transcriber cannot be used afterwards."""
-        del self._encoder, self._decoder, self._embeddings
+        del self.encoder, self.decoder, self.embeddings
 
     def __enter__(self) -> Self:
         return self
@@ -192,12 +203,7 @@ class Transcriber:
             LimitError: audio and context together exceed what the model can attend to.
         """
         source = self._prepare(audio, options)
-        segments = []
-        for segment in self._run(source.jobs, options.batch_size):
-            segments.append(segment)
-            if progress is not None:
-                progress(segment.end_s - segment.start_s)
-        return _transcript(source, segments)
+        return _transcript(source, list(self._run(source.jobs, options.batch_size, progress)))
 
     def iter_segments(self, audio: AudioSource, options: TranscribeOptions = DEFAULT_OPTIONS) -> Iterator[Segment]:
         """Yield the segments of one input as they are finished. Stop iterating to cancel.
@@ -209,12 +215,22 @@ class Transcriber:
 
     @overload
     def transcribe_many(
-        self, audios: Iterable[AudioSource], options: TranscribeOptions = ..., *, errors: Literal["raise"] = ...
+        self,
+        audios: Iterable[AudioSource],
+        options: TranscribeOptions = ...,
+        *,
+        errors: Literal["raise"] = ...,
+        progress: Progress | None = ...,
     ) -> Iterator[Transcript]: ...
 
     @overload
     def transcribe_many(
-        self, audios: Iterable[AudioSource], options: TranscribeOptions = ..., *, errors: Literal["return"]
+        self,
+        audios: Iterable[AudioSource],
+        options: TranscribeOptions = ...,
+        *,
+        errors: Literal["return"],
+        progress: Progress | None = ...,
     ) -> Iterator[Transcript | InputError]: ...
 
     def transcribe_many(
@@ -223,6 +239,7 @@ class Transcriber:
         options: TranscribeOptions = DEFAULT_OPTIONS,
         *,
         errors: Literal["raise", "return"] = "raise",
+        progress: Progress | None = None,
     ) -> Iterator[Transcript | InputError]:
         """Yield the transcript of each input, in order, short inputs decoded together.
 
@@ -230,36 +247,39 @@ class Transcriber:
             audios: inputs as for `transcribe`; read as they are needed.
             options: the same for all; `batch_size` bounds how many are decoded together.
             errors: "raise" stops at the first input that fails; "return" yields its error in its place and goes on.
+            progress: called with the seconds of audio just finished.
 
         Raises:
             OptionsError: at once, when the options suit no input.
             AudioError, LimitError, MissingExtra, OSError: with errors="raise", as `transcribe`.
         """
         self._language(options)
-        return self._many(audios, options, errors)
+        return self._many(audios, options, errors, progress)
 
     def _many(
-        self, audios: Iterable[AudioSource], options: TranscribeOptions, errors: str
+        self, audios: Iterable[AudioSource], options: TranscribeOptions, errors: str, progress: Progress | None
     ) -> Iterator[Transcript | InputError]:
         waiting: list[_Input | InputError] = []
         for audio in audios:
             entry: _Input | InputError
             try:
                 entry = self._prepare(audio, options)
-            except (Qwen3AsrError, OSError) as error:
+            except INPUT_ERRORS as error:
                 if errors == "raise":
-                    yield from self._finish(waiting, options.batch_size)
+                    yield from self._finish(waiting, options.batch_size, progress)
                     raise
                 entry = error
             if not _fits(_jobs([*waiting, entry]), options.batch_size):
-                yield from self._finish(waiting, options.batch_size)
+                yield from self._finish(waiting, options.batch_size, progress)
                 waiting = []
             waiting.append(entry)
-        yield from self._finish(waiting, options.batch_size)
+        yield from self._finish(waiting, options.batch_size, progress)
 
-    def _finish(self, waiting: Sequence[_Input | InputError], batch_size: int) -> Iterator[Transcript | InputError]:
+    def _finish(
+        self, waiting: Sequence[_Input | InputError], batch_size: int, progress: Progress | None
+    ) -> Iterator[Transcript | InputError]:
         """Run all waiting inputs together and yield what became of each, in order."""
-        segments = self._run(_jobs(waiting), batch_size)
+        segments = self._run(_jobs(waiting), batch_size, progress)
         for entry in waiting:
             if isinstance(entry, _Input):
                 yield _transcript(entry, [next(segments) for _ in entry.jobs])
@@ -286,7 +306,7 @@ class Transcriber:
         samples = waveform[piece.start_sample : piece.end_sample]
         pieces, manifest = self.manifest.prompt, self.manifest
         n_audio = n_audio_tokens(n_frames(samples.size, manifest.mel))
-        prompt = build_prompt(self._tokenizer, pieces.template, n_audio, options.context, language, pieces.forced)
+        prompt = build_prompt(self.tokenizer, pieces.template, n_audio, options.context, language, pieces.forced)
         room = manifest.decoder.max_positions - len(prompt.ids)
         if room < 1:
             raise LimitError(
@@ -298,29 +318,30 @@ class Transcriber:
             limit = BASE_TOKENS + math.ceil(TOKENS_PER_SECOND * samples.size / SAMPLE_RATE)
         return _Job(samples, piece, prompt, min(limit, room), language)
 
-    def _run(self, jobs: Sequence[_Job], batch_size: int) -> Iterator[Segment]:
+    def _run(self, jobs: Sequence[_Job], batch_size: int, progress: Progress | None = None) -> Iterator[Segment]:
         """Yield the segment of each job, in order, a group at a time."""
-        group: list[_Job] = []
-        for job in jobs:
-            if not _fits([*group, job], batch_size):
-                yield from self._run_group(group)
-                group = []
-            group.append(job)
-        yield from self._run_group(group)
+        rest = list(jobs)
+        while rest:
+            size = 1
+            while size < len(rest) and _fits(rest[: size + 1], batch_size):
+                size += 1
+            group, rest = rest[:size], rest[size:]
+            for segment in self._run_group(group):
+                if progress is not None:
+                    progress(segment.end_s - segment.start_s)
+                yield segment
 
     def _run_group(self, jobs: Sequence[_Job]) -> list[Segment]:
-        if not jobs:
-            return []
         clock = _Clock()
         mels = [log_mel(job.waveform, self.manifest.mel) for job in jobs]
         mel_s = clock.lap()
-        features = self._encoder.encode(mels)
+        features = self.encoder.encode(mels)
         encoder_s = clock.lap()
         prompts = [
-            self._embeddings.splice(job.prompt.ids, rows, job.prompt.audio_start)
+            self.embeddings.splice(job.prompt.ids, rows, job.prompt.audio_start)
             for job, rows in zip(jobs, features, strict=True)
         ]
-        results = self._decoder.generate(prompts, [job.limit for job in jobs])
+        results = self.decoder.generate(prompts, [job.limit for job in jobs])
         total_s = sum(job.duration_s for job in jobs)
         segments = []
         for job, result in zip(jobs, results, strict=True):
@@ -330,7 +351,7 @@ class Transcriber:
         return segments
 
     def _segment(self, job: _Job, result: Generated, timings: Timings) -> Segment:
-        raw = self._tokenizer.decode(result.token_ids).strip()
+        raw = self.tokenizer.decode(result.token_ids).strip()
         parsed = parse_output(raw, job.language)
         return Segment(
             start_s=job.piece.start_s,

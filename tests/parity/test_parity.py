@@ -41,13 +41,13 @@ def test_features_logits_and_ids(
     asr = transcriber(name, layout)
     want = expected(name, seconds)
 
-    (features,) = asr._encoder.encode([want.mel])
+    (features,) = asr.encoder.encode([want.mel])
     np.testing.assert_allclose(features, want.features, rtol=0, atol=FEATURE_TOLERANCE)
 
     ids = np.array(want.prompt_ids)
     start = want.prompt_ids.index(SHAPES[name].token_id("<|audio_pad|>"))
-    prompt = asr._embeddings.splice(ids, want.features, start)
-    np.testing.assert_allclose(asr._decoder.prefill_logits(prompt), want.first_logits, rtol=0, atol=LOGIT_TOLERANCE)
+    prompt = asr.embeddings.splice(ids, want.features, start)
+    np.testing.assert_allclose(asr.decoder.prefill_logits(prompt), want.first_logits, rtol=0, atol=LOGIT_TOLERANCE)
 
     transcript = asr.transcribe(synthetic_clip(seconds), TranscribeOptions(max_new_tokens=MAX_NEW_TOKENS))
     assert transcript.token_ids == want.token_ids

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import pytest
 from qwen3_asr_onnx import cli, transcribe_command
 from qwen3_asr_onnx.errors import AudioError, BundleError, MissingExtra, OptionsError, ProviderError
 from qwen3_asr_onnx.jobs import write_atomically
+from qwen3_asr_onnx.transcriber import INPUT_ERRORS
 from qwen3_asr_onnx.types import Segment, StopReason, TranscribeOptions, Transcript
 
 
@@ -36,18 +37,30 @@ class FakeTranscriber:
     options: list[TranscribeOptions] = field(default_factory=list)
     closed: bool = False
 
-    def transcribe(
-        self, audio: object, options: TranscribeOptions, *, progress: Callable[[float], object] | None = None
-    ) -> Transcript:
+    def transcribe(self, audio: object, options: TranscribeOptions) -> Transcript:
         name = Path(str(audio)).name
         self.heard.append(name)
         self.options.append(options)
-        if progress is not None:
-            progress(2.0)
         result = self.results.get(name, transcript(f"text of {name}"))
         if isinstance(result, BaseException):
             raise result
         return result
+
+    def transcribe_many(
+        self,
+        audios: Iterable[object],
+        options: TranscribeOptions,
+        *,
+        errors: str,
+        progress: Callable[[float], object],
+    ) -> Iterator[Transcript | Exception]:
+        assert errors == "return"
+        for audio in audios:
+            try:
+                yield self.transcribe(audio, options)
+            except INPUT_ERRORS as error:
+                yield error
+            progress(2.0)
 
     def close(self) -> None:
         self.closed = True
@@ -414,12 +427,13 @@ from qwen3_asr_onnx.jobs import write_atomically
 from qwen3_asr_onnx.types import Segment, Transcript
 
 class Slow:
-    def transcribe(self, audio, options, *, progress=None):
-        if Path(audio).name == "c.wav":
-            Path("started").touch()
-            time.sleep(300)
-        segment = Segment(0.0, 1.0, "hello", "English", (1,), "eos", 0.0)
-        return Transcript("hello", "English", 1.0, (segment,), None, (1,), "eos", 0.0)
+    def transcribe_many(self, audios, options, *, errors, progress):
+        for audio in audios:
+            if Path(audio).name == "c.wav":
+                Path("started").touch()
+                time.sleep(300)
+            segment = Segment(0.0, 1.0, "hello", "English", (1,), "eos", 0.0)
+            yield Transcript("hello", "English", 1.0, (segment,), None, (1,), "eos", 0.0)
     def close(self):
         Path("closed").touch()
 
@@ -466,11 +480,12 @@ from qwen3_asr_onnx.jobs import write_atomically
 from qwen3_asr_onnx.types import Segment, Transcript
 
 class Talker:
-    def transcribe(self, audio, options, *, progress=None):
-        progress(1.0)
-        text = "\\u4f60\\u597d, \\u0141\\xf3d\\u017a " + "x" * int(sys.argv[1])
-        segment = Segment(0.0, 1.0, text, "Chinese", (1,), "eos", 0.0)
-        return Transcript(text, "Chinese", 1.0, (segment,), None, (1,), "eos", 0.0)
+    def transcribe_many(self, audios, options, *, errors, progress):
+        for audio in audios:
+            progress(1.0)
+            text = "\\u4f60\\u597d, \\u0141\\xf3d\\u017a " + "x" * int(sys.argv[1])
+            segment = Segment(0.0, 1.0, text, "Chinese", (1,), "eos", 0.0)
+            yield Transcript(text, "Chinese", 1.0, (segment,), None, (1,), "eos", 0.0)
     def close(self):
         pass
 
@@ -551,7 +566,7 @@ def test_progress_shows_on_a_terminal_only_and_steps_around_messages(
     monkeypatch.setattr(sys, "stderr", terminal)
     fake.results["b.wav"] = AudioError("b.wav: bad")
     transcribe("a.wav", "b.wav")
-    assert "2 s of a.wav" in terminal.getvalue()
+    assert "2 s of audio" in terminal.getvalue()
     assert "\rqwen3-asr-onnx: error: b.wav: bad\n" in terminal.getvalue()
     terminal.truncate(0)
     transcribe("a.wav", "--quiet")

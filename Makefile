@@ -1,0 +1,53 @@
+# make demo and make test start from a fresh clone with nothing but Python 3.10+ and make.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint test-wheel bench mini clean
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
+
+# torch is installed first and alone: constraints.txt pins a release, so that no later resolution picks another build.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	@echo "==> creating $(VENV) and installing the export and audio extras (torch is about 200 MB)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) torch
+	@$(PIP) --editable '.[export,audio]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@echo "==> installing the development tools"
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.demo    ## export the miniature checkpoint and transcribe the sample clips
+	@$(BIN)/python -m qwen3_asr_onnx_eval.demo
+
+lint: $(VENV)/.dev     ## ruff, mypy --strict, import-linter
+	@echo "==> ruff"   && $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "==> mypy"   && $(BIN)/mypy
+	@echo "==> import contracts" && $(BIN)/lint-imports
+
+test: lint             ## lint, then every test
+	@echo "==> tests"
+	@$(BIN)/python -m pytest
+
+test-wheel:            ## build the wheel, install it bare with [cpu], run the runtime tests against it
+	@echo "==> the built wheel in a clean environment"
+	@rm -rf build/wheel && mkdir -p build/wheel
+	@$(PYTHON) -m venv build/wheel/venv
+	@build/wheel/venv/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/wheel .
+	@build/wheel/venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
+	    "$$(ls build/wheel/*.whl)[cpu]" pytest
+	@cp -r tests build/wheel/tests && cp pyproject.toml build/wheel/
+	@cd build/wheel && venv/bin/python -m pytest -m "not torch" tests/runtime
+
+bench: $(VENV)/.dev    ## full-size random checkpoints: export, load, speed and memory beside transformers
+	@$(BIN)/qwen3-asr-onnx bench --output build/bench/results.json
+
+clean:           ## remove the virtual environment and everything built
+	rm -rf $(VENV) build dist

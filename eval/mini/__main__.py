@@ -1,0 +1,116 @@
+"""Command line of the miniature checkpoint: ``cd eval && python -m mini all``.
+
+Flows in: nothing but a seed. Flows out: tests/data/mini-asr, tests/data/mini-aligner, tests/data/mini-clips and the
+report. Every stage goes on from what an interrupted run has left in the working folder.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mini.speech import SpeechError
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("corpus", "transcriber", "aligner", "clips", "evaluate")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(prog="python -m mini", description=__doc__)
+    parser.add_argument("stage", choices=("all", *STAGES), help="what to make; 'all' makes everything in order")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "mini", help="working folder, about 5 GB")
+    parser.add_argument("--out", type=Path, default=ROOT / "tests" / "data", help="where the checkpoints and clips go")
+    parser.add_argument("--seed", type=int, default=20261)
+    parser.add_argument("--clips", type=int, default=34000, help="training clips to render (46 h)")
+    parser.add_argument("--steps", type=int, default=15000, help="training steps of the transcriber")
+    parser.add_argument("--aligner-steps", type=int, default=3500, help="training steps of the aligner")
+    parser.add_argument("--count", type=int, default=300, help="clips of each test set")
+    parser.add_argument("--float32", action="store_true", help="train in float32 even where bfloat16 is faster")
+    return parser.parse_args(argv)
+
+
+def say(line: str) -> None:
+    """Show a line of progress on stderr without breaking a progress bar."""
+    tqdm.write(line, file=sys.stderr)
+
+
+def make_corpus(args: argparse.Namespace) -> None:
+    """Render the training corpus and learn the vocabulary."""
+    from mini.build import build, read_rows
+    from mini.vocabulary import train_vocabulary, vocabulary_texts
+
+    manifest = build(args.work / "corpus", args.seed, args.clips, n_workers=2)
+    say(f"corpus: {manifest['hours']} h, manifest sha256 {manifest['sha256']}")
+    if not (args.work / "vocabulary" / "merges.txt").exists():
+        train_vocabulary(vocabulary_texts(read_rows(args.work / "corpus")), args.work / "vocabulary")
+
+
+def make_model(args: argparse.Namespace, aligner: bool) -> None:
+    """Train the transcriber or the aligner and write its checkpoint folder."""
+    from mini.checkpoint import publish
+    from mini.network import has_fast_bfloat16
+    from mini.train import TrainOptions, train
+
+    options = TrainOptions(
+        task="aligner" if aligner else "transcriber",
+        folder=args.work,
+        seed=args.seed,
+        n_steps=args.aligner_steps if aligner else args.steps,
+        peak_rate=8e-4 if aligner else 1.2e-3,
+        bf16=has_fast_bfloat16() and not args.float32,
+    )
+    train(options)
+    publish(options.state_path, args.work / "vocabulary", args.out / ("mini-aligner" if aligner else "mini-asr"))
+
+
+def make_clips(args: argparse.Namespace) -> None:
+    """Write the checked-in clips and the manifest of the test sets."""
+    from mini.clips import write_clips, write_test_manifest
+
+    write_clips(args.out / "mini-clips")
+    write_test_manifest(args.out / "mini-test-manifest.jsonl", args.count)
+
+
+def make_report(args: argparse.Namespace) -> None:
+    """Measure both checkpoints and write report.json into the working folder."""
+    import torch
+
+    from mini.align import evaluate_aligner
+    from mini.evaluate import evaluate
+    from mini.model import load_original
+    from mini.vocabulary import Vocabulary
+
+    torch.set_num_threads(1)  # two threads lose more to a busy machine than they gain
+    folder = args.out / "mini-asr"
+    report = evaluate(load_original(folder), Vocabulary.load(folder), args.count, say)
+    folder = args.out / "mini-aligner"
+    if folder.exists():
+        report["aligner"] = evaluate_aligner(load_original(folder), Vocabulary.load(folder), args.count)
+    (args.work / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    sys.stdout.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the stages asked for and return the exit code."""
+    wanted = STAGES if args.stage == "all" else (args.stage,)
+    actions = {
+        "corpus": lambda: make_corpus(args),
+        "transcriber": lambda: make_model(args, aligner=False),
+        "aligner": lambda: make_model(args, aligner=True),
+        "clips": lambda: make_clips(args),
+        "evaluate": lambda: make_report(args),
+    }
+    try:
+        for stage in wanted:
+            actions[stage]()
+    except SpeechError as error:
+        say(f"mini: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(parse_args()))

@@ -1,0 +1,28 @@
+"""From a training state to a checkpoint folder in the original layout.
+
+Flows in: the state file of `mini.train` and the vocabulary folder. Flows out: the folder that is checked in.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mini.model import Dimensions, new_aligner, new_transcriber, save_original
+from mini.vocabulary import Vocabulary
+
+
+def model_of_state(state_path: Path, vocabulary: Vocabulary) -> tuple[Any, Dimensions]:
+    """Return the native model of a training state, weights rounded to bfloat16, and its dimensions."""
+    state = torch.load(state_path, weights_only=True)
+    dims = Dimensions(**state["dimensions"])
+    model: Any = new_aligner(dims, vocabulary) if dims.time_classes else new_transcriber(dims, vocabulary)
+    model.load_state_dict({name: tensor.bfloat16().float() for name, tensor in state["model"].items()})
+    return model.eval(), dims
+
+
+def publish(state_path: Path, vocabulary_folder: Path, folder: Path) -> None:
+    """Write the checkpoint folder of a training state."""
+    vocabulary = Vocabulary.load(vocabulary_folder)
+    model, dims = model_of_state(state_path, vocabulary)
+    save_original(model, dims, vocabulary, vocabulary_folder, folder)

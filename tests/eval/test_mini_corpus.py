@@ -1,0 +1,250 @@
+"""The miniature checkpoint's corpus, training and layout: deterministic, separate from the tests, resumable."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="the miniature's code needs torch")
+pytest.importorskip("transformers", reason="the miniature's code needs transformers")
+
+import torch
+import torch.distributed as dist
+from safetensors import safe_open
+
+from mini.align import repair
+from mini.batches import CorpusReader, longest_frames, n_audio_tokens, pad_mels, plan_batches
+from mini.build import N_SHARDS, ShardJob, read_rows, render_shard
+from mini.clips import read_test_manifest, regenerate, samples
+from mini.corpus import plan
+from mini.features import filter_bank, log_mel
+from mini.language import LANGUAGES, is_held_out
+from mini.model import Dimensions, load_original, new_transcriber, read_dimensions, save_original
+from mini.network import decode_layers, encode
+from mini.score import edit_distance, score
+from mini.speech import SAMPLE_RATE, Espeak, Flite, SpeechError, Voice, load_library, read_aloud
+from mini.train import Trainer, TrainOptions
+from mini.vocabulary import Vocabulary, train_vocabulary, vocabulary_texts
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+LARGEST_CHECKPOINT_BYTES = 12_000_000
+TINY = Dimensions(
+    d_model=64, encoder_layers=1, encoder_ffn=128, conv_channels=4, hidden=64, decoder_layers=2, intermediate=128,
+    heads=2, kv_heads=1, head_dim=32,
+)  # fmt: skip
+
+
+def _can_speak() -> bool:
+    try:
+        Espeak().close()
+        Flite()
+    except SpeechError:
+        return False
+    return True
+
+
+needs_speech = pytest.mark.skipif(not _can_speak(), reason="apt-get install libespeak-ng1 espeak-ng-data libflite1")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working folder with a corpus of 160 clips in four shards and a vocabulary."""
+    folder = tmp_path_factory.mktemp("mini")
+    (folder / "corpus").mkdir()
+    for index in range(4):
+        render_shard(ShardJob(folder / "corpus", 5, index, 40 * N_SHARDS))
+    train_vocabulary(vocabulary_texts(read_rows(folder / "corpus")) * 20, folder / "vocabulary")
+    return folder
+
+
+def test_plan_is_a_function_of_seed_and_index() -> None:
+    assert [plan("train", 3, i) for i in range(40)] == [plan("train", 3, i) for i in range(40)]
+    assert [plan("train", 3, i) for i in range(40)] != [plan("train", 4, i) for i in range(40)]
+
+
+def test_test_sentences_never_occur_in_training() -> None:
+    trained = [part.sentence.text for i in range(1500) for part in plan("train", 20261, i).parts]
+    tested = [
+        part.sentence.text for name in ("seen", "unseen", "long") for i in range(150) for part in plan(name, 7, i).parts
+    ]
+    assert len(trained) > 2000
+    assert not any(is_held_out(text) for text in trained)
+    assert all(is_held_out(text) for text in tested)
+    assert not set(trained) & set(tested)
+
+
+def test_every_language_has_many_sentences() -> None:
+    for language in LANGUAGES:
+        texts = {plan("clean", 1, i).text for i in range(600) if plan("clean", 1, i).language == language}
+        assert len(texts) > 150, language
+
+
+@needs_speech
+def test_same_seed_gives_the_same_shard(tmp_path: Path) -> None:
+    digests = []
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        digests.append(render_shard(ShardJob(tmp_path / name, 9, 1, 12 * N_SHARDS)))
+    assert digests[0] == digests[1]
+    mels = [np.load(tmp_path / name / "shard_01.npy") for name in ("first", "second")]
+    np.testing.assert_array_equal(mels[0], mels[1])
+
+
+@needs_speech
+def test_samples_are_regenerated_exactly() -> None:
+    first, again = samples("unseen", 4), samples("unseen", 4)
+    for one, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one.waveform, other.waveform)
+        assert one.text == other.text
+
+
+def test_missing_library_names_the_debian_package() -> None:
+    with pytest.raises(SpeechError, match="apt-get install libflite1"):
+        load_library(["libno-such-library.so.9"], "flite")
+
+
+@needs_speech
+def test_missing_voice_names_the_debian_package() -> None:
+    with pytest.raises(SpeechError, match=r"no voice 'xx-none'.*apt-get install espeak-ng-data"):
+        read_aloud(["hello"], Voice("espeak-ng", "xx-none"))
+
+
+@needs_speech
+def test_word_times_are_ordered_and_inside_the_clip(work: Path) -> None:
+    for row in read_rows(work / "corpus"):
+        edges = [edge for word in row["words"] for edge in word[2:4]]
+        assert all(a <= b + 1e-3 for a, b in zip(edges, edges[1:], strict=False)), row["text"]
+        assert not edges or edges[-1] <= row["n_frames"] / 100 + 0.02
+
+
+def test_mel_filters_and_lengths() -> None:
+    assert float(filter_bank().sum()) == pytest.approx(3.1909855, abs=1e-5)
+    assert log_mel(np.zeros(100, np.float32)).shape == (50, 128)
+    np.testing.assert_allclose(log_mel(np.zeros(SAMPLE_RATE, np.float32)), -1.5, atol=1e-6)
+    assert [n_audio_tokens(n) for n in (1, 9, 100, 101, 799, 800, 2999)] == [1, 2, 13, 14, 104, 104, 390]
+
+
+def test_fast_forward_equals_the_native_one(work: Path) -> None:
+    vocabulary = Vocabulary.load(work / "vocabulary")
+    torch.manual_seed(0)
+    model = new_transcriber(TINY, vocabulary).eval()
+    rng = np.random.default_rng(0)
+    lengths = [930, 60, 155, 800]
+    mels = pad_mels([rng.standard_normal((n, 128)).astype(np.float32) for n in lengths])
+    prompts = [vocabulary.prompt(n_audio_tokens(n), "") for n in lengths]
+    ids = torch.zeros(len(lengths), max(map(len, prompts)), dtype=torch.long)
+    mask, frames = torch.zeros_like(ids), torch.zeros(len(lengths), mels.shape[2], dtype=torch.long)
+    for row, (prompt, n_frames) in enumerate(zip(prompts, lengths, strict=True)):
+        ids[row, : len(prompt)], mask[row, : len(prompt)], frames[row, :n_frames] = torch.tensor(prompt), 1, 1
+    with torch.inference_mode():
+        native = model.model(input_ids=ids, attention_mask=mask, input_features=mels, input_features_mask=frames)
+        audio = encode(model.model.audio_tower, mels, lengths)
+        states = decode_layers(model.model, ids, audio, vocabulary.ids["<|audio_pad|>"])[-1]
+    kept = mask.bool()
+    torch.testing.assert_close(states[kept], native.last_hidden_state[kept], atol=2e-4, rtol=1e-3)
+
+
+@pytest.fixture
+def one_process() -> None:
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+
+
+@needs_speech
+@pytest.mark.usefixtures("one_process")
+def test_training_resumes_where_it_stopped(work: Path, tmp_path: Path) -> None:
+    weights = []
+    for stops in ((6,), (3, 6)):
+        folder = tmp_path / str(len(stops))
+        shutil.copytree(work, folder)
+        options = TrainOptions("transcriber", folder, 1, 6, warm_up=2, dims=TINY)
+        for stop in stops:
+            trainer = Trainer(0, options)
+            batches = trainer.task.plan(options.seed, options.n_steps, 1)
+            while trainer.step < stop:
+                trainer.update(batches[trainer.step][0][:4])
+            trainer.save(0.0, 0.0)
+        weights.append(torch.load(options.state_path, weights_only=True)["model"])
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(tensor, weights[1][name], atol=0, rtol=0)
+
+
+@needs_speech
+def test_batches_cover_the_steps_and_respect_the_curriculum(work: Path) -> None:
+    reader = CorpusReader(work / "corpus")
+    steps = plan_batches(reader.rows, 1, 500, 2)
+    assert len(steps) == 500
+    assert all(len(ranks) == 2 and all(ranks) for ranks in steps)
+    assert all(reader.rows[i]["n_frames"] < longest_frames(0, 500) for rank in steps[0] for i in rank)
+
+
+@needs_speech
+def test_saved_checkpoint_has_the_original_layout(work: Path, tmp_path: Path) -> None:
+    vocabulary = Vocabulary.load(work / "vocabulary")
+    model = new_transcriber(TINY, vocabulary)
+    save_original(model, TINY, vocabulary, work / "vocabulary", tmp_path)
+    assert read_dimensions(tmp_path) == TINY
+    again = load_original(tmp_path).state_dict()
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor.bfloat16().float(), again[name])
+
+
+@pytest.mark.parametrize("name", ["mini-asr", "mini-aligner"])
+def test_checked_in_checkpoint(name: str) -> None:
+    folder = DATA / name
+    if not folder.exists():
+        pytest.skip(f"{folder} is not there: run 'make mini'")
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= LARGEST_CHECKPOINT_BYTES
+    assert not (folder / "tokenizer.json").exists()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert config["model_type"] == "qwen3_asr"
+    assert config["thinker_config"]["dtype"] == "bfloat16"
+    tokens = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))["added_tokens_decoder"]
+    contents = {token["content"]: token["special"] for token in tokens.values()}
+    assert contents["<asr_text>"] is False
+    assert ("<timestamp>" in contents) == (name == "mini-aligner")
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert all(key.startswith("thinker.") for key in file.keys())  # noqa: SIM118
+        assert {file.get_tensor(key).dtype for key in file.keys()} == {torch.bfloat16}  # noqa: SIM118
+        assert ("thinker.lm_head.weight" in file.keys()) == (name == "mini-aligner")  # noqa: SIM118
+    dims = read_dimensions(folder)
+    for width in (dims.d_model, dims.hidden, dims.encoder_ffn, dims.intermediate, dims.conv_channels * 16):
+        assert width % 128 == 0
+
+
+@needs_speech
+def test_manifest_rows_describe_what_is_regenerated() -> None:
+    path = DATA / "mini-test-manifest.jsonl"
+    if not path.exists():
+        pytest.skip(f"{path} is not there: run 'make mini'")
+    for set_name in ("seen", "unseen", "long", "nonspeech"):
+        rows = read_test_manifest(path, set_name)
+        assert len(rows) >= 300
+        sample = regenerate(rows[11])
+        assert sample.text == rows[11]["text"]
+        assert len(sample.waveform) / SAMPLE_RATE == pytest.approx(rows[11]["duration_s"], abs=2e-3)
+
+
+def test_scores() -> None:
+    assert edit_distance(["a", "b", "c"], ["a", "x", "c", "d"]) == 2
+    result = score(["Turn on the light.", "打开灯。"], ["turn on a light", "打开灯"])
+    assert (result.errors, result.units) == (1, 7)
+    assert 0 <= result.low <= result.rate <= result.high
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([80, 4000, 160, 240], [80, 80, 160, 240]),
+        ([0, 160, 80, 240], [0, 160, 160, 240]),
+        ([500, 80, 160], [80, 80, 160]),
+        ([0, 500, 400, 300, 200, 100, 600], [0, 500, 520, 540, 560, 580, 600]),
+        ([3, 2, 1], [3, 3, 3]),
+        ([10, 0, 0, 0, 0], [0, 0, 0, 0, 0]),
+        ([100, 0, 50, 60, 70, 80, 90, 5, 6, 7, 200], [0, 0, 50, 60, 70, 80, 90, 117, 145, 172, 200]),
+    ],
+)
+def test_slot_times_are_repaired_like_the_official_code(values: list[int], expected: list[int]) -> None:
+    assert repair(values) == expected
