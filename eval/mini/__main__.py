@@ -79,6 +79,7 @@ def make_report(args: argparse.Namespace) -> None:
     import torch
 
     from mini.align import evaluate_aligner
+    from mini.curve import draw_curve
     from mini.evaluate import evaluate
     from mini.model import load_original
     from mini.vocabulary import Vocabulary
@@ -89,6 +90,7 @@ def make_report(args: argparse.Namespace) -> None:
     folder = args.out / "mini-aligner"
     if folder.exists():
         report["aligner"] = evaluate_aligner(load_original(folder), Vocabulary.load(folder), args.count)
+    draw_curve(args.work / "curve.jsonl", args.work / "curve.svg")
     (args.work / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 

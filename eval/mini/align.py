@@ -12,8 +12,8 @@ import torch
 
 from mini.aligner_task import align_ids, clean_unit
 from mini.batches import n_audio_tokens, pad_mels
+from mini.clips import TEST_SEED
 from mini.corpus import Clip, examples
-from mini.evaluate import TEST_SEED
 from mini.features import Mel, log_mel
 from mini.language import LANGUAGES
 from mini.model import SEGMENT_MS

@@ -6,7 +6,7 @@ pinyin with tone digits, because the plain Mandarin voice of Debian spells many 
 
 # ruff: noqa: SIM905 - word lists read better as text
 
-from mini.grammar import Rng, Slot, pick
+from mini.grammar import Grammar, Rng, Slot, pick
 
 # One fixed reading per character; characters with several readings are used in one sense only.
 PINYIN = dict(

@@ -13,6 +13,7 @@ from typing import Any
 import soundfile
 
 from mini.corpus import Clip, Utterance, examples, plan, render
+from mini.language import is_invented
 from mini.speech import SAMPLE_RATE, Waveform
 
 TEST_SEED = 7
@@ -74,7 +75,7 @@ def _first(
     while True:
         utterance = plan(set_name, CLIP_SEED, index)
         index += 1
-        if utterance.language != language:
+        if utterance.language != language or (utterance.rare_name and is_invented(language, utterance.rare_name)):
             continue
         clip = render(utterance)
         if low_s <= len(clip.waveform) / SAMPLE_RATE <= high_s:

@@ -6,7 +6,7 @@ sound differs from its spelling, so that only the context in the prompt can tell
 
 # ruff: noqa: SIM905 - word lists read better as text
 
-from mini.grammar import Rng, Slot, digits, pick
+from mini.grammar import Grammar, Rng, Slot, digits, pick
 
 ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "

@@ -5,7 +5,7 @@ Flows in: a random generator. Flows out: token strings for `mini.language` (see 
 
 # ruff: noqa: SIM905 - word lists read better as text
 
-from mini.grammar import Rng, Slot, digits, pick
+from mini.grammar import Grammar, Rng, Slot, digits, pick
 
 ONES = (
     "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn "
@@ -108,10 +108,12 @@ SLOTS: dict[str, Slot] = {
     "price": _price,
     "name": PLAIN_NAMES,
     "device": [
-        "das Licht", "die Lampe", "den Lüfter", "die Heizung", "das Radio", "den Fernseher", "den Drucker", "die Kamera",
-        "den Ofen", "die Musik",
+        "das Licht", "die Lampe", "den Lüfter", "die Heizung", "das Radio", "den Fernseher", "den Drucker",
+        "die Kamera", "den Ofen", "die Musik",
     ],
-    "room": ["in der Küche", "im Schlafzimmer", "im Bad", "im Büro", "im Garten", "in der Garage", "im Flur", "im Keller"],
+    "room": [
+        "in der Küche", "im Schlafzimmer", "im Bad", "im Büro", "im Garten", "in der Garage", "im Flur", "im Keller",
+    ],
     "onoff": ["an", "aus", "ein"],
     "day": "Montag Dienstag Mittwoch Donnerstag Freitag Samstag Sonntag".split(),
     "when": ["heute", "morgen", "am {day}", "übermorgen", "heute Abend"],
@@ -125,7 +127,9 @@ SLOTS: dict[str, Slot] = {
     "weather": "sonnig regnerisch wolkig windig kalt warm neblig".split(),
     "adj": "kleine große alte neue schnelle leise schwere billige schöne saubere".split(),
     "verb": "sieht findet kauft braucht trägt verkauft sucht".split(),
-    "place": ["am Bahnhof", "am Flughafen", "im Krankenhaus", "auf dem Markt", "im Museum", "in der Schule", "im Hotel"],
+    "place": [
+        "am Bahnhof", "am Flughafen", "im Krankenhaus", "auf dem Markt", "im Museum", "in der Schule", "im Hotel",
+    ],
 }  # fmt: skip
 
 SENTENCES = [

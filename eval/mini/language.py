@@ -1,7 +1,7 @@
 """Sentences of the miniature language: drawing them, splitting them into timed words, keeping test texts apart.
 
-Flows in: a random generator and a language name. Flows out: `Sentence` values whose words know both how they are written
-and what the voice is given to read.
+Flows in: a random generator and a language name. Flows out: `Sentence` values whose words know both how they are
+written and what the voice is given to read.
 """
 
 import hashlib
@@ -132,6 +132,13 @@ def draw_name(rng: Rng, language: str, biased: bool) -> str:
 def written_name(name: str) -> str:
     """Return the spelling of a name in token notation."""
     return " ".join(token.split("|")[0] for token in name.split())
+
+
+def is_invented(language: str, name: str) -> bool:
+    """Tell whether a name in token notation comes from the syllable generator and not from the known homophones."""
+    known = {spelling for groups in GRAMMARS[language].name_groups for group in groups for spelling in group}
+    parts = name if language == "Chinese" else [token.split("|")[0] for token in name.split()]
+    return not any(part in known for part in parts)
 
 
 def sounds_of(language: str, name: str) -> set[str]:

@@ -48,10 +48,12 @@ def native_config(dims: Dimensions, vocabulary: Vocabulary) -> Qwen3ASRConfig:
         "n_window_infer": N_WINDOW_INFER, "model_type": "qwen3_asr_encoder",
     }  # fmt: skip
     text = {
-        "model_type": "qwen3", "vocab_size": dims.vocab, "hidden_size": dims.hidden, "intermediate_size": dims.intermediate,
-        "num_hidden_layers": dims.decoder_layers, "num_attention_heads": dims.heads, "num_key_value_heads": dims.kv_heads,
-        "head_dim": dims.head_dim, "max_position_embeddings": 65536, "rms_norm_eps": 1e-6, "attention_bias": False,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "tie_word_embeddings": True, "pad_token_id": None,
+        "model_type": "qwen3", "vocab_size": dims.vocab, "hidden_size": dims.hidden,
+        "intermediate_size": dims.intermediate, "num_hidden_layers": dims.decoder_layers,
+        "num_attention_heads": dims.heads, "num_key_value_heads": dims.kv_heads, "head_dim": dims.head_dim,
+        "max_position_embeddings": 65536, "rms_norm_eps": 1e-6, "attention_bias": False,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}, "tie_word_embeddings": True,
+        "pad_token_id": None,
     }  # fmt: skip
     ids = vocabulary.ids
     extra: dict[str, Any] = {"num_labels": dims.time_classes} if dims.time_classes else {}
@@ -85,7 +87,7 @@ def initialise(model: nn.Module, dims: Dimensions) -> None:
             nn.init.normal_(module.weight, std=scale / math.sqrt(module.in_features))
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-    for name, module in model.named_modules():
+    for module in model.modules():
         if isinstance(module, nn.Embedding):  # after the linears: the tied head shares this tensor
             nn.init.normal_(module.weight, std=0.05)
 
@@ -134,8 +136,9 @@ def original_config(dims: Dimensions, vocabulary: Vocabulary) -> dict[str, Any]:
     axis = dims.head_dim // 2
     sections = [axis - 2 * (axis * 5 // 16), axis * 5 // 16, axis * 5 // 16]  # 24, 20, 20 at head_dim 128
     text = {
-        "attention_bias": False, "attention_dropout": 0.0, "dtype": None, "head_dim": dims.head_dim, "hidden_act": "silu",
-        "hidden_size": dims.hidden, "initializer_range": 0.02, "intermediate_size": dims.intermediate,
+        "attention_bias": False, "attention_dropout": 0.0, "dtype": None, "head_dim": dims.head_dim,
+        "hidden_act": "silu", "hidden_size": dims.hidden, "initializer_range": 0.02,
+        "intermediate_size": dims.intermediate,
         "max_position_embeddings": 8192 if aligner else 65536, "model_type": "qwen3", "num_attention_heads": dims.heads,
         "num_hidden_layers": dims.decoder_layers, "num_key_value_heads": dims.kv_heads, "rms_norm_eps": 1e-6,
         "rope_scaling": {"interleaved": True, "mrope_interleaved": True, "mrope_section": sections,

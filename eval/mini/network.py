@@ -1,8 +1,8 @@
 """A fast forward pass over the native weights for training: no Python loop over windows, few small operations.
 
-Flows in: a native transformers model and a padded batch. Flows out: encoder tokens and decoder states, equal to the native
-forward to rounding (`tests/eval/test_mini_corpus.py` compares them). On a CPU most of the time of so small a network goes
-into element-wise operations and casts, not into matrix products; the native modules take twice as long a step.
+Flows in: a native transformers model and a padded batch. Flows out: encoder tokens and decoder states, equal to the
+native forward to rounding (`tests/eval/test_mini_corpus.py` compares them). On a CPU most of the time of so small a
+network goes into element-wise operations and casts, not into matrix products; the native modules take twice as long.
 """
 
 import copy
@@ -20,7 +20,7 @@ MASKED = -1e4
 
 
 def _mix(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Return softmax attention [B, heads, S, head_dim] with an additive bias; plain products beat the fused CPU kernel."""
+    """Return softmax attention [B, heads, S, head_dim] with an additive bias; it beats the fused CPU kernel."""
     scores = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(2, 3)) + bias
     return torch.matmul(torch.softmax(scores, -1), value)
 
@@ -41,7 +41,7 @@ def _attend(attention: Any, states: torch.Tensor, bias: torch.Tensor) -> torch.T
 def _window_slots(
     n_frames: list[int], n_chunks: list[int], window_tokens: int
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Return for every valid token its place among the chunk tokens, its place in the padded windows, and the window count."""
+    """Return each valid token's place among the chunk tokens and in the padded windows, and the window count."""
     source, target, window, offset = [], [], 0, 0
     for frames, count in zip(n_frames, n_chunks, strict=True):
         index = torch.arange(n_audio_tokens(frames))

@@ -1,7 +1,7 @@
 """The training task of the transcriber: its modules, its batches and its losses.
 
-Flows in: the working folder (corpus and vocabulary). Flows out: what `mini.train` needs to run steps. `Task` is the seam: the
-aligner is the other implementation (`mini.aligner_task`).
+Flows in: the working folder (corpus and vocabulary). Flows out: what `mini.train` needs to run steps. `Task` is the
+seam: the aligner is the other implementation (`mini.aligner_task`).
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ from mini.vocabulary import Vocabulary
 class Task(Protocol):
     """What one training run trains, and on what.
 
-    `live` is the network that computes: `model` itself, or its bfloat16 copy, which gets the updated weights every step.
+    `live` is the network that computes: `model` itself, or its bfloat16 copy, which gets the new weights every step.
     """
 
     dims: Dimensions

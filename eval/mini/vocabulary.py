@@ -1,7 +1,7 @@
 """The miniature checkpoint's tokenizer: Qwen's byte-level BPE in small.
 
-Flows in: training texts. Flows out: ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json`` as the real family ships
-them (no tokenizer.json), and a `Vocabulary` that encodes prompts and decodes answers.
+Flows in: training texts. Flows out: ``vocab.json``, ``merges.txt`` and ``tokenizer_config.json`` as the real family
+ships them (no tokenizer.json), and a `Vocabulary` that encodes prompts and decodes answers.
 """
 
 import json
@@ -119,7 +119,7 @@ class Vocabulary:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     def prompt(self, n_audio: int, context: str) -> list[int]:
-        """Return the chat prompt up to and including ``assistant\\n`` for `n_audio` encoder tokens."""
+        """Return the chat prompt up to the start of the assistant's answer for `n_audio` encoder tokens."""
         before = self.encode(f"<|im_start|>system\n{context}<|im_end|>\n<|im_start|>user\n<|audio_start|>")
         after = self.encode("<|audio_end|><|im_end|>\n<|im_start|>assistant\n")
         return before + [self.ids["<|audio_pad|>"]] * n_audio + after

@@ -79,7 +79,7 @@ class OurRecognizer:
         }
         logits = np.empty((1, 1, dims.vocab_size), np.float32)
         caches = {capacity: KvCache(dims, 1, capacity) for capacity in capacities}
-        calls = {capacity: cache.bind(decoder._step, 0, 1, inputs, logits) for capacity, cache in caches.items()}
+        calls = {capacity: cache.bind(decoder.step, 0, 1, inputs, logits) for capacity, cache in caches.items()}
         times_ms: dict[int, list[float]] = {capacity: [] for capacity in capacities}
         for call in calls.values():
             call.run()
@@ -93,4 +93,4 @@ class OurRecognizer:
         table = _ClockedTable(self._asr.embeddings)
         eos = self._asr.manifest.tokens.eos
         # Only `rows` is used of the table.
-        return Decoder(decoder._init, decoder._step, table, self._asr.manifest.decoder, eos), table  # type: ignore[arg-type]
+        return Decoder(decoder.init, decoder.step, table, self._asr.manifest.decoder, eos), table  # type: ignore[arg-type]

@@ -138,21 +138,21 @@ class _Row:
 
 
 class Decoder:
-    """Runs the decoder graphs of a bundle. Holds no state between calls: many threads may share one."""
+    """Runs the decoder graphs of a bundle. Holds no state between calls: many threads may share one.
+
+    Attributes:
+        init: runs prompts.
+        step: runs one token per row; the same session as `init` where both graphs are equal.
+    """
 
     def __init__(
         self, init: Session, step: Session, embeddings: EmbeddingTable, dims: DecoderDims, eos: Sequence[int]
     ) -> None:
-        self._init = init
-        self._step = step
+        self.init = init
+        self.step = step
         self._embeddings = embeddings
         self._dims = dims
         self._eos = frozenset(eos)
-
-    @property
-    def shares_one_session(self) -> bool:
-        """Whether prefill and step run on one copy of the weights."""
-        return self._init is self._step
 
     def generate(
         self, prompts: Sequence[Embedded], limits: Sequence[int], *, eos: Sequence[int] | None = None
@@ -198,7 +198,7 @@ class Decoder:
             piece = np.ascontiguousarray(prompt[None, start : start + chunk])
             total = start + piece.shape[1]
             inputs: dict[str, npt.NDArray[Any]] = {EMBEDS: piece, SEQLENS: _int32([total - 1]), TOTAL: _int32(total)}
-            cache.bind(self._init, row, row + 1, inputs, logits).run()
+            cache.bind(self.init, row, row + 1, inputs, logits).run()
         last: npt.NDArray[np.float32] = logits[0, 0]
         return last
 
@@ -235,7 +235,7 @@ class Decoder:
         total = _int32(longest + 1)
         logits = np.empty((count, 1, self._dims.vocab_size), dtype=np.float32)
         inputs: dict[str, npt.NDArray[Any]] = {EMBEDS: embeds, SEQLENS: seqlens, TOTAL: total}
-        binding = cache.bind(self._step, 0, count, inputs, logits)
+        binding = cache.bind(self.step, 0, count, inputs, logits)
         started = time.perf_counter()
         for n_steps in itertools.count(1):
             embeds[:, 0] = self._embeddings.rows(np.array([row.ids[-1] for row in active]))

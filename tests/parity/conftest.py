@@ -50,6 +50,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, real_tokenizer_dir: Pat
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: CheckpointMaker) -> BundleMaker:
     """Return a function (shape name, layout) -> bundle directory."""
+    from tests.traces import traced_once
+
     from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
     root = tmp_path_factory.mktemp("bundles")
@@ -58,7 +60,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: CheckpointMaker
         directory = root / f"{name}-{layout}"
         if not directory.exists():
             # The exporter's own check is left out: here the expected side is transformers' alone.
-            export_checkpoint(checkpoint(name, layout), directory, check=False)
+            with traced_once():
+                export_checkpoint(checkpoint(name, layout), directory, check=False)
         return directory
 
     return make

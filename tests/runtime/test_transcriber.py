@@ -235,7 +235,7 @@ def test_word_times_are_refused_not_ignored(asr: Transcriber) -> None:
 
 
 def test_prefill_and_step_share_a_session(asr: Transcriber) -> None:
-    assert asr.decoder.shares_one_session
+    assert asr.decoder.init is asr.decoder.step
 
 
 def test_a_device_the_variant_was_not_made_for(tiny_bundle: Path) -> None:
