@@ -25,7 +25,7 @@ $(VENV)/.dev: $(VENV)/.demo
 	@touch $@
 
 demo: $(VENV)/.demo    ## export the miniature checkpoint and transcribe the sample clips
-	@$(BIN)/python -m qwen3_asr_onnx_eval.demo
+	@$(BIN)/python eval/mini/demo.py
 
 lint: $(VENV)/.dev     ## ruff, mypy --strict, import-linter
 	@echo "==> ruff"   && $(BIN)/ruff check . && $(BIN)/ruff format --check .
