@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "data", help="where the checkpoints and clips go")
     parser.add_argument("--seed", type=int, default=20261)
     parser.add_argument("--clips", type=int, default=34000, help="training clips to render (46 h)")
-    parser.add_argument("--steps", type=int, default=15000, help="training steps of the transcriber")
+    parser.add_argument("--steps", type=int, default=17000, help="training steps of the transcriber")
     parser.add_argument("--aligner-steps", type=int, default=3500, help="training steps of the aligner")
     parser.add_argument("--count", type=int, default=300, help="clips of each test set")
     parser.add_argument("--float32", action="store_true", help="train in float32 even where bfloat16 is faster")
@@ -90,7 +90,8 @@ def make_report(args: argparse.Namespace) -> None:
     folder = args.out / "mini-aligner"
     if folder.exists():
         report["aligner"] = evaluate_aligner(load_original(folder), Vocabulary.load(folder), args.count)
-    draw_curve(args.work / "curve.jsonl", args.work / "curve.svg")
+    if (args.work / "curve.jsonl").exists():
+        draw_curve(args.work / "curve.jsonl", args.work / "curve.svg")
     (args.work / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 

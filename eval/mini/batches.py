@@ -25,6 +25,8 @@ Row = dict[str, Any]
 
 FRAMES_PER_BATCH = 2400  # padded mel frames of one process and step
 MOST_CLIPS = 28
+STORY_FRAMES = 600  # longer clips have several sentences; from half of the steps on they come more often
+STORIES_FROM = 0.49
 LETTERS = "abcdefghijklmnopqrstuvwxyzäöüß'"
 N_WORD_CLASSES = 800  # silence, then the most frequent spoken words; the rest is left to the letters
 IGNORE = -100
@@ -100,7 +102,10 @@ def plan_batches(rows: list[Row], seed: int, n_steps: int, n_ranks: int) -> list
     steps: list[list[list[int]]] = []
     while len(steps) < n_steps:
         limit = longest_frames(len(steps), n_steps)
-        allowed = np.flatnonzero(lengths < max(limit, int(np.sort(lengths)[n_ranks - 1]) + 1))
+        chosen = lengths < max(limit, int(np.sort(lengths)[n_ranks - 1]) + 1)
+        if len(steps) > STORIES_FROM * n_steps:  # keeping one's place in many sentences is learned last
+            chosen &= (lengths > STORY_FRAMES) | (rng.random(len(lengths)) < 0.6)
+        allowed = np.flatnonzero(chosen)
         noisy = lengths[allowed] * np.exp(rng.uniform(-0.1, 0.1, len(allowed)))
         batches: list[list[int]] = [[]]
         longest = 0

@@ -6,9 +6,12 @@ from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
-__all__ = ["report"]
+from qwen3_asr_onnx.errors import OptionsError
+
+__all__ = ["embed", "report"]
 
 Row = tuple[str, ...]
+BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 STAGES = (("mel_ms", "mel"), ("encoder_ms", "encoder"), ("prefill_ms", "prefill"), ("token_ms", "per token"))
 
 
@@ -28,6 +31,19 @@ def report(results: dict[str, Any]) -> str:
         rows += _shape_rows(name, shape, results["clips"])
     lines += [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def embed(document: str, table: str) -> str:
+    """Return the document with the table in the place of what is between its bench markers.
+
+    Raises:
+        OptionsError: the document lacks a marker.
+    """
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise OptionsError(f"the document has no {BEGIN} followed by {END}; put both where the table belongs")
+    return f"{before}{BEGIN}\n{table}{END}{after}"
 
 
 def _caption(results: dict[str, Any]) -> str:

@@ -27,16 +27,28 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--keep", action="store_true", help="keep the exported bundles")
     parser.add_argument("--report", type=Path, metavar="JSON", help="print the table of earlier results and stop")
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="README",
+        help="with --report: put the table between the bench markers of this file",
+    )
 
 
 def _run(args: Namespace) -> int:
     from qwen3_asr_onnx.console import emit
 
-    from .bench_report import report
+    from .bench_report import embed, report
 
     if args.report is not None:
-        emit(report(json.loads(args.report.read_text(encoding="utf-8"))))
+        table = report(json.loads(args.report.read_text(encoding="utf-8")))
+        if args.into is None:
+            emit(table)
+        else:
+            args.into.write_text(embed(args.into.read_text(encoding="utf-8"), table), encoding="utf-8")
         return EXIT_OK
+    if args.into is not None:
+        raise OptionsError("--into takes the table of saved results: add --report JSON")
     try:
         from .bench import RIVALS, BenchPlan, run_bench
         from .random_checkpoint import BENCH_SHAPES

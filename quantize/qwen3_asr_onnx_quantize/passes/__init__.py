@@ -1,0 +1,1 @@
+"""Graph passes, one per file. Each turns products with a constant weight into a quantised form of themselves."""

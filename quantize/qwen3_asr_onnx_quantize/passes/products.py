@@ -1,0 +1,51 @@
+"""Which nodes the passes of this folder are about: matrix products whose second input is a constant float32 matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import onnx_ir as ir
+
+from ..recipe import Part
+
+__all__ = ["DOMAIN", "Choose", "constant_products", "replace_product"]
+
+DOMAIN = "com.microsoft"
+
+Choose: TypeAlias = Callable[[str], Part]
+"""Name of a weight -> what its recipe says."""
+
+
+def constant_products(model: ir.Model) -> list[tuple[ir.Node, ir.Value, ir.TensorProtocol]]:
+    """Return every `MatMul` by a constant matrix, with the weight's value and tensor, in graph order."""
+    found = []
+    for node in model.graph:
+        if node.op_type != "MatMul" or node.domain not in ("", "ai.onnx"):
+            continue
+        weight = node.inputs[1]
+        if weight is None or weight.const_value is None or not weight.is_initializer():
+            continue
+        tensor = weight.const_value
+        if tensor.dtype == ir.DataType.FLOAT and len(tensor.shape) == 2:
+            found.append((node, weight, tensor))
+    return found
+
+
+def replace_product(
+    model: ir.Model, product: ir.Node, nodes: Sequence[ir.Node], new_initializers: Sequence[ir.Value]
+) -> None:
+    """Put `nodes`, the last of which gives the result, where a product was; drop its weight once nobody reads it."""
+    graph = model.graph
+    weight = product.inputs[1]
+    assert weight is not None
+    for value in new_initializers:
+        assert value.name is not None
+        if value.name not in graph.initializers:
+            graph.register_initializer(value)
+    ir.convenience.replace_nodes_and_values(
+        graph, product, [product], nodes, [product.outputs[0]], [nodes[-1].outputs[0]]
+    )
+    if not weight.uses() and weight.name in graph.initializers:
+        del graph.initializers[weight.name]
+    graph.opset_imports.setdefault(DOMAIN, 1)

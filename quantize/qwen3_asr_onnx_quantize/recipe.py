@@ -1,0 +1,300 @@
+"""Recipe file (TOML) -> a frozen `Recipe`: what becomes of each part of the model, checked before any work starts.
+
+    name = "mine"                          # names the variant; the file's own name when absent
+    [encoder]                              # absent: stays float32, by reference to the source's files
+    scheme = "w8a8"                        # fp32 | int4 | int8 | w8a8
+    [step]                                 # the one-token graph
+    scheme = "int4"
+    block = 128
+    [init]                                 # the prefill graph; absent: the same as step, and one weight file for both
+    [head]                                 # `lm_head` in both graphs; absent: as step
+    [embedding]
+    scheme = "fp16"                        # `embed_tokens.bin` as it is
+
+Every key of every scheme is a field of the dataclass that parses it. A key nobody knows is an error, never ignored.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal, TypeAlias
+
+from qwen3_asr_onnx.errors import MissingExtra, OptionsError
+
+__all__ = [
+    "Dynamic",
+    "Embedding",
+    "Keep",
+    "Part",
+    "Recipe",
+    "WeightOnly",
+    "load_recipe",
+    "parse_recipe",
+    "published_recipes",
+]
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""Variant names become parts of file names, on every file system."""
+
+BLOCKS = (16, 32, 64, 128, 256)
+
+Activations: TypeAlias = Literal["token", "tensor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Leave the part as it is, in float32."""
+
+    scheme: Literal["fp32"] = "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightOnly:
+    """Weights in blocks of `block` inputs with one scale each (`com.microsoft::MatMulNBits`), activations float32.
+
+    Attributes:
+        scheme: "int4" or "int8": bits per weight.
+        block: weights per scale, along the input dimension.
+        symmetric: zero is code 8 (int4) or 128 (int8); otherwise each block stores a zero point of its own.
+        accuracy_level: what the operator computes in: 0 its choice, 1 float32, 2 float16, 3 bfloat16, 4 int8.
+        scales: "fp16" stores scales in half precision (they are widened at load), "fp32" as they are.
+        search: choose each block's scale by least squared error; otherwise from its largest weight.
+        exclude: patterns (`*` matches anything) of weight names that stay float32.
+    """
+
+    scheme: Literal["int4", "int8"] = "int4"
+    block: int = 128
+    symmetric: bool = True
+    accuracy_level: int = 4
+    scales: Literal["fp16", "fp32"] = "fp16"
+    search: bool = True
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.block in BLOCKS, "block", self.block, f"one of {', '.join(map(str, BLOCKS))}")
+        _require(0 <= self.accuracy_level <= 4, "accuracy_level", self.accuracy_level, "0 to 4")
+        _require(self.scales in ("fp16", "fp32"), "scales", self.scales, '"fp16" or "fp32"')
+
+    @property
+    def bits(self) -> int:
+        """Bits per weight."""
+        return int(self.scheme[3:])
+
+
+@dataclass(frozen=True, slots=True)
+class Dynamic:
+    """int8 weights, one scale per output; activations are quantised to 8 bits as they come.
+
+    Attributes:
+        scheme: "w8a8".
+        activations: "token" gives each position its own scale, "tensor" one scale to all of a call: 8 % faster, and
+            an outlier at one position costs all others their precision.
+        reduce_range: 7-bit weights. x86 processors without VNNI add pairs of 8 x 8 bit products in 16 bits, where
+            full-range weights saturate; with 7 bits no sum can.
+        exclude: patterns (`*` matches anything) of weight names that stay float32.
+    """
+
+    scheme: Literal["w8a8"] = "w8a8"
+    activations: Activations = "token"
+    reduce_range: bool = False
+    exclude: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(self.activations in ("token", "tensor"), "activations", self.activations, '"token" or "tensor"')
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The embedding table. FP16, shared by all variants, is the only form the bundle format has today."""
+
+    scheme: Literal["fp16"] = "fp16"
+
+
+Part: TypeAlias = Keep | WeightOnly | Dynamic
+SCHEMES: Mapping[str, type[Keep] | type[WeightOnly] | type[Dynamic]] = {
+    "fp32": Keep,
+    "int4": WeightOnly,
+    "int8": WeightOnly,
+    "w8a8": Dynamic,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What becomes of each part. `name` names the variant."""
+
+    name: str
+    encoder: Part
+    init: Part
+    step: Part
+    head: Part
+    embedding: Embedding = Embedding()
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name) or self.name.endswith("."):
+            raise OptionsError(
+                f"recipe name {self.name!r} cannot name files; use lower-case letters, digits, '-', '_' and '.'"
+            )
+        if self.name == "fp32":
+            raise OptionsError("recipe name 'fp32' is the exported variant's; give the recipe another name")
+
+    @property
+    def one_decoder(self) -> bool:
+        """Whether prefill and step are one graph, and so one session at run time."""
+        return self.init == self.step
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe as JSON values, every default spelled out."""
+        return {
+            key: {k: list(v) if isinstance(v, tuple) else v for k, v in value.items()}
+            if isinstance(value, dict)
+            else value
+            for key, value in asdict(self).items()
+        }
+
+
+def published_recipes() -> dict[str, str]:
+    """Return the TOML text of the recipes that come with the package, by name."""
+    folder = resources.files(__package__) / "recipes"
+    found = {Path(entry.name).stem: entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
+    return {name: found[name].read_text(encoding="utf-8") for name in sorted(found)}
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Return a published recipe by name, or the recipe in a TOML file.
+
+    Raises:
+        OptionsError: neither exists, or what is there is not a recipe.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".toml" or path.name != name_or_path:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise OptionsError(f"recipe {path}: cannot be read ({error})") from error
+        return parse_recipe(text, path.stem, where=str(path))
+    recipes = published_recipes()
+    if name_or_path not in recipes:
+        raise OptionsError(
+            f"no recipe {name_or_path!r}{_suggestion(name_or_path, recipes)}; "
+            f"published: {', '.join(recipes)}; or give a .toml file"
+        )
+    return parse_recipe(recipes[name_or_path], name_or_path, where=f"recipe {name_or_path}")
+
+
+def parse_recipe(text: str, default_name: str, *, where: str) -> Recipe:
+    """Parse a recipe.
+
+    Args:
+        text: TOML.
+        default_name: the name of a recipe that does not name itself.
+        where: what to call it in errors.
+
+    Raises:
+        OptionsError: not TOML, or a key or value that no scheme has.
+    """
+    toml = _toml()
+    try:
+        body = toml.loads(text)
+    except toml.TOMLDecodeError as error:
+        raise OptionsError(f"{where}: not valid TOML ({error})") from error
+    try:
+        _known(body, [field.name for field in fields(Recipe)], "the recipe")
+        if "step" not in body:
+            raise OptionsError('no [step] table; give at least [step] with a scheme, for example scheme = "int4"')
+        name = body.get("name", default_name)
+        _require(isinstance(name, str), "name", name, "a string")
+        step = _part(body["step"], "[step]")
+        head = _part(body["head"], "[head]") if "head" in body else _without_exclusions(step)
+        return Recipe(
+            name=name,
+            encoder=_part(body["encoder"], "[encoder]") if "encoder" in body else Keep(),
+            init=_part(body["init"], "[init]") if "init" in body else step,
+            step=step,
+            head=head,
+            embedding=_embedding(body.get("embedding", {})),
+        )
+    except OptionsError as error:
+        raise OptionsError(f"{where}: {error}") from error
+
+
+def _toml() -> ModuleType:
+    """Return the TOML reader: `tomllib` comes with Python 3.11."""
+    for name in ("tomllib", "tomli"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise MissingExtra("reading recipes on Python 3.10 needs tomli: pip install 'qwen3-asr-onnx[quantize]'")
+
+
+def _part(table: object, where: str) -> Part:
+    table = _table(table, where)
+    scheme = table.get("scheme")
+    if not isinstance(scheme, str) or scheme not in SCHEMES:
+        raise OptionsError(
+            f"{where}: scheme is {scheme!r}{_suggestion(str(scheme), SCHEMES)}; give one of {', '.join(SCHEMES)}"
+        )
+    kind = SCHEMES[scheme]
+    _known(table, [field.name for field in fields(kind)], f"{where}, scheme {scheme},")
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        values[key] = tuple(value) if isinstance(value, list) else value
+    try:
+        for key, value in values.items():
+            _same_type(key, value, getattr(kind(), key))
+        return kind(**values)
+    except OptionsError as error:
+        raise OptionsError(f"{where}: {error}") from error
+
+
+def _embedding(table: object) -> Embedding:
+    table = _table(table, "[embedding]")
+    _known(table, ["scheme"], "[embedding]")
+    scheme = table.get("scheme", "fp16")
+    _require(scheme == "fp16", "[embedding]: scheme", scheme, '"fp16", the one form this bundle format has')
+    return Embedding()
+
+
+def _without_exclusions(part: Part) -> Part:
+    """Return the scheme alone: patterns written for the layers say nothing about the head."""
+    if isinstance(part, Keep):
+        return part
+    return type(part)(**{**asdict(part), "exclude": ()})
+
+
+def _table(value: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise OptionsError(f"{where} is {value!r}; it must be a table of keys")
+    return value
+
+
+def _same_type(key: str, value: object, default: object) -> None:
+    """Raise unless a value has the type of the field's default. A bool is no int here."""
+    _require(type(value) is type(default), key, value, f"a value like {default!r}")
+    if isinstance(value, tuple):
+        _require(all(isinstance(item, str) and item for item in value), key, list(value), "a list of patterns")
+
+
+def _require(condition: bool, key: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise OptionsError(f"{key} is {value!r}; give {wanted}")
+
+
+def _known(table: Mapping[str, Any], keys: Iterable[str], what: str) -> None:
+    keys = list(keys)
+    for key in table:
+        if key not in keys:
+            raise OptionsError(f"{what} has no key {key!r}{_suggestion(key, keys)}; keys: {', '.join(keys)}")
+
+
+def _suggestion(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,78 @@
+"""Recipe + source graph -> the graph of the new variant, its weights pending: which pass runs on what, and in what order."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx_ir as ir
+from onnx_ir.passes import PassManager
+
+from qwen3_asr_onnx.errors import OptionsError
+
+from .passes.dynamic_per_tensor import DynamicPerTensorPass
+from .passes.dynamic_per_token import DynamicPerTokenPass
+from .passes.products import Choose, constant_products
+from .passes.weight_only import WeightOnlyPass
+from .recipe import Keep, Part
+
+__all__ = ["HEAD", "quantized_decoder", "quantized_encoder"]
+
+HEAD = "lm_head.weight"
+"""The checkpoint's name, and so the graph's, for the projection to the vocabulary."""
+
+
+def quantized_encoder(path: Path, part: Part) -> ir.Model:
+    """Return the encoder graph at `path` under one scheme.
+
+    Raises:
+        OptionsError: an exclusion matches no weight.
+    """
+    return _quantized(path, lambda name: part, [("[encoder]", part, lambda name: True)])
+
+
+def quantized_decoder(path: Path, layers: Part, head: Part, *, table: str) -> ir.Model:
+    """Return the decoder graph at `path` under one scheme for its layers and one for its head.
+
+    Args:
+        path: the source's graph.
+        layers: scheme of the layers.
+        head: scheme of the head.
+        table: the recipe's table that gave the scheme of the layers, for errors.
+
+    Raises:
+        OptionsError: an exclusion matches no weight.
+    """
+    return _quantized(
+        path,
+        lambda name: head if name == HEAD else layers,
+        [(table, layers, lambda name: name != HEAD), ("[head]", head, lambda name: name == HEAD)],
+    )
+
+
+def _quantized(path: Path, part_of: Choose, tables: list[tuple[str, Part, Callable[[str], bool]]]) -> ir.Model:
+    model = ir.load(path)
+    names = [str(weight.name) for _, weight, _ in constant_products(model)]
+    excluded: set[str] = set()
+    for table, part, covers in tables:
+        excluded |= _excluded(table, part, [name for name in names if covers(name)])
+
+    def choose(name: str) -> Part:
+        return Keep() if name in excluded else part_of(name)
+
+    PassManager([DynamicPerTokenPass(choose), DynamicPerTensorPass(choose), WeightOnlyPass(choose)])(model)
+    return model
+
+
+def _excluded(table: str, part: Part, names: list[str]) -> set[str]:
+    """Return the names that a part's patterns exclude; each pattern must exclude something."""
+    if isinstance(part, Keep):
+        return set()
+    found: set[str] = set()
+    for pattern in part.exclude:
+        matches = fnmatch.filter(names, pattern)
+        if not matches:
+            raise OptionsError(f"{table}: exclude pattern {pattern!r} matches no weight; they are like {names[0]!r}")
+        found.update(matches)
+    return found

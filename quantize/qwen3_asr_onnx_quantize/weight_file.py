@@ -1,0 +1,203 @@
+"""Graphs with pending weights -> external-data files, each tensor computed in slices by all cores and written once.
+
+`WeightFiles` remembers what has been written and where. A graph added later points to what is there already and adds
+only what is new to its own file, so the graphs of a variant never store a tensor twice. Slices are computed in any
+order and written in one: the same input gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy.typing as npt
+import onnx_ir as ir
+
+from qwen3_asr_onnx.bundle import FileRecord
+
+from .pending import Job, PendingTensor
+from .recipe import Keep
+
+__all__ = ["Placement", "WeightFiles", "source_bytes", "stored_bytes"]
+
+Array: TypeAlias = npt.NDArray[Any]
+Key: TypeAlias = tuple[object, ...]
+Progress: TypeAlias = Callable[[int], object]
+
+PAGE_BYTES, LINE_BYTES = 4096, 64
+"""Large tensors start on page boundaries, because onnxruntime maps the file; small ones on cache lines."""
+
+INLINE_BYTES = 256
+"""Constants up to this size, shapes and the like, stay inside the graph where the source has them there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one tensor lies: file name, offset and length in bytes."""
+
+    file: str
+    offset: int
+    n_bytes: int
+
+
+def source_bytes(models: Iterable[ir.Model]) -> int:
+    """Return the float32 bytes that writing the weights of some graphs will read."""
+    return sum(4 * job.source.size for job in _jobs(models))
+
+
+def stored_bytes(models: Iterable[ir.Model]) -> int:
+    """Return the bytes that writing the weights of some graphs will store, padding aside."""
+    return sum(stored.n_bytes for job in _jobs(models) for stored in job.outputs)
+
+
+class WeightFiles:
+    """The weight files of one variant, written into one directory.
+
+    Attributes:
+        placed: where each tensor lies, by what is stored.
+        records: size and digest of each file written.
+    """
+
+    def __init__(self, directory: Path, progress: Progress | None = None, threads: int | None = None) -> None:
+        self.directory = directory
+        self.placed: dict[Key, Placement] = {}
+        self.records: dict[str, FileRecord] = {}
+        self._progress = progress
+        self._threads = threads or _usable_cores()
+
+    def add(self, model: ir.Model, file: str) -> tuple[str, ...]:
+        """Write the weights of a graph that no earlier graph has written, and point the graph at all of them.
+
+        Args:
+            model: its initializers are pending, external to the source's files, or small constants.
+            file: the file for what is new; not created when nothing is.
+
+        Returns:
+            The names of the files the graph now reads.
+
+        Raises:
+            BundleError: a weight is not a finite number.
+            OSError: the file cannot be written.
+        """
+        new = [job for job in _jobs([model]) if (job.key, 0) not in self.placed]
+        if new:
+            with (self.directory / file).open("wb") as handle:
+                out = _HashedFile(handle)
+                self._write(new, file, out)
+                self.records[file] = out.record()
+        return self._attach(model)
+
+    def _write(self, jobs: Sequence[Job], file: str, out: _HashedFile) -> None:
+        with ThreadPoolExecutor(self._threads) as pool:
+            try:
+                for job, pieces in _computed(jobs, pool, self._threads + 2, self._progress):
+                    for index, array in enumerate(job.join(pieces)):
+                        stored = job.outputs[index]
+                        alignment = PAGE_BYTES if stored.n_bytes >= PAGE_BYTES else LINE_BYTES
+                        self.placed[job.key, index] = Placement(file, out.align(alignment), stored.n_bytes)
+                        assert array.dtype == stored.dtype, stored
+                        assert array.nbytes == stored.n_bytes, stored
+                        out.write(array)
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _attach(self, model: ir.Model) -> tuple[str, ...]:
+        files: dict[str, None] = {}
+        for name, value in model.graph.initializers.items():
+            identity = _identity(value.const_value)
+            if identity is None:
+                continue
+            place = self.placed[identity]
+            tensor = value.const_value
+            assert tensor is not None
+            value.const_value = ir.ExternalTensor(
+                place.file, place.offset, place.n_bytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=name
+            )
+            files[place.file] = None
+        return tuple(files)
+
+
+def _computed(
+    jobs: Sequence[Job], pool: ThreadPoolExecutor, ahead: int, progress: Progress | None
+) -> Iterator[tuple[Job, list[tuple[Array, ...]]]]:
+    """Yield each job with the shares of its slices, in order, at most `ahead` slices being computed or waiting."""
+    todo = ((job, piece) for job in jobs for piece in job.slices)
+    waiting: deque[Future[tuple[Array, ...]]] = deque()
+
+    def refill() -> None:
+        while len(waiting) < ahead and (work := next(todo, None)) is not None:
+            waiting.append(pool.submit(work[0].compute, work[1]))
+
+    for job in jobs:
+        pieces: list[tuple[Array, ...]] = []
+        for _ in job.slices:
+            refill()
+            pieces.append(waiting.popleft().result())
+        if progress is not None:
+            progress(4 * job.source.size)
+        yield job, pieces
+
+
+def _jobs(models: Iterable[ir.Model]) -> list[Job]:
+    """Return what has to be stored for some graphs, each tensor once, in the order of their initializers."""
+    jobs: dict[Key, Job] = {}
+    for value in (value for model in models for value in model.graph.initializers.values()):
+        tensor = value.const_value
+        if isinstance(tensor, PendingTensor):
+            jobs.setdefault(tensor.job.key, tensor.job)
+        elif isinstance(tensor, ir.ExternalTensor):
+            job = Job(tensor, Keep())
+            jobs.setdefault(job.key, job)
+        else:
+            assert tensor is not None, value
+            assert tensor.nbytes <= INLINE_BYTES, value
+    return list(jobs.values())
+
+
+def _identity(tensor: ir.TensorProtocol | None) -> Key | None:
+    """Return the key under which a tensor is placed; None when it stays inside the graph."""
+    if isinstance(tensor, PendingTensor):
+        return (tensor.job.key, tensor.index)
+    if isinstance(tensor, ir.ExternalTensor):
+        return (Job(tensor, Keep()).key, 0)
+    return None
+
+
+class _HashedFile:
+    """A file written front to back, with its sha256 kept as it grows."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self._size = 0
+
+    def align(self, alignment: int) -> int:
+        """Pad to a multiple of `alignment` and return the offset."""
+        self._put(memoryview(bytes(-self._size % alignment)))
+        return self._size
+
+    def write(self, values: Array) -> None:
+        """Append an array, little-endian, in C order."""
+        assert values.flags.c_contiguous
+        self._put(memoryview(values).cast("B"))
+
+    def record(self) -> FileRecord:
+        """Return the size and digest so far."""
+        return FileRecord(self._size, self._digest.hexdigest())
+
+    def _put(self, data: memoryview) -> None:
+        self._file.write(data)
+        self._digest.update(data)
+        self._size += len(data)
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
