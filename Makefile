@@ -16,7 +16,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt
 	@echo "==> creating $(VENV) and installing the export and audio extras (torch is about 200 MB)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) torch
-	@$(PIP) --editable '.[export,audio]'
+	@$(PIP) --editable '.[export,quantize,audio]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
@@ -24,7 +24,7 @@ $(VENV)/.dev: $(VENV)/.demo
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
-demo: $(VENV)/.demo    ## export the miniature checkpoint and transcribe the sample clips
+demo: $(VENV)/.demo    ## export and quantize the miniature checkpoint, transcribe the sample clips
 	@$(BIN)/python eval/mini/demo.py
 
 lint: $(VENV)/.dev     ## ruff, mypy --strict, import-linter
@@ -45,6 +45,9 @@ test-wheel:            ## build the wheel, install it bare with [cpu], run the r
 	    "$$(ls build/wheel/*.whl)[cpu]" pytest
 	@cp -r tests build/wheel/tests && cp pyproject.toml build/wheel/
 	@cd build/wheel && venv/bin/python -m pytest -m "not torch" tests/runtime
+
+mini: $(VENV)/.dev     ## train the miniature checkpoints from nothing (about 2 hours on 2 cores; needs espeak-ng)
+	@cd eval && ../$(BIN)/python -m mini all
 
 bench: $(VENV)/.dev    ## full-size random checkpoints: export, load, speed and memory beside transformers
 	@$(BIN)/qwen3-asr-onnx bench --output build/bench/results.json

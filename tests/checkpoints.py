@@ -38,6 +38,7 @@ __all__ = [
     "Shape",
     "make_aligner",
     "make_checkpoint",
+    "native_from_original",
     "native_model",
     "to_original_name",
 ]
@@ -45,6 +46,19 @@ __all__ = [
 Layout: TypeAlias = Literal["original", "hf"]
 Defect: TypeAlias = Literal["missing_tensor", "wrong_shape", "unknown_architecture"]
 Tensors: TypeAlias = dict[str, torch.Tensor]
+
+TEXT_FIELDS = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "max_position_embeddings",
+    "rms_norm_eps",
+    "tie_word_embeddings",
+)
 
 # The template of the original repositories: system text, one audio slot per audio part, generation prompt.
 CHAT_TEMPLATE = (
@@ -185,6 +199,43 @@ def make_checkpoint(
     else:
         _save_original(directory, shape, model, options, None)
     _damage(directory, options.defect)
+    return directory
+
+
+def native_from_original(original: Path, directory: Path) -> Path:
+    """Rewrite a checkpoint of the original layout in transformers' layout, saved by transformers, and return it."""
+    thinker = json.loads((original / "config.json").read_text(encoding="utf-8"))["thinker_config"]
+    audio, text = thinker["audio_config"], thinker["text_config"]
+    generation = json.loads((original / "generation_config.json").read_text(encoding="utf-8"))
+    names = ("encoder_layers", "encoder_attention_heads", "encoder_ffn_dim", "d_model", "output_dim")
+    config = Qwen3ASRConfig(
+        audio_config={
+            "model_type": "qwen3_asr_encoder",
+            "downsample_hidden_size": audio["downsample_hidden_size"],
+            **{name: audio[name] for name in names},
+        },
+        text_config={
+            **{name: text[name] for name in TEXT_FIELDS},
+            "model_type": "qwen3",
+            "rope_parameters": {"rope_type": "default", "rope_theta": text["rope_theta"]},
+        },
+        audio_token_id=thinker["audio_token_id"],
+        eos_token_id=generation["eos_token_id"],
+        pad_token_id=generation["eos_token_id"][-1],
+        tie_word_embeddings=text["tie_word_embeddings"],
+    )
+    model = Qwen3ASRForConditionalGeneration(config)
+    tensors = load_file(original / "model.safetensors")
+    head = tensors.get("thinker.lm_head.weight", tensors["thinker.model.embed_tokens.weight"])
+    tensors["thinker.lm_head.weight"] = head
+    model.load_state_dict({name: tensors[to_original_name(name)].float() for name in model.state_dict()})
+    model.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=generation["eos_token_id"], pad_token_id=generation["eos_token_id"][-1]
+    )
+    directory.mkdir(parents=True)
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        shutil.copyfile(original / name, directory / name)
+    _save_native(directory, model.eval(), CheckpointOptions(layout="hf"))
     return directory
 
 

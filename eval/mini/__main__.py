@@ -8,13 +8,14 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 from tqdm import tqdm
 
 from mini.speech import SpeechError
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("corpus", "transcriber", "aligner", "clips", "evaluate")
+STAGES = ("corpus", "transcriber", "names", "aligner", "clips", "evaluate")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -26,7 +27,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=20261)
     parser.add_argument("--clips", type=int, default=34000, help="training clips to render (46 h)")
     parser.add_argument("--steps", type=int, default=17000, help="training steps of the transcriber")
-    parser.add_argument("--aligner-steps", type=int, default=3500, help="training steps of the aligner")
+    parser.add_argument("--name-steps", type=int, default=2500, help="steps that teach the use of the context")
+    parser.add_argument("--aligner-steps", type=int, default=6000, help="training steps of the aligner")
     parser.add_argument("--count", type=int, default=300, help="clips of each test set")
     parser.add_argument("--float32", action="store_true", help="train in float32 even where bfloat16 is faster")
     return parser.parse_args(argv)
@@ -48,22 +50,23 @@ def make_corpus(args: argparse.Namespace) -> None:
         train_vocabulary(vocabulary_texts(read_rows(args.work / "corpus")), args.work / "vocabulary")
 
 
-def make_model(args: argparse.Namespace, aligner: bool) -> None:
-    """Train the transcriber or the aligner and write its checkpoint folder."""
+def make_model(args: argparse.Namespace, task: Literal["transcriber", "names", "aligner"]) -> None:
+    """Train one stage and write its checkpoint folder; "names" improves on the folder of "transcriber"."""
     from mini.checkpoint import publish
     from mini.network import has_fast_bfloat16
     from mini.train import TrainOptions, train
 
     options = TrainOptions(
-        task="aligner" if aligner else "transcriber",
+        task=task,
         folder=args.work,
         seed=args.seed,
-        n_steps=args.aligner_steps if aligner else args.steps,
-        peak_rate=8e-4 if aligner else 1.2e-3,
+        n_steps={"transcriber": args.steps, "names": args.name_steps, "aligner": args.aligner_steps}[task],
+        peak_rate={"transcriber": 1.2e-3, "names": 4e-4, "aligner": 8e-4}[task],
         bf16=has_fast_bfloat16() and not args.float32,
     )
     train(options)
-    publish(options.state_path, args.work / "vocabulary", args.out / ("mini-aligner" if aligner else "mini-asr"))
+    folder = args.out / ("mini-aligner" if task == "aligner" else "mini-asr")
+    publish(options.state_path, args.work / "vocabulary", folder)
 
 
 def make_clips(args: argparse.Namespace) -> None:
@@ -101,8 +104,9 @@ def run(args: argparse.Namespace) -> int:
     wanted = STAGES if args.stage == "all" else (args.stage,)
     actions = {
         "corpus": lambda: make_corpus(args),
-        "transcriber": lambda: make_model(args, aligner=False),
-        "aligner": lambda: make_model(args, aligner=True),
+        "transcriber": lambda: make_model(args, "transcriber"),
+        "names": lambda: make_model(args, "names"),
+        "aligner": lambda: make_model(args, "aligner"),
         "clips": lambda: make_clips(args),
         "evaluate": lambda: make_report(args),
     }

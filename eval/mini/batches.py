@@ -18,7 +18,7 @@ from mini.build import read_rows
 from mini.corpus import NO_LANGUAGE
 from mini.features import Mel
 from mini.grammar import Rng
-from mini.language import GRAMMARS, bare
+from mini.language import GRAMMARS, bare, default_spelling, draw_context, respell, written_name
 from mini.vocabulary import Vocabulary
 
 Row = dict[str, Any]
@@ -27,6 +27,7 @@ FRAMES_PER_BATCH = 2400  # padded mel frames of one process and step
 MOST_CLIPS = 28
 STORY_FRAMES = 600  # longer clips have several sentences; from half of the steps on they come more often
 STORIES_FROM = 0.49
+ANY_LENGTH = 10**9
 LETTERS = "abcdefghijklmnopqrstuvwxyzäöüß'"
 N_WORD_CLASSES = 800  # silence, then the most frequent spoken words; the rest is left to the letters
 IGNORE = -100
@@ -92,18 +93,20 @@ def longest_frames(step: int, n_steps: int) -> int:
         return 300
     if step < 0.12 * n_steps:
         return 800
-    return 2600 if step < 0.40 * n_steps else 10**9
+    return 2600 if step < 0.40 * n_steps else ANY_LENGTH
 
 
-def plan_batches(rows: list[Row], seed: int, n_steps: int, n_ranks: int) -> list[list[list[int]]]:
-    """Return for every step and rank the row numbers of its batch."""
+def plan_batches(
+    rows: list[Row], seed: int, n_steps: int, n_ranks: int, curriculum: bool = True
+) -> list[list[list[int]]]:
+    """Return for every step and rank the row numbers of its batch; without curriculum, all clips from the start."""
     rng = np.random.default_rng([seed, 77])
     lengths = np.array([row["n_frames"] for row in rows])
     steps: list[list[list[int]]] = []
     while len(steps) < n_steps:
-        limit = longest_frames(len(steps), n_steps)
+        limit = longest_frames(len(steps), n_steps) if curriculum else ANY_LENGTH
         chosen = lengths < max(limit, int(np.sort(lengths)[n_ranks - 1]) + 1)
-        if len(steps) > STORIES_FROM * n_steps:  # keeping one's place in many sentences is learned last
+        if curriculum and len(steps) > STORIES_FROM * n_steps:  # keeping one's place in many sentences is learned last
             chosen &= (lengths > STORY_FRAMES) | (rng.random(len(lengths)) < 0.6)
         allowed = np.flatnonzero(chosen)
         noisy = lengths[allowed] * np.exp(rng.uniform(-0.1, 0.1, len(allowed)))
@@ -121,24 +124,31 @@ def plan_batches(rows: list[Row], seed: int, n_steps: int, n_ranks: int) -> list
         order = rng.permutation(len(batches) - len(batches) % n_ranks)
         for group in order.reshape(-1, n_ranks):
             steps.append([batches[i] for i in group])
-            if longest_frames(len(steps), n_steps) != limit:
+            if curriculum and longest_frames(len(steps), n_steps) != limit:
                 break
     return steps[:n_steps]
 
 
 class ExampleMaker:
-    """Turns rows into examples, drawing the crop, the level, an early end and the forced prefix."""
+    """Turns rows into examples, drawing the crop, the level, an early end and the forced prefix.
 
-    def __init__(self, reader: CorpusReader, vocabulary: Vocabulary) -> None:
-        self.reader, self.vocabulary = reader, vocabulary
+    With `respelling`, rare names are spelled anew every time and the context with them: the sound cannot tell the
+    spelling any more, and what was learned about one clip does not help with the next.
+    """
+
+    def __init__(self, reader: CorpusReader, vocabulary: Vocabulary, respelling: bool = False) -> None:
+        self.reader, self.vocabulary, self.respelling = reader, vocabulary, respelling
         self._letter = {letter: 1 + i for i, letter in enumerate(LETTERS)}
         self._end = vocabulary.ids["<|im_end|>"]
 
     def make(self, row: Row, rng: Rng) -> Example:
         """Return one randomly varied example of a row."""
+        if self.respelling and row["rare_name"]:
+            row = respelled(row, rng)
         crop = int(rng.integers(0, min(30, int(row["lead_s"] * 100)) + 1)) if row["words"] else 0
         words, text, last = row["words"], row["text"], row["n_frames"]
-        if len(words) > 3 and rng.random() < 0.07 and row["kind"] != "mixed":
+        whole = row["kind"] == "mixed" or (self.respelling and row["rare_name"])
+        if len(words) > 3 and rng.random() < 0.07 and not whole:
             keep = int(rng.integers(2, len(words)))
             last = min(last, math.ceil(words[keep - 1][3] * 100) + int(rng.integers(2, 8)))
             words = words[:keep]
@@ -170,6 +180,19 @@ class ExampleMaker:
                 position = (times[inside] - start_s) / (end_s - start_s) * len(letters)
                 letter_frames[inside] = np.array(letters)[np.minimum(position.astype(int), len(letters) - 1)]
         return word_frames, letter_frames
+
+
+def respelled(row: Row, rng: Rng) -> Row:
+    """Return the row with its rare name spelled anew; one in four times without context, in the default spelling."""
+    language, name = row["language"], row["rare_name"]
+    new = respell(rng, language, name)
+    context = ""
+    if rng.random() < 0.25:
+        new = default_spelling(language, name)
+    else:
+        context = draw_context(rng, language, new)
+    text = row["text"].replace(written_name(name), written_name(new), 1)
+    return row | {"rare_name": new, "text": text, "context": context}
 
 
 def pad_mels(mels: list[Mel]) -> torch.Tensor:

@@ -134,6 +134,37 @@ def written_name(name: str) -> str:
     return " ".join(token.split("|")[0] for token in name.split())
 
 
+def respell(rng: Rng, language: str, name: str) -> str:
+    """Return a name in token notation that sounds the same and is spelled anew, at random."""
+    groups = {group[0]: group for part in GRAMMARS[language].name_groups for group in part}
+    if language == "Chinese":
+        by_character = {spelling: group for group in groups.values() for spelling in group}
+        return "".join(pick(rng, by_character[character]) for character in name)
+    tokens = []
+    for token in name.split():
+        sound = token.split("|")[-1]
+        written = pick(rng, groups[sound]) if sound in groups else _respell_invented(rng, sound)
+        tokens.append(sound if written == sound else f"{written}|{sound}")
+    return " ".join(tokens)
+
+
+def default_spelling(language: str, name: str) -> str:
+    """Return the name as it is written when no context says otherwise."""
+    if language != "Chinese":
+        return " ".join(token.split("|")[-1] for token in name.split())
+    groups = [group for part in GRAMMARS[language].name_groups for group in part]
+    return "".join(next(group[0] for group in groups if character in group) for character in name)
+
+
+def _respell_invented(rng: Rng, sound: str) -> str:
+    others = {pair[0]: pair[1] for pair in (*ONSETS, *VOWELS)}
+    doubled = dict(ENDINGS)
+    letters, last = sound.lower()[:-1], sound.lower()[-1]
+    written = "".join(others.get(letter, letter) if rng.random() < 0.5 else letter for letter in letters)
+    alternatives = doubled if last in doubled else others
+    return (written + (alternatives.get(last, last) if rng.random() < 0.5 else last)).capitalize()
+
+
 def is_invented(language: str, name: str) -> bool:
     """Tell whether a name in token notation comes from the syllable generator and not from the known homophones."""
     known = {spelling for groups in GRAMMARS[language].name_groups for group in groups for spelling in group}

@@ -33,7 +33,7 @@ BETAS, WEIGHT_DECAY, LARGEST_GRADIENT = (0.9, 0.98), 0.03, 1.0
 class TrainOptions:
     """One training run; the learning rate follows the share of `n_steps` done, never the clock."""
 
-    task: Literal["transcriber", "aligner"]
+    task: Literal["transcriber", "names", "aligner"]
     folder: Path
     seed: int
     n_steps: int
@@ -47,12 +47,12 @@ class TrainOptions:
     @property
     def state_path(self) -> Path:
         """Where the state of the run is kept."""
-        return self.folder / ("train.pt" if self.task == "transcriber" else "aligner.pt")
+        return self.folder / {"transcriber": "train.pt", "names": "names.pt", "aligner": "aligner.pt"}[self.task]
 
     @property
     def curve_path(self) -> Path:
         """Where the losses are logged, one JSON row every 100 steps."""
-        return self.folder / ("curve.jsonl" if self.task == "transcriber" else "aligner_curve.jsonl")
+        return self.folder / ("curve.jsonl" if self.task == "transcriber" else f"{self.task}_curve.jsonl")
 
 
 def learning_rate(step: int, options: TrainOptions) -> float:
@@ -96,9 +96,9 @@ class Trainer:
         self.rank, self.options = rank, options
         torch.manual_seed(options.seed)
         self.task: Task = (
-            TranscriberTask(options.folder, options.bf16, options.dims)
-            if options.task == "transcriber"
-            else AlignerTask(options.folder, options.bf16)
+            AlignerTask(options.folder, options.bf16)
+            if options.task == "aligner"
+            else TranscriberTask(options.folder, options.bf16, options.dims, names=options.task == "names")
         )
         self.parameters = [p for module in (self.task.model, self.task.heads) for p in module.parameters()]
         self.live = [p for module in (self.task.live, self.task.heads) for p in module.parameters()]

@@ -7,7 +7,7 @@ same scheme from the same source is that variant's files by name. Only what is n
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from qwen3_asr_onnx.bundle import Bundle, FileRecord, Manifest, Variant, file_re
 from qwen3_asr_onnx.console import progress_bar
 from qwen3_asr_onnx.errors import BundleError, LimitError
 
+from .pending import PendingTensor
 from .recipe import Keep, Recipe
+from .rotation import RotatedTensor
 from .scheme import quantized_decoder, quantized_encoder
 from .staging import publish, staging_directory
 from .weight_file import WeightFiles, source_bytes, stored_bytes
@@ -26,12 +28,10 @@ from .weight_file import WeightFiles, source_bytes, stored_bytes
 __all__ = ["QUANTIZER", "quantize_bundle"]
 
 QUANTIZER = 1
-"""Version of the arithmetic: a variant made by another one is not reused. Raise it when the same recipe gives new bytes."""
+"""Version of the arithmetic, to be raised when a recipe gives new bytes: parts made by another one are not shared."""
 
 GRAPH_ALLOWANCE_BYTES = 32 << 20
 """Room for graphs and manifest in the disk-space check."""
-
-DECODER_PARTS = ("init", "step", "head")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,18 @@ class _Graph:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The new variant, still without weight files of its own graphs, and the graphs to make for it."""
+    """What to make and what to take.
+
+    Attributes:
+        variant: the new variant, still without weight files of graphs that are to be made.
+        graphs: the graphs to make, in order.
+        shared: pairs of a graph with pending weights and the bundle's finished graph like it: what they have in common
+            with a graph that is made is not stored again.
+    """
 
     variant: Variant
     graphs: tuple[_Graph, ...]
+    shared: tuple[tuple[ir.Model, Path], ...]
 
 
 def quantize_bundle(
@@ -87,10 +95,13 @@ def quantize_bundle(
     _refuse_files_of_others(bundle, recipe.name, plan)
     models = [graph.model for graph in plan.graphs]
     _require_space(path, stored_bytes(models))
+    inputs = _inputs(bundle, plan)
+    total = source_bytes(models) + sum(bundle.manifest.files[name].size for name in inputs)
     with (
+        progress_bar(total=total, unit="B", scale=True, quiet=not progress) as bar,
         staging_directory(path, recipe.name) as staged,
-        progress_bar(total=source_bytes(models), unit="B", scale=True, quiet=not progress) as bar,
     ):
+        _verify(bundle, inputs, bar.update)
         variant, records = _write(plan, WeightFiles(staged, bar.update, threads))
         return publish(path, staged, lambda manifest: _changed(manifest, recipe.name, variant, records, default))
 
@@ -99,7 +110,9 @@ def _source(bundle: Bundle) -> Variant:
     """Return the float32 variant, its files known to be there."""
     for name, variant in bundle.manifest.variants.items():
         if variant.recipe.get("scheme") == "fp32":
-            return bundle.variant(name)
+            bundle.variant(name)
+            _verify(bundle, (variant.encoder, variant.decoder_init, variant.decoder_step))
+            return variant
     names = ", ".join(bundle.manifest.variants) or "none"
     raise BundleError(
         f"{bundle.path}: no float32 variant to quantise from (it has: {names}); quantising twice only adds errors, "
@@ -109,47 +122,86 @@ def _source(bundle: Bundle) -> Variant:
 
 def _plan(bundle: Bundle, source: Variant, recipe: Recipe) -> _Plan:
     record = {"scheme": "quantized", "quantizer": QUANTIZER, **recipe.to_dict(), "inputs": _digests(bundle, source)}
-    variant = Variant(source.encoder, source.decoder_init, source.decoder_step, (), record, source.devices)
     others = {name: other for name, other in bundle.manifest.variants.items() if name != recipe.name}
-    graphs: list[_Graph] = []
-    if not isinstance(recipe.encoder, Keep):
-        if (twin := _twin(others, record, ("encoder",))) is not None:
-            variant = replace(variant, encoder=twin.encoder)
-        else:
-            name = f"encoder.{recipe.name}.onnx"
-            model = quantized_encoder(bundle.path / source.encoder, recipe.encoder)
-            graphs.append(_Graph(model, (name,), f"encoder.{recipe.name}.data"))
-            variant = replace(variant, encoder=name)
-    if any(not isinstance(part, Keep) for part in (recipe.init, recipe.step, recipe.head)):
-        if (twin := _twin(others, record, DECODER_PARTS)) is not None:
-            variant = replace(variant, decoder_init=twin.decoder_init, decoder_step=twin.decoder_step)
-        else:
-            graphs += _decoders(bundle, source, recipe)
-            init, step = f"decoder_init.{recipe.name}.onnx", f"decoder_step.{recipe.name}.onnx"
-            variant = replace(variant, decoder_init=init, decoder_step=step)
-    kept = [_weights_of(bundle.path / name) for name in variant.files if name in bundle.manifest.files]
-    mapped = {name for other in (source, *others.values()) for name in other.mapped}
+    encoder, graphs = _plan_encoder(bundle, source, recipe, _twin(others, record, "encoder", "stem"))
+    init, step, decoders, shared = _plan_decoder(bundle, source, recipe, others, record)
+    graphs += decoders
+    made = {name for graph in graphs for name in graph.names}
+    taken = [name for name in dict.fromkeys((encoder, init, step)) if name not in made]
+    _verify(bundle, taken)
     return _Plan(
-        replace(
-            variant,
-            weights=tuple(dict.fromkeys(file for files in kept for file in files)),
-            mapped=tuple(name for name in variant.files if name in mapped and name in source.files),
+        Variant(
+            encoder,
+            init,
+            step,
+            weights=tuple(dict.fromkeys(file for name in taken for file in _weights_of(bundle.require(name)))),
+            recipe=record,
+            devices=source.devices,
+            mapped=tuple(name for name in taken if name in source.mapped),
         ),
         tuple(graphs),
+        tuple(shared),
     )
 
 
-def _decoders(bundle: Bundle, source: Variant, recipe: Recipe) -> list[_Graph]:
-    """Return the decoder graphs to make: one under both names where prefill and step are alike."""
+def _plan_encoder(bundle: Bundle, source: Variant, recipe: Recipe, twin: Variant | None) -> tuple[str, list[_Graph]]:
+    """Return the name of the encoder graph, and the graph if it has to be made."""
+    if isinstance(recipe.encoder, Keep) and recipe.stem.scheme == "fp32":
+        return source.encoder, []
+    if twin is not None:
+        return twin.encoder, []
+    name = f"encoder.{recipe.name}.onnx"
+    model = quantized_encoder(bundle.path / source.encoder, recipe.encoder, recipe.stem)
+    return name, [_Graph(model, (name,), f"encoder.{recipe.name}.data")]
+
+
+def _plan_decoder(
+    bundle: Bundle, source: Variant, recipe: Recipe, others: Mapping[str, Variant], record: Mapping[str, Any]
+) -> tuple[str, str, list[_Graph], list[tuple[ir.Model, Path]]]:
+    """Return the names of the prefill and step graphs, those that have to be made, and what they share with others."""
+    if not recipe.rotation and all(isinstance(part, Keep) for part in (recipe.init, recipe.step, recipe.head)):
+        return source.decoder_init, source.decoder_step, [], []
+    digests = bundle.manifest.files
+    alike = recipe.init == recipe.step and digests[source.decoder_init].sha256 == digests[source.decoder_step].sha256
     init, step = f"decoder_init.{recipe.name}.onnx", f"decoder_step.{recipe.name}.onnx"
     weights = f"decoder_weights.{recipe.name}.data"
-    digests = bundle.manifest.files
-    same_source = digests[source.decoder_init].sha256 == digests[source.decoder_step].sha256
-    step_model = quantized_decoder(bundle.path / source.decoder_step, recipe.step, recipe.head, table="[step]")
-    if recipe.one_decoder and same_source:
-        return [_Graph(step_model, (init, step), weights)]
-    init_model = quantized_decoder(bundle.path / source.decoder_init, recipe.init, recipe.head, table="[init]")
-    return [_Graph(step_model, (step,), weights), _Graph(init_model, (init,), f"decoder_init_weights.{recipe.name}.data")]
+    graphs: list[_Graph] = []
+    shared: list[tuple[ir.Model, Path]] = []
+    step_model = quantized_decoder(
+        bundle.path / source.decoder_step, recipe.step, recipe.head, table="[step]", rotation=recipe.rotation
+    )
+    step_twin, init_twin = (_twin(others, record, part, "head", "rotation") for part in ("step", "init"))
+    if step_twin is not None:
+        step = step_twin.decoder_step
+        shared.append((step_model, bundle.require(step)))
+    else:
+        # One graph under both names: the runtime sees equal digests and opens one session.
+        graphs.append(_Graph(step_model, (init, step) if alike else (step,), weights))
+    if alike:
+        return (step if step_twin is not None else init), step, graphs, shared
+    if init_twin is not None:
+        return init_twin.decoder_init, step, graphs, shared
+    init_model = quantized_decoder(
+        bundle.path / source.decoder_init, recipe.init, recipe.head, table="[init]", rotation=recipe.rotation
+    )
+    graphs.append(_Graph(init_model, (init,), f"decoder_init_weights.{recipe.name}.data"))
+    return init, step, graphs, shared
+
+
+def _inputs(bundle: Bundle, plan: _Plan) -> list[str]:
+    """Return the weight files that the graphs to be made are computed from."""
+    tensors = [value.const_value for graph in plan.graphs for value in graph.model.graph.initializers.values()]
+    sources = [tensor.job.source if isinstance(tensor, PendingTensor) else tensor for tensor in tensors]
+    sources = [source.base if isinstance(source, RotatedTensor) else source for source in sources]
+    names = {str(source.location) for source in sources if isinstance(source, ir.ExternalTensor)}
+    return [name for name in bundle.manifest.files if name in names]
+
+
+def _verify(bundle: Bundle, names: Iterable[str], progress: Callable[[int], object] | None = None) -> None:
+    """Raise unless the files are what the manifest says: the variant's record of its inputs would lie."""
+    for name in names:
+        if file_record(bundle.require(name), progress) != bundle.manifest.files[name]:
+            raise BundleError(f"{bundle.path / name}: damaged or edited since it was exported; export the bundle again")
 
 
 def _digests(bundle: Bundle, source: Variant) -> dict[str, str]:
@@ -157,7 +209,7 @@ def _digests(bundle: Bundle, source: Variant) -> dict[str, str]:
     return {name: bundle.manifest.files[name].sha256 for name in dict.fromkeys(source.files)}
 
 
-def _twin(others: Mapping[str, Variant], record: Mapping[str, Any], parts: tuple[str, ...]) -> Variant | None:
+def _twin(others: Mapping[str, Variant], record: Mapping[str, Any], *parts: str) -> Variant | None:
     """Return a variant that was given the same schemes for these parts, from the same files by the same arithmetic."""
     keys = ("scheme", "quantizer", "inputs", *parts)
     for other in others.values():
@@ -167,7 +219,7 @@ def _twin(others: Mapping[str, Variant], record: Mapping[str, Any], parts: tuple
 
 
 def _weights_of(graph: Path) -> list[str]:
-    """Return the external files a graph of the bundle reads."""
+    """Return the external files that a graph of the bundle reads."""
     tensors = [value.const_value for value in ir.load(graph).graph.initializers.values()]
     return sorted({str(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)})
 
@@ -198,6 +250,8 @@ def _write(plan: _Plan, files: WeightFiles) -> tuple[Variant, dict[str, FileReco
     """Write weights and graphs, and return the variant with all its weight files."""
     weights = dict.fromkeys(plan.variant.weights)
     records: dict[str, FileRecord] = {}
+    for model, finished in plan.shared:
+        files.adopt(model, ir.load(finished).graph)
     for graph in plan.graphs:
         weights |= dict.fromkeys(files.add(graph.model, graph.weights))
         for name in graph.names:

@@ -1,4 +1,4 @@
-"""Float32 weights -> blocks of 4- or 8-bit codes with one scale each, packed as `com.microsoft::MatMulNBits` reads them.
+"""Float32 weights -> blocks of 4- or 8-bit codes with one scale each, packed as `com.microsoft::MatMulNBits` has them.
 
 A weight (K, N) is cut along K into blocks; a block that K does not fill is padded with the code of zero. Codes are
 unsigned: value = (code - zero point) x scale, two 4-bit codes to a byte, the even one in the low half.
@@ -111,9 +111,7 @@ def _asymmetric(blocks: Floats, spec: WeightOnly, store: np.dtype[Any]) -> tuple
     return _best_scale(blocks, full, zeros, spec, store), zeros
 
 
-def _best_scale(
-    blocks: Floats, full: Floats, zeros: Bytes, spec: WeightOnly, store: np.dtype[Any]
-) -> npt.NDArray[Any]:
+def _best_scale(blocks: Floats, full: Floats, zeros: Bytes, spec: WeightOnly, store: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return per block the scale (R, 1), as it will be stored, of least squared error.
 
     Each candidate fixes the codes; the best scale for those codes is then a one-line least squares fit.
@@ -166,7 +164,7 @@ def _pack(codes: Bytes, bits: int) -> Bytes:
         return codes
     if codes.shape[-1] % 2:
         codes = np.concatenate([codes, np.zeros_like(codes[..., :1])], axis=-1)
-    packed: Bytes = codes[..., 0::2] | (codes[..., 1::2] << 4)
+    packed: Bytes = codes[..., 0::2] | np.left_shift(codes[..., 1::2], 4, dtype=np.uint8)
     return packed
 
 

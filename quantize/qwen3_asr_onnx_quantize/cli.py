@@ -1,16 +1,16 @@
-"""The `quantize` verb. Imports nothing heavy until it runs."""
+"""The verbs `quantize` and `sweep`. Import nothing heavy until they run."""
 
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
 from qwen3_asr_onnx.command import EXIT_OK, Command
 
 from .recipe import load_recipe, published_recipes
 
-__all__ = ["COMMAND"]
+__all__ = ["COMMAND", "SWEEP"]
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -24,10 +24,9 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"{text!r} is not a number of cores")
+    return int(text)
 
 
 def _run(args: Namespace) -> int:
@@ -54,4 +53,41 @@ COMMAND = Command(
     help="add a smaller or faster variant to a bundle",
     add_arguments=_add_arguments,
     run=_run,
+)
+
+
+def _add_sweep_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("bundle", type=Path, help="bundle directory with a float32 variant; the variants are added")
+    parser.add_argument(
+        "--recipes", required=True, metavar="LIST", help="comma-separated names of published recipes and .toml files"
+    )
+    parser.add_argument("--audio", required=True, nargs="+", metavar="FILE", help="clips to compare on")
+    parser.add_argument(
+        "--output", type=Path, default=Path("sweep.jsonl"), help="rows; measured ones are kept (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=_positive, default=128, help="most tokens per clip (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=_positive, help="cores to use (default: all)")
+    parser.add_argument("--quiet", action="store_true", help="do not name each variant as its turn comes")
+
+
+def _run_sweep(args: Namespace) -> int:
+    recipes = tuple(load_recipe(name.strip()) for name in args.recipes.split(","))
+    from qwen3_asr_onnx.audio import load_audio
+    from qwen3_asr_onnx.console import emit, say
+
+    from .sweep import SweepPlan, run_sweep, table
+
+    clips = tuple(load_audio(path) for path in args.audio)
+    plan = SweepPlan(args.bundle, recipes, clips, args.output, args.max_new_tokens, args.threads)
+    emit(table(run_sweep(plan, None if args.quiet else lambda name: say(f"measuring {name}"))))
+    return EXIT_OK
+
+
+SWEEP = Command(
+    name="sweep",
+    help="make several variants and compare each with float32: size, speed, agreement",
+    add_arguments=_add_sweep_arguments,
+    run=_run_sweep,
 )

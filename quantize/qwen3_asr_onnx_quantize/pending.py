@@ -19,7 +19,8 @@ from qwen3_asr_onnx.errors import BundleError
 
 from .blockwise import packed_shapes, quantize_blocks
 from .channelwise import FULL_RANGE, REDUCED_RANGE, quantize_channels
-from .recipe import Dynamic, Keep, Part, WeightOnly
+from .recipe import Dynamic, Keep, Part, Stem, WeightOnly
+from .rotation import RotatedTensor
 
 __all__ = ["Job", "PendingTensor", "Stored"]
 
@@ -54,11 +55,12 @@ class Job:
         key: equal for jobs that store the same bytes.
     """
 
-    def __init__(self, source: ir.TensorProtocol, part: Part) -> None:
+    def __init__(self, source: ir.TensorProtocol, part: Part | Stem) -> None:
         self.source = source
         self.part = _bytes_only(part)
         self.outputs = _outputs(str(source.name), tuple(int(size) for size in source.shape.numpy()), self.part)
-        self.key = (str(source.name), self.part)
+        turned = source.side if isinstance(source, RotatedTensor) else None
+        self.key = (str(source.name), self.part, turned)
 
     @property
     def slices(self) -> list[slice]:
@@ -66,7 +68,10 @@ class Job:
         shape = self.source.shape.numpy()
         if not shape:
             return [slice(0, 1)]
-        length = int(shape[0] if isinstance(self.part, Keep) else shape[1])
+        if isinstance(self.source, RotatedTensor) and (self.source.side == "out" or isinstance(self.part, Keep)):
+            # A rotation of the outputs mixes all columns, one of the inputs all rows.
+            return [slice(0, max(shape))]
+        length = int(shape[0] if isinstance(self.part, Keep | Stem) else shape[1])
         across = max(1, self.source.size // max(1, length))
         step = max(1, SLICE_BYTES // (4 * across))
         return [slice(start, min(start + step, length)) for start in range(0, length, step)]
@@ -77,14 +82,19 @@ class Job:
         Raises:
             BundleError: the source holds NaN or infinity, or scales that FP16 cannot hold.
         """
-        values = _read(self.source, piece, columns=not isinstance(self.part, Keep))
+        values = _read(self.source, piece, columns=not isinstance(self.part, Keep | Stem))
         if not np.isfinite(values).all():
             raise BundleError(f"{self.source.name} holds NaN or infinity; export the bundle again")
         if isinstance(self.part, Keep):
             return (values,)
+        if isinstance(self.part, Stem):
+            if np.abs(values).max() > np.finfo(np.float16).max:
+                raise BundleError(f'{self.source.name} exceeds FP16; set scheme = "fp32" in [stem] of the recipe')
+            return (values.astype(np.float16),)
         if isinstance(self.part, Dynamic):
             return quantize_channels(values, REDUCED_RANGE if self.part.reduce_range else FULL_RANGE)
-        blocks = quantize_blocks(values, self.part)
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for right here
+            blocks = quantize_blocks(values, self.part)
         if not np.isfinite(blocks.scales).all():
             raise BundleError(f'{self.source.name}: a scale exceeds FP16; set scales = "fp32" in the recipe')
         stored = (blocks.codes, blocks.scales.reshape(-1))
@@ -104,9 +114,7 @@ class Job:
         for index, out in enumerate(self.outputs):
             tensor = PendingTensor(self, index)
             values.append(
-                ir.Value(
-                    name=out.name, shape=ir.Shape(out.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-                )
+                ir.Value(name=out.name, shape=ir.Shape(out.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
             )
         return values
 
@@ -125,7 +133,7 @@ class PendingTensor(ir.LazyTensor):
         self.index = index
 
 
-def _bytes_only(part: Part) -> Part:
+def _bytes_only(part: Part | Stem) -> Part | Stem:
     """Return the part with every field that does not change the stored bytes at its default."""
     if isinstance(part, WeightOnly):
         return replace(part, exclude=(), accuracy_level=0)
@@ -134,9 +142,11 @@ def _bytes_only(part: Part) -> Part:
     return part
 
 
-def _outputs(name: str, shape: tuple[int, ...], part: Part) -> tuple[Stored, ...]:
+def _outputs(name: str, shape: tuple[int, ...], part: Part | Stem) -> tuple[Stored, ...]:
     if isinstance(part, Keep):
         return (Stored(name, np.dtype(np.float32), shape),)
+    if isinstance(part, Stem):
+        return (Stored(f"{name}.{part.scheme}", np.dtype(np.float16), shape),)
     k, n = shape
     if isinstance(part, Dynamic):
         return (
@@ -159,6 +169,8 @@ def _outputs(name: str, shape: tuple[int, ...], part: Part) -> tuple[Stored, ...
 
 def _read(source: ir.TensorProtocol, piece: slice, *, columns: bool) -> npt.NDArray[np.float32]:
     """Return rows or columns of a tensor as a contiguous float32 array."""
+    if isinstance(source, RotatedTensor):
+        return source.turn(_read(source.base, piece, columns=columns))
     if isinstance(source, ir.ExternalTensor):
         # A map of its own per slice: pages leave this process's memory with it, not at the end.
         shape = tuple(int(size) for size in source.shape.numpy())

@@ -1,8 +1,11 @@
 """Recipe file (TOML) -> a frozen `Recipe`: what becomes of each part of the model, checked before any work starts.
 
     name = "mine"                          # names the variant; the file's own name when absent
+    rotation = false                       # turn the decoder's residual stream into a basis without outliers first
     [encoder]                              # absent: stays float32, by reference to the source's files
     scheme = "w8a8"                        # fp32 | int4 | int8 | w8a8
+    [stem]                                 # the encoder's convolutions
+    scheme = "fp16"                        # fp32 (when absent) | fp16: how they are stored; they compute in float32
     [step]                                 # the one-token graph
     scheme = "int4"
     block = 128
@@ -34,6 +37,7 @@ __all__ = [
     "Keep",
     "Part",
     "Recipe",
+    "Stem",
     "WeightOnly",
     "load_recipe",
     "parse_recipe",
@@ -117,6 +121,13 @@ class Embedding:
     scheme: Literal["fp16"] = "fp16"
 
 
+@dataclass(frozen=True, slots=True)
+class Stem:
+    """How the weights of the encoder's convolutions are stored: "fp16" is widened to float32 at load."""
+
+    scheme: Literal["fp32", "fp16"] = "fp32"
+
+
 Part: TypeAlias = Keep | WeightOnly | Dynamic
 SCHEMES: Mapping[str, type[Keep] | type[WeightOnly] | type[Dynamic]] = {
     "fp32": Keep,
@@ -128,7 +139,18 @@ SCHEMES: Mapping[str, type[Keep] | type[WeightOnly] | type[Dynamic]] = {
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What becomes of each part. `name` names the variant."""
+    """What becomes of each part.
+
+    Attributes:
+        name: names the variant.
+        encoder: the products of the encoder graph.
+        init: the layers of the prefill graph.
+        step: the layers of the one-token graph.
+        head: `lm_head` of both decoder graphs.
+        embedding: the table of input embeddings.
+        stem: the convolutions of the encoder graph.
+        rotation: turn the residual stream of the decoder by a random orthogonal matrix before anything is quantised.
+    """
 
     name: str
     encoder: Part
@@ -136,6 +158,8 @@ class Recipe:
     step: Part
     head: Part
     embedding: Embedding = Embedding()
+    stem: Stem = Stem()
+    rotation: bool = False
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or self.name.endswith("."):
@@ -211,6 +235,7 @@ def parse_recipe(text: str, default_name: str, *, where: str) -> Recipe:
             raise OptionsError('no [step] table; give at least [step] with a scheme, for example scheme = "int4"')
         name = body.get("name", default_name)
         _require(isinstance(name, str), "name", name, "a string")
+        _require(isinstance(body.get("rotation", False), bool), "rotation", body.get("rotation"), "true or false")
         step = _part(body["step"], "[step]")
         head = _part(body["head"], "[head]") if "head" in body else _without_exclusions(step)
         return Recipe(
@@ -219,7 +244,9 @@ def parse_recipe(text: str, default_name: str, *, where: str) -> Recipe:
             init=_part(body["init"], "[init]") if "init" in body else step,
             step=step,
             head=head,
-            embedding=_embedding(body.get("embedding", {})),
+            embedding=Embedding(_scheme(body, "embedding", ["fp16"])),
+            stem=Stem(_scheme(body, "stem", ["fp32", "fp16"])),
+            rotation=body.get("rotation", False),
         )
     except OptionsError as error:
         raise OptionsError(f"{where}: {error}") from error
@@ -255,12 +282,13 @@ def _part(table: object, where: str) -> Part:
         raise OptionsError(f"{where}: {error}") from error
 
 
-def _embedding(table: object) -> Embedding:
-    table = _table(table, "[embedding]")
-    _known(table, ["scheme"], "[embedding]")
-    scheme = table.get("scheme", "fp16")
-    _require(scheme == "fp16", "[embedding]: scheme", scheme, '"fp16", the one form this bundle format has')
-    return Embedding()
+def _scheme(body: Mapping[str, Any], key: str, schemes: list[str]) -> Any:
+    """Return the scheme of a table that holds nothing else; the first one where there is no such table."""
+    table = _table(body.get(key, {"scheme": schemes[0]}), f"[{key}]")
+    _known(table, ["scheme"], f"[{key}]")
+    scheme = table.get("scheme")
+    _require(scheme in schemes, f"[{key}]: scheme", scheme, " or ".join(f'"{name}"' for name in schemes))
+    return scheme
 
 
 def _without_exclusions(part: Part) -> Part:

@@ -1,4 +1,4 @@
-"""Recipe + source graph -> the graph of the new variant, its weights pending: which pass runs on what, and in what order."""
+"""Recipe + source graph -> the variant's graph, its weights pending: which pass runs on what, and in what order."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from qwen3_asr_onnx.errors import OptionsError
 
 from .passes.dynamic_per_tensor import DynamicPerTensorPass
 from .passes.dynamic_per_token import DynamicPerTokenPass
+from .passes.half_convolutions import HalfConvolutionsPass
 from .passes.products import Choose, constant_products
+from .passes.rotate_residual import ROTATION, RotateResidualPass
 from .passes.weight_only import WeightOnlyPass
-from .recipe import Keep, Part
+from .recipe import Keep, Part, Stem
 
 __all__ = ["HEAD", "quantized_decoder", "quantized_encoder"]
 
@@ -23,16 +25,19 @@ HEAD = "lm_head.weight"
 """The checkpoint's name, and so the graph's, for the projection to the vocabulary."""
 
 
-def quantized_encoder(path: Path, part: Part) -> ir.Model:
-    """Return the encoder graph at `path` under one scheme.
+def quantized_encoder(path: Path, part: Part, stem: Stem) -> ir.Model:
+    """Return the encoder graph at `path` under one scheme for its products and one for its convolutions.
 
     Raises:
         OptionsError: an exclusion matches no weight.
     """
-    return _quantized(path, lambda name: part, [("[encoder]", part, lambda name: True)])
+    model = _quantized(path, lambda _: part, [("[encoder]", part, lambda _: True)])
+    if stem.scheme == "fp16":
+        HalfConvolutionsPass()(model)
+    return model
 
 
-def quantized_decoder(path: Path, layers: Part, head: Part, *, table: str) -> ir.Model:
+def quantized_decoder(path: Path, layers: Part, head: Part, *, table: str, rotation: bool = False) -> ir.Model:
     """Return the decoder graph at `path` under one scheme for its layers and one for its head.
 
     Args:
@@ -40,6 +45,7 @@ def quantized_decoder(path: Path, layers: Part, head: Part, *, table: str) -> ir
         layers: scheme of the layers.
         head: scheme of the head.
         table: the recipe's table that gave the scheme of the layers, for errors.
+        rotation: turn the residual stream first.
 
     Raises:
         OptionsError: an exclusion matches no weight.
@@ -48,10 +54,13 @@ def quantized_decoder(path: Path, layers: Part, head: Part, *, table: str) -> ir
         path,
         lambda name: head if name == HEAD else layers,
         [(table, layers, lambda name: name != HEAD), ("[head]", head, lambda name: name == HEAD)],
+        rotation=rotation,
     )
 
 
-def _quantized(path: Path, part_of: Choose, tables: list[tuple[str, Part, Callable[[str], bool]]]) -> ir.Model:
+def _quantized(
+    path: Path, part_of: Choose, tables: list[tuple[str, Part, Callable[[str], bool]]], *, rotation: bool = False
+) -> ir.Model:
     model = ir.load(path)
     names = [str(weight.name) for _, weight, _ in constant_products(model)]
     excluded: set[str] = set()
@@ -59,9 +68,10 @@ def _quantized(path: Path, part_of: Choose, tables: list[tuple[str, Part, Callab
         excluded |= _excluded(table, part, [name for name in names if covers(name)])
 
     def choose(name: str) -> Part:
-        return Keep() if name in excluded else part_of(name)
+        return Keep() if name in excluded or name == ROTATION else part_of(name)
 
-    PassManager([DynamicPerTokenPass(choose), DynamicPerTensorPass(choose), WeightOnlyPass(choose)])(model)
+    passes = [DynamicPerTokenPass(choose), DynamicPerTensorPass(choose), WeightOnlyPass(choose)]
+    PassManager([RotateResidualPass(), *passes] if rotation else passes)(model)
     return model
 
 

@@ -1,7 +1,9 @@
 """New files of a bundle, made aside and put in place together: the manifest last, everything or nothing.
 
 The work happens in a hidden directory inside the bundle, so that every move is a rename on one disk. Whatever ends the
-block early, an error or Ctrl-C, removes that directory and leaves the bundle as it was.
+block early, an error or Ctrl-C, removes that directory and leaves the bundle as it was. A process that is killed
+outright leaves the hidden directory behind, and the bundle as it was unless it died between the renames of a
+replacement: then `info` names the files that do not fit the manifest.
 """
 
 from __future__ import annotations
@@ -49,17 +51,23 @@ def publish(bundle: Path, staged: Path, change: Callable[[Manifest], Manifest]) 
     aside.mkdir()
     with contextlib.ExitStack() as undo:
         for name in files:
-            target = bundle / name
-            if target.exists():
-                target.rename(aside / name)
-                undo.callback((aside / name).replace, target)
-            (staged / name).rename(target)
-            undo.callback(target.replace, staged / name)
+            # Noted before it is done: Ctrl-C may come between any two lines.
+            undo.callback(_move_if_there, aside / name, bundle / name)
+            _move_if_there(bundle / name, aside / name)
+            undo.callback(_move_if_there, bundle / name, staged / name)
+            (staged / name).rename(bundle / name)
+        shutil.copyfile(bundle / MANIFEST_FILE, aside / MANIFEST_FILE)
+        undo.callback(_move_if_there, aside / MANIFEST_FILE, bundle / MANIFEST_FILE)
         (staged / MANIFEST_FILE).replace(bundle / MANIFEST_FILE)
         undo.pop_all()
     for name in _named(old) - _named(new):
         (bundle / name).unlink(missing_ok=True)
     return Bundle(bundle, new)
+
+
+def _move_if_there(source: Path, target: Path) -> None:
+    if source.exists():
+        source.replace(target)
 
 
 def _named(manifest: Manifest) -> set[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
@@ -23,6 +24,7 @@ from qwen3_asr_onnx.bundle import FileRecord
 
 from .pending import Job, PendingTensor
 from .recipe import Keep
+from .rotation import RotatedTensor
 
 __all__ = ["Placement", "WeightFiles", "source_bytes", "stored_bytes"]
 
@@ -93,19 +95,59 @@ class WeightFiles:
                 self.records[file] = out.record()
         return self._attach(model)
 
+    def adopt(self, model: ir.Model, graph: ir.Graph) -> None:
+        """Take what a graph of the bundle reads as written already: tensors `model` has under the same names.
+
+        Args:
+            model: weights pending, made from the same source by the same schemes as `graph`.
+            graph: a graph of the bundle.
+        """
+        for name, value in model.graph.initializers.items():
+            identity = _identity(value.const_value)
+            stored = graph.initializers[name].const_value if name in graph.initializers else None
+            if identity is not None and isinstance(stored, ir.ExternalTensor):
+                assert (stored.dtype, stored.shape) == (value.dtype, value.shape), name
+                self.placed[identity] = Placement(str(stored.location), stored.offset or 0, stored.nbytes)
+
     def _write(self, jobs: Sequence[Job], file: str, out: _HashedFile) -> None:
         with ThreadPoolExecutor(self._threads) as pool:
             try:
-                for job, pieces in _computed(jobs, pool, self._threads + 2, self._progress):
-                    for index, array in enumerate(job.join(pieces)):
-                        stored = job.outputs[index]
-                        alignment = PAGE_BYTES if stored.n_bytes >= PAGE_BYTES else LINE_BYTES
-                        self.placed[job.key, index] = Placement(file, out.align(alignment), stored.n_bytes)
-                        assert array.dtype == stored.dtype, stored
-                        assert array.nbytes == stored.n_bytes, stored
-                        out.write(array)
+                results = _computed(jobs, pool, self._threads + 2)
+                for job in jobs:
+                    self._write_job(job, results, file, out)
+                    if self._progress is not None:
+                        self._progress(4 * job.source.size)
             finally:
                 pool.shutdown(cancel_futures=True)
+
+    def _write_job(self, job: Job, results: Iterator[tuple[Array, ...]], file: str, out: _HashedFile) -> None:
+        """Write the outputs of one job, taking the shares of its slices from `results`."""
+        shares = (next(results) for _ in job.slices)
+        first, *rest = job.outputs
+        if first.axis == 0:
+            # The first output is the large one: its slices follow each other in the file and need not be collected.
+            begin = self._place(job, 0, file, out)
+            later = []
+            for share in shares:
+                out.write(share[0])
+                later.append(share[1:])
+            assert out.size - begin == first.n_bytes, first
+            arrays = [np.concatenate(pieces) for pieces in zip(*later, strict=True)]
+        else:
+            whole, *arrays = job.join(list(shares))
+            self._place(job, 0, file, out)
+            out.write(whole)
+        for index, (stored, array) in enumerate(zip(rest, arrays, strict=True), start=1):
+            assert array.nbytes == stored.n_bytes, stored
+            self._place(job, index, file, out)
+            out.write(array)
+
+    def _place(self, job: Job, index: int, file: str, out: _HashedFile) -> int:
+        """Note that the next bytes are one output of a job, and return their offset."""
+        n_bytes = job.outputs[index].n_bytes
+        offset = out.align(PAGE_BYTES if n_bytes >= PAGE_BYTES else LINE_BYTES)
+        self.placed[job.key, index] = Placement(file, offset, n_bytes)
+        return offset
 
     def _attach(self, model: ir.Model) -> tuple[str, ...]:
         files: dict[str, None] = {}
@@ -117,31 +159,22 @@ class WeightFiles:
             tensor = value.const_value
             assert tensor is not None
             value.const_value = ir.ExternalTensor(
-                place.file, place.offset, place.n_bytes, tensor.dtype, shape=ir.Shape(tensor.shape), name=name
+                place.file, place.offset, place.n_bytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
             )
             files[place.file] = None
         return tuple(files)
 
 
-def _computed(
-    jobs: Sequence[Job], pool: ThreadPoolExecutor, ahead: int, progress: Progress | None
-) -> Iterator[tuple[Job, list[tuple[Array, ...]]]]:
-    """Yield each job with the shares of its slices, in order, at most `ahead` slices being computed or waiting."""
+def _computed(jobs: Sequence[Job], pool: ThreadPoolExecutor, ahead: int) -> Iterator[tuple[Array, ...]]:
+    """Yield the shares of every slice of every job, in order, at most `ahead` being computed or waiting."""
     todo = ((job, piece) for job in jobs for piece in job.slices)
     waiting: deque[Future[tuple[Array, ...]]] = deque()
-
-    def refill() -> None:
+    while True:
         while len(waiting) < ahead and (work := next(todo, None)) is not None:
             waiting.append(pool.submit(work[0].compute, work[1]))
-
-    for job in jobs:
-        pieces: list[tuple[Array, ...]] = []
-        for _ in job.slices:
-            refill()
-            pieces.append(waiting.popleft().result())
-        if progress is not None:
-            progress(4 * job.source.size)
-        yield job, pieces
+        if not waiting:
+            return
+        yield waiting.popleft().result()
 
 
 def _jobs(models: Iterable[ir.Model]) -> list[Job]:
@@ -151,7 +184,7 @@ def _jobs(models: Iterable[ir.Model]) -> list[Job]:
         tensor = value.const_value
         if isinstance(tensor, PendingTensor):
             jobs.setdefault(tensor.job.key, tensor.job)
-        elif isinstance(tensor, ir.ExternalTensor):
+        elif isinstance(tensor, ir.ExternalTensor | RotatedTensor):
             job = Job(tensor, Keep())
             jobs.setdefault(job.key, job)
         else:
@@ -164,7 +197,7 @@ def _identity(tensor: ir.TensorProtocol | None) -> Key | None:
     """Return the key under which a tensor is placed; None when it stays inside the graph."""
     if isinstance(tensor, PendingTensor):
         return (tensor.job.key, tensor.index)
-    if isinstance(tensor, ir.ExternalTensor):
+    if isinstance(tensor, ir.ExternalTensor | RotatedTensor):
         return (Job(tensor, Keep()).key, 0)
     return None
 
@@ -175,26 +208,26 @@ class _HashedFile:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._digest = hashlib.sha256()
-        self._size = 0
+        self.size = 0
 
     def align(self, alignment: int) -> int:
         """Pad to a multiple of `alignment` and return the offset."""
-        self._put(memoryview(bytes(-self._size % alignment)))
-        return self._size
+        self._put(memoryview(bytes(-self.size % alignment)))
+        return self.size
 
     def write(self, values: Array) -> None:
         """Append an array, little-endian, in C order."""
         assert values.flags.c_contiguous
-        self._put(memoryview(values).cast("B"))
+        self._put(values.data.cast("B"))
 
     def record(self) -> FileRecord:
         """Return the size and digest so far."""
-        return FileRecord(self._size, self._digest.hexdigest())
+        return FileRecord(self.size, self._digest.hexdigest())
 
     def _put(self, data: memoryview) -> None:
         self._file.write(data)
         self._digest.update(data)
-        self._size += len(data)
+        self.size += len(data)
 
 
 def _usable_cores() -> int:

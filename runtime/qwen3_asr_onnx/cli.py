@@ -25,7 +25,7 @@ __all__ = ["main", "parse_args", "run"]
 
 GROUP = "qwen3_asr_onnx.commands"
 BUILT_IN = {command.name: command for command in (transcribe_command.COMMAND, info_command.COMMAND)}
-EXTRAS = {"export": "export", "bench": "eval"}
+EXTRAS = {"export": "export", "quantize": "quantize", "sweep": "quantize", "bench": "eval"}
 """Plugged-in verb -> the extra that installs what it needs."""
 
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as for any program whose reader went away

@@ -184,16 +184,26 @@ def _variants(manifest: Manifest) -> list[str]:
     for name, variant in manifest.variants.items():
         size = _readable(_size(manifest, _needed_files(variant)))
         lines.append(f"variant {name}: {size} with tokenizer and embeddings, for {', '.join(variant.devices)}")
-        recipe = ", ".join(f"{key} {_plain(value)}" for key, value in variant.recipe.items())
         rows = _table(
             ("encoder", variant.encoder),
             ("prefill", variant.decoder_init),
             ("step", variant.decoder_step),
             ("weights", ", ".join(variant.weights) or "inside the graphs"),
-            ("recipe", recipe or "not recorded"),
+            ("recipe", _recipe(variant.recipe) or "not recorded"),
         )
         lines.extend(f"  {row}" for row in rows)
     return lines or ["no variants"]
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    """Return a recipe in one line: of a part its scheme and block size. `--json` has all of it, digests included."""
+    words = []
+    for key, value in recipe.items():
+        if not isinstance(value, Mapping):
+            words.append(f"{key} {_plain(value)}")
+        elif "scheme" in value:
+            words.append(" ".join([key, *(str(value[name]) for name in ("scheme", "block") if name in value)]))
+    return ", ".join(words)
 
 
 def _machine(machine: Machine) -> list[str]:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from ..pending import Job
-from ..recipe import Dynamic
+from qwen3_asr_onnx_quantize.pending import Job
+from qwen3_asr_onnx_quantize.recipe import Dynamic
+
 from .products import DOMAIN, Choose, constant_products, replace_product
 
 __all__ = ["DynamicPerTensorPass"]
@@ -46,9 +47,7 @@ class DynamicPerTensorPass(InPlacePass):
             weights, scales = (known.get(str(value.name), value) for value in values)
             codes, scale, zero = quantized[x].outputs
             nodes.append(
-                ir.node(
-                    "MatMulIntegerToFloat", [codes, weights, scale, scales, zero], domain=DOMAIN, name=node.name
-                )
+                ir.node("MatMulIntegerToFloat", [codes, weights, scale, scales, zero], domain=DOMAIN, name=node.name)
             )
             replace_product(model, node, nodes, [weights, scales])
             modified = True

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import onnx_ir as ir
 
-from ..recipe import Part
+from qwen3_asr_onnx_quantize.recipe import Part
 
 __all__ = ["DOMAIN", "Choose", "constant_products", "replace_product"]
 
@@ -46,6 +46,6 @@ def replace_product(
     ir.convenience.replace_nodes_and_values(
         graph, product, [product], nodes, [product.outputs[0]], [nodes[-1].outputs[0]]
     )
-    if not weight.uses() and weight.name in graph.initializers:
+    if not weight.uses() and weight.name is not None:
         del graph.initializers[weight.name]
     graph.opset_imports.setdefault(DOMAIN, 1)
