@@ -28,7 +28,7 @@ from mini.model import Dimensions, new_transcriber
 from mini.network import decode_layers, encode, low_precision_copy
 from mini.vocabulary import Vocabulary
 
-NAMED_TIMES, OTHERS_SHARE = 3, 0.15  # of the clips with and without rare names in one round of the names stage
+NAMED_TIMES, OTHERS_SHARE = 3, 0.3  # of the clips with and without rare names in one round of the names stage
 
 
 class Task(Protocol):
