@@ -27,10 +27,9 @@ def _run(args: Namespace) -> int:
 
     from .pipeline import export_checkpoint
 
-    progress = sys.stderr.isatty() and not args.quiet
     checkpoint = resolve(args.checkpoint, revision=args.revision, kind="checkpoint")
     bundle = export_checkpoint(
-        checkpoint, args.bundle, overwrite=args.overwrite, check=not args.no_check, progress=progress
+        checkpoint, args.bundle, overwrite=args.overwrite, check=not args.no_check, progress=not args.quiet
     )
     if not args.quiet:
         size = sum(record.size for record in bundle.manifest.files.values())

@@ -6,16 +6,13 @@ The bundle appears under its name only when all of it is there; an error or Ctrl
 from __future__ import annotations
 
 import shutil
-import sys
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
 
 import onnx_ir as ir
 import torch
-from tqdm import tqdm
 
 from qwen3_asr_onnx.bundle import (
     EMBEDDINGS_FILE,
@@ -30,6 +27,7 @@ from qwen3_asr_onnx.bundle import (
     atomic_directory,
     file_record,
 )
+from qwen3_asr_onnx.console import progress_bar
 from qwen3_asr_onnx.errors import LimitError
 from qwen3_asr_onnx.prompt import FORCED_PREFIX, TEMPLATE
 
@@ -84,7 +82,7 @@ def export_checkpoint(
         bundle_dir: the directory to create.
         overwrite: replace an existing bundle.
         check: compare every graph with transformers' own layers on random inputs before the bundle is published.
-        progress: show a progress bar on stderr.
+        progress: show a progress bar, where stderr is a terminal.
 
     Returns:
         The finished bundle.
@@ -148,7 +146,11 @@ def _write_model(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> di
     computed = {"audio_tower.positions": position_table(checkpoint.encoder), **computed_parameters(dims)}
     total = encoder_plan.size + decoder_plan.size + 2 * dims.vocab_size * dims.hidden
     cancelled = threading.Event()
-    with _bar("weights and graphs", total, "B", progress) as bar, ThreadPoolExecutor(1) as writer:
+    with (
+        progress_bar(total=total, unit="B", scale=True, quiet=not progress) as bar,
+        ThreadPoolExecutor(1) as writer,
+    ):
+        bar.set_postfix_str("weights and graphs")
 
         def advance(n_bytes: int) -> None:
             if cancelled.is_set():
@@ -180,14 +182,11 @@ def _write_model(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> di
 
 def _check(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> None:
     steps = checkpoint.decoder.layers + 2
-    with _bar("checking against transformers", steps, "part", progress) as bar:
+    with progress_bar(total=steps, unit="part", quiet=not progress) as bar:
+        bar.set_postfix_str("checking against transformers")
         parity.check_encoder(partial / VARIANT.encoder, checkpoint)
         bar.update()
         parity.check_decoder(partial / VARIANT.decoder_init, checkpoint, bar.update)
-
-
-def _bar(description: str, total: int, unit: str, progress: bool) -> tqdm[NoReturn]:
-    return tqdm(desc=description, total=total, unit=unit, unit_scale=unit == "B", file=sys.stderr, disable=not progress)
 
 
 def _manifest(checkpoint: Checkpoint, records: dict[str, FileRecord], *, checked: bool) -> Manifest:

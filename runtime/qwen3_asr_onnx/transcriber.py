@@ -26,7 +26,7 @@ from .features import log_mel, n_audio_tokens, n_frames
 from .languages import resolve_language
 from .prompt import Prompt, build_prompt
 from .segmenter import Piece, split_at_quiet
-from .session import Session
+from .session import DEVICES, Session
 from .text import collapse_repetitions, join_texts, merge_languages, parse_output
 from .tokenizer import Tokenizer
 from .types import SAMPLE_RATE, Segment, StopReason, Timings, TranscribeOptions, Transcript, Waveform
@@ -118,7 +118,7 @@ class Transcriber:
             raise BundleError(f"{self._bundle.path}: holds no variant; export it again")
         self.variant = next(iter(manifest.variants)) if variant is None else variant
         entry = self._bundle.variant(self.variant)
-        if device not in entry.devices and device in ("cpu", "cuda"):
+        if device not in entry.devices and device in DEVICES:
             raise ProviderError(
                 f"{self._bundle.path}: variant {self.variant!r} was made for {', '.join(entry.devices)}, not {device}"
             )
