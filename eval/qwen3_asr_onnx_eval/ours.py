@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_asr_onnx.decoder import EMBEDS, SEQLENS, TOTAL, Decoder, KvCache
+from qwen3_asr_onnx.decoder import EMBEDS, POSITIONS, SEQLENS, TOTAL, Decoder, KvCache
 from qwen3_asr_onnx.embeddings import EmbeddingTable
 from qwen3_asr_onnx.features import log_mel
 from qwen3_asr_onnx.prompt import build_prompt
@@ -76,6 +76,7 @@ class OurRecognizer:
             EMBEDS: self._asr.embeddings.rows(np.array([0]))[None],
             SEQLENS: np.array([PAST_TOKENS], np.int32),
             TOTAL: np.array(PAST_TOKENS + 1, np.int32),
+            POSITIONS: np.zeros((1, 1), np.int64),
         }
         logits = np.empty((1, 1, dims.vocab_size), np.float32)
         caches = {capacity: KvCache(dims, 1, capacity) for capacity in capacities}

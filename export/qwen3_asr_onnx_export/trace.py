@@ -55,6 +55,7 @@ def trace_decoder(dims: DecoderDims) -> ir.Model:
     batch = torch.export.Dim("batch", min=1, max=4096)
     sequence = torch.export.Dim("sequence", min=1, max=dims.max_positions)
     capacity = torch.export.Dim("capacity", min=1, max=dims.max_positions)
+    asked = torch.export.Dim("asked", min=1, max=dims.max_positions)
     layers = range(dims.layers)
     with _fake_tensors():
         module = CausalDecoder(dims).eval()
@@ -63,17 +64,19 @@ def trace_decoder(dims: DecoderDims) -> ir.Model:
             torch.empty(2, 3, dims.hidden),
             torch.empty(2, dtype=torch.int32),
             torch.empty((), dtype=torch.int32),
+            torch.empty(2, 5, dtype=torch.int64),
             [(torch.empty(cache_shape), torch.empty(cache_shape)) for _ in layers],
         )
         cache_dims = {0: batch, 2: capacity}
         model = _export(
             module,
             arguments,
-            ({0: batch, 1: sequence}, {0: batch}, {}, [(cache_dims, cache_dims) for _ in layers]),
+            ({0: batch, 1: sequence}, {0: batch}, {}, {0: batch, 1: asked}, [(cache_dims, cache_dims) for _ in layers]),
             input_names=[
                 "inputs_embeds",
                 "seqlens_k",
                 "total_sequence_length",
+                "logit_positions",
                 *(past_name(kind, i) for i in layers for kind in ("key", "value")),
             ],
             output_names=["logits", *(present_name(kind, i) for i in layers for kind in ("key", "value"))],
@@ -81,12 +84,12 @@ def trace_decoder(dims: DecoderDims) -> ir.Model:
     cache_names = ("batch", None, "capacity", None)
     _name_dimensions(
         model.graph.inputs,
-        {"inputs_embeds": ("batch", "sequence", None), "seqlens_k": ("batch",)}
+        {"inputs_embeds": ("batch", "sequence", None), "seqlens_k": ("batch",), "logit_positions": ("batch", "asked")}
         | {past_name(kind, i): cache_names for i in layers for kind in ("key", "value")},
     )
     _name_dimensions(
         model.graph.outputs,
-        {"logits": ("batch", None, None)}
+        {"logits": ("batch", "asked", None)}
         | {present_name(kind, i): cache_names for i in layers for kind in ("key", "value")},
     )
     NameResidualsPass(dims.layers)(model)

@@ -132,6 +132,7 @@ def _forced_logits(asr: Transcriber, prompt: Floats, token_ids: Sequence[int]) -
             "inputs_embeds": np.ascontiguousarray(rows[None]),
             "seqlens_k": np.array([total - 1], dtype=np.int32),
             "total_sequence_length": np.array(total, dtype=np.int32),
+            "logit_positions": np.array([[len(rows) - 1]]),
         }
         cache.bind(decoder.init if index == 0 else decoder.step, 0, 1, inputs, logits[index]).run()
         n_past = total

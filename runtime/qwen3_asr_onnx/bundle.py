@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 FORMAT_NAME = "qwen3-asr-onnx"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 EMBEDDINGS_FILE = "embed_tokens.bin"
@@ -191,7 +191,7 @@ class Manifest:
         """Parse `config.json`.
 
         Raises:
-            BundleError: not JSON, not a bundle, of a newer format, or with a field missing or of the wrong type.
+            BundleError: not JSON, not a bundle, of another format, or with a field missing or of the wrong type.
         """
         try:
             body = json.loads(text)
@@ -205,9 +205,11 @@ class Manifest:
             )
             raise BundleError(f"{where}: not a {FORMAT_NAME} bundle ({hint})")
         version = body.get("format_version")
-        if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+        if version != FORMAT_VERSION:
+            newer = isinstance(version, int) and version > FORMAT_VERSION
             raise BundleError(
-                f"{where}: bundle format {version}, this version reads up to {FORMAT_VERSION}; upgrade qwen3-asr-onnx"
+                f"{where}: bundle format {version}, this version reads {FORMAT_VERSION}; "
+                + ("upgrade qwen3-asr-onnx" if newer else "export or download the bundle again")
             )
         try:
             return cls(

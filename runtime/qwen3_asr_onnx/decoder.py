@@ -21,7 +21,8 @@ from .session import Binding, Session
 
 __all__ = ["Decoder", "Generated", "KvCache", "graph_inputs", "graph_outputs"]
 
-EMBEDS, SEQLENS, TOTAL, LOGITS = "inputs_embeds", "seqlens_k", "total_sequence_length", "logits"
+EMBEDS, SEQLENS, TOTAL, POSITIONS = "inputs_embeds", "seqlens_k", "total_sequence_length", "logit_positions"
+LOGITS = "logits"
 
 GROWTH_TOKENS = 256
 """The cache is allocated for the prompt and this many tokens, then grows by half: one copy in a few hundred steps."""
@@ -36,7 +37,7 @@ Embedded = npt.NDArray[np.float32]
 
 def graph_inputs(dims: DecoderDims) -> list[str]:
     """Return the input names a decoder graph must have."""
-    return [EMBEDS, SEQLENS, TOTAL, *_cache_names(past_name, dims)]
+    return [EMBEDS, SEQLENS, TOTAL, POSITIONS, *_cache_names(past_name, dims)]
 
 
 def graph_outputs(dims: DecoderDims) -> list[str]:
@@ -183,23 +184,45 @@ class Decoder:
 
     def prefill_logits(self, prompt: Embedded) -> npt.NDArray[np.float32]:
         """Return the logits (vocab,) that follow a prompt (n_tokens, hidden)."""
-        return self._prefill_row(KvCache(self._dims, 1, len(prompt)), 0, prompt)
+        logits: npt.NDArray[np.float32] = self.extend(KvCache(self._dims, 1, len(prompt)), 0, prompt)[0]
+        return logits
 
     def _prefill(self, cache: KvCache, row: int, prompt: Embedded) -> tuple[int, float]:
-        tokens, logprobs = _greedy(self._prefill_row(cache, row, prompt)[None])
+        tokens, logprobs = _greedy(self.extend(cache, row, prompt))
         return int(tokens[0]), float(logprobs[0])
 
-    def _prefill_row(self, cache: KvCache, row: int, prompt: Embedded) -> npt.NDArray[np.float32]:
-        """Run a prompt into one row of the cache, in chunks, and return the logits of its last position."""
+    def extend(
+        self, cache: KvCache, row: int, embedded: Embedded, past: int = 0, *, n_logits: int = 1, step: bool = False
+    ) -> npt.NDArray[np.float32]:
+        """Append positions to one row of a cache, in chunks that bound the memory.
+
+        Args:
+            cache: with room for `past + n` positions.
+            row: the row to extend.
+            embedded: (n, hidden) float32, n at least 1.
+            past: valid positions in the row; what lies beyond them is overwritten.
+            n_logits: how many of the last positions are wanted, at most n and at most `SHORTEST_CHUNK`.
+            step: run them through the step graph, so that a draft is judged by the weights that would have written
+                it; where prefill has weights of its own, it is the faster one for long inputs.
+
+        Returns:
+            The logits (n_logits, vocab) of the last positions.
+        """
         per_position = 4 * self._dims.heads * cache.capacity
         chunk = min(max(ATTENTION_BYTES // per_position, SHORTEST_CHUNK), LONGEST_CHUNK)
-        logits = np.empty((1, 1, self._dims.vocab_size), dtype=np.float32)
-        for start in range(0, len(prompt), chunk):
-            piece = np.ascontiguousarray(prompt[None, start : start + chunk])
-            total = start + piece.shape[1]
-            inputs: dict[str, npt.NDArray[Any]] = {EMBEDS: piece, SEQLENS: _int32([total - 1]), TOTAL: _int32(total)}
-            cache.bind(self.init, row, row + 1, inputs, logits).run()
-        last: npt.NDArray[np.float32] = logits[0, 0]
+        logits = np.empty((1, n_logits, self._dims.vocab_size), dtype=np.float32)
+        # The remainder comes first, so that the last chunk holds every position that is asked for.
+        bounds = [0, *range(len(embedded) % chunk or chunk, len(embedded) + 1, chunk)]
+        for start, end in itertools.pairwise(bounds):
+            total = past + end
+            inputs: dict[str, npt.NDArray[Any]] = {
+                EMBEDS: np.ascontiguousarray(embedded[None, start:end]),
+                SEQLENS: _int32([total - 1]),
+                TOTAL: _int32(total),
+                POSITIONS: np.maximum(np.arange(end - start - n_logits, end - start)[None], 0),
+            }
+            cache.bind(self.step if step else self.init, row, row + 1, inputs, logits).run()
+        last: npt.NDArray[np.float32] = logits[0]
         return last
 
     def _run_steps(self, cache: KvCache, rows: list[_Row], eos: frozenset[int]) -> None:
@@ -235,6 +258,7 @@ class Decoder:
         total = _int32(longest + 1)
         logits = np.empty((count, 1, self._dims.vocab_size), dtype=np.float32)
         inputs: dict[str, npt.NDArray[Any]] = {EMBEDS: embeds, SEQLENS: seqlens, TOTAL: total}
+        inputs[POSITIONS] = np.zeros((count, 1), dtype=np.int64)
         binding = cache.bind(self.step, 0, count, inputs, logits)
         started = time.perf_counter()
         for n_steps in itertools.count(1):

@@ -1,4 +1,4 @@
-"""The text decoder ready to trace: embeddings and caches in, last-position logits and caches out.
+"""The text decoder ready to trace: embeddings and caches in, logits where asked and caches out.
 
 One graph serves prefill and step. GroupQueryAttention applies the rotary embedding and appends to the cache; with past
 and present bound to one buffer of capacity C it writes in place. Per-head q/k norms stay in front of it because the
@@ -49,7 +49,12 @@ class CausalDecoder(nn.Module):
         self.lm_head = Linear(dims.hidden, dims.vocab_size)
 
     def forward(
-        self, inputs_embeds: Tensor, seqlens_k: Tensor, total_sequence_length: Tensor, past: Sequence[LayerCache]
+        self,
+        inputs_embeds: Tensor,
+        seqlens_k: Tensor,
+        total_sequence_length: Tensor,
+        logit_positions: Tensor,
+        past: Sequence[LayerCache],
     ) -> tuple[Tensor, list[LayerCache]]:
         """Run S new positions per row.
 
@@ -57,17 +62,17 @@ class CausalDecoder(nn.Module):
             inputs_embeds: (B, S, hidden) float32.
             seqlens_k: (B,) int32, valid positions per row after this call, minus one.
             total_sequence_length: () int32, the largest number of valid positions of any row after this call.
+            logit_positions: (B, K) int64, which of the S positions get logits: the head is the largest product of
+                all, so a prompt asks for its last position only, the check of a draft for each of its tokens.
             past: per layer keys and values, each (B, kv_heads, C, head_dim) float32.
 
         Returns:
-            logits (B, 1, vocab) of each row's last valid position, and the caches in the shape they came in.
+            logits (B, K, vocab) and the caches in the shape they came in.
         """
         hidden, residual, present = self.model.layers_forward(inputs_embeds, seqlens_k, total_sequence_length, past)
-        batch, length, width = hidden.shape
-        # Position of each row's last valid token among the S of this call; one-token steps always have it at 0.
-        last = (seqlens_k - total_sequence_length + length).clamp(0, length - 1).to(torch.int64)[:, None, None]
-        hidden = emit("::GatherND", [hidden, last], [batch, 1, width], batch_dims=1)
-        residual = emit("::GatherND", [residual, last], [batch, 1, width], batch_dims=1)
+        shape = [*logit_positions.shape, hidden.shape[2]]
+        hidden = emit("::GatherND", [hidden, logit_positions[:, :, None]], shape, batch_dims=1)
+        residual = emit("::GatherND", [residual, logit_positions[:, :, None]], shape, batch_dims=1)
         normed, _ = self.model.norm.after_add(hidden, residual)
         return self.lm_head(normed), present
 
