@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-wheel bench mini clean
+.PHONY: help demo test lint test-wheel bench eval report mini clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
@@ -51,6 +51,14 @@ mini: $(VENV)/.dev     ## train the miniature checkpoints from nothing (about 2 
 
 bench: $(VENV)/.dev    ## full-size random checkpoints: export, load, speed and memory beside transformers
 	@$(BIN)/qwen3-asr-onnx bench --output build/bench/results.json
+
+eval: $(VENV)/.dev demo    ## evaluate the variants of the demo's bundle on the miniature's test set (needs the voices)
+	@$(BIN)/qwen3-asr-onnx eval build/demo/bundle --output build/eval/mini \
+	    --system "transformers float32=transformers:tests/data/mini-asr@float32"
+
+report: $(VENV)/.dev   ## make the README's tables again from the saved results
+	@$(BIN)/qwen3-asr-onnx report eval/results/mini-eval.jsonl.gz --into README.md
+	@$(BIN)/qwen3-asr-onnx bench --report eval/results/bench.json --into README.md
 
 clean:           ## remove the virtual environment and everything built
 	rm -rf $(VENV) build dist

@@ -21,5 +21,5 @@ def traced_once() -> Iterator[None]:
     """Give every export inside a copy of one trace per shape."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "trace_encoder", lambda dims, n_mels: _encoder(dims, n_mels).clone())
-        patch.setattr(pipeline, "trace_decoder", lambda dims: _decoder(dims).clone())
+        patch.setattr(pipeline, "trace_decoder", lambda dims, head_rows: _decoder(dims, head_rows).clone())
         yield

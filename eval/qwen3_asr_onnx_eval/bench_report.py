@@ -1,4 +1,4 @@
-"""Benchmark results -> one Markdown table. Numbers in documents are generated from the JSON, never typed."""
+"""Benchmark results -> one Markdown table per shape. Numbers in documents are generated from the JSON, never typed."""
 
 from __future__ import annotations
 
@@ -11,25 +11,39 @@ from qwen3_asr_onnx.errors import OptionsError
 __all__ = ["embed", "report"]
 
 Row = tuple[str, ...]
+Run = dict[str, Any]
+
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
+REFERENCE, UPSTREAM = "float32", ("float32", "bfloat16")
 STAGES = (("mel_ms", "mel"), ("encoder_ms", "encoder"), ("prefill_ms", "prefill"), ("token_ms", "per token"))
 
 
-def report(results: dict[str, Any]) -> str:
-    """Return a caption and a table: ours, transformers float32 and bfloat16, and the ratios ours / theirs.
+HEADLINE = ("download", "load", "peak resident", "encoder", "prefill", "per token", "whole utterance")
+"""Rows of the short table, for the first clip only."""
 
-    Times are medians; ours is the median of the rounds run in turns with float32, and each ratio is formed from rounds
-    run in turns with each other.
+
+def report(results: dict[str, Any], *, headline: bool = False) -> str:
+    """Return a caption and, per shape, a table: a row per figure, a column per model, the ratio to the reference.
+
+    Times are medians. Each ratio is formed from rounds that were run in turns with transformers float32; a star marks
+    one that was not.
 
     Args:
         results: what `bench.run_bench` returned, or its JSON read back.
+        headline: the most important rows only, for documents.
     """
-    lines = [_caption(results), ""]
-    header = ("", "ours", "transformers float32", "ratio", "transformers bfloat16", "ratio")
-    rows: list[Row] = [header, ("---", *["---:"] * (len(header) - 1))]
+    lines = [_caption(results)]
     for name, shape in results["shapes"].items():
-        rows += _shape_rows(name, shape, results["clips"])
-    lines += [f"| {' | '.join(row)} |" for row in rows]
+        kinds = _kinds(shape)
+        header = (f"**{name}**", *(f"transformers {kind}" if kind in UPSTREAM else kind for kind in kinds))
+        bandwidth = results["machine"]["read_bytes_per_s"]
+        figures = _shape_rows(shape, kinds, results["clips"], bandwidth)
+        if headline:
+            first = results["clips"][0]
+            wanted = {label for name in HEADLINE for label in (name, f"{name}, {first}")}
+            figures = [row for row in figures if row[0] in wanted]
+        rows = [header, ("---", *["---:"] * len(kinds)), *figures]
+        lines += ["", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -54,47 +68,90 @@ def _caption(results: dict[str, Any]) -> str:
         f"{machine['read_bytes_per_s'] / 1e9:.1f} GB/s; {packages}; "
         f"commit {results['commit']}, {results['started'][:10]}; "
         f"random weights, {results['repeats']} rounds (longer clips: 1) in turns, medians; "
-        "ratio = ours / theirs, below 1 is better. "
+        "in brackets the ratio to transformers float32, below 1 is better. "
         "transformers maps bfloat16 weights and reads them at first use, not when loading."
     )
 
 
-def _shape_rows(name: str, shape: dict[str, Any], clips: Sequence[str]) -> list[Row]:
-    workers, export = shape["workers"], shape["export"]
-    rows: list[Row] = [
-        _alone(f"{name} export", f"{export['wall_s']:.1f} s"),
-        _alone(f"{name} export, peak resident", _gigabytes(export["max_rss"] or export["peak_rss"])),
-        _alone(f"{name} export, peak private", _gigabytes(export["peak_private"])),
-        _alone(
-            f"{name} bundle (checkpoint {_gigabytes(shape['checkpoint_bytes'])})", _gigabytes(shape["bundle_bytes"])
-        ),
-        _compared(f"{name} load", {kind: one["load_s"] for kind, one in workers.items()}, "{:.1f} s".format),
-        _compared(f"{name} resident after load", {k: w["memory"]["rss"] for k, w in workers.items()}, _gigabytes),
-        _compared(f"{name} peak resident, {clips[-1]}", _peaks(shape, clips[-1]), _gigabytes),
+def _kinds(shape: dict[str, Any]) -> list[str]:
+    """Return the models of a shape, transformers first, each once."""
+    found = dict.fromkeys(kind for group in shape["groups"] for kind in group["kinds"])
+    return [*(kind for kind in UPSTREAM if kind in found), *(kind for kind in found if kind not in UPSTREAM)]
+
+
+def _shape_rows(shape: dict[str, Any], kinds: Sequence[str], clips: Sequence[str], bandwidth: float) -> list[Row]:
+    download = {kind: n_bytes for kind, n_bytes in shape["download_bytes"].items() if kind in kinds}
+    rows = [
+        _row("download", kinds, {kind: f"{n_bytes / 1e6:,.0f} MB" for kind, n_bytes in download.items()}),
+        _row("made in; peak memory", kinds, _costs(shape)),
+        _row("load", kinds, _with_ratio(_loads(shape), "{:.2f} s".format)),
+        _row("resident after load", kinds, _with_ratio(_resident(shape), _gigabytes)),
     ]
-    rows += [_stage_row(name, shape, clip, stage, label) for clip in clips for stage, label in STAGES]
-    small, large = (median(times) for times in shape["capacity_ms"].values())
-    first, second = shape["capacity_ms"]
-    rows.append(_alone(f"{name} step, cache of {second} / {first} positions", f"{large / small:.3f}"))
+    for clip in clips:
+        rows.append(_row(f"peak resident, {clip}", kinds, _with_ratio(_peaks(shape, clip), _gigabytes)))
+        rows += [_row(f"{label}, {clip}", kinds, _times(shape, clip, key)) for key, label in STAGES]
+        rows.append(_row(f"whole utterance, {clip}", kinds, _times(shape, clip, None)))
+    rows.append(_row(f"bytes per step / bandwidth, {clips[0]}", kinds, _floors(shape, clips[0], bandwidth)))
+    (small_name, small), (large_name, large) = shape["capacity_ms"].items()
+    ratio = f"{median(large) / median(small):.3f}"
+    variant = next(kind for kind in kinds if kind not in UPSTREAM)
+    rows.append(_row(f"step with a cache of {large_name} / {small_name} positions", kinds, {variant: ratio}))
     return rows
 
 
-def _stage_row(name: str, shape: dict[str, Any], clip: str, stage: str, label: str) -> Row:
-    cells = []
-    ours_shown = "-"
-    for kind in ("float32", "bfloat16"):
-        pair = shape["pairs"].get(kind)
-        if pair is None:
-            cells += ["-", "-"]
-            continue
-        ours, theirs = (_median_of(pair["runs"][clip][side], stage) for side in ("ours", kind))
-        if ours_shown == "-":
-            ours_shown = _milliseconds(ours)
-        cells += [_milliseconds(theirs), f"{ours / theirs:.2f}" + ("" if pair["in_turns"] else "*")]
-    return (f"{name} {label}, {clip}", ours_shown, *cells)
+def _row(label: str, kinds: Sequence[str], cells: dict[str, str]) -> Row:
+    return (label, *(cells.get(kind, "") for kind in kinds))
 
 
-def _median_of(runs: Sequence[dict[str, Any]], stage: str) -> float:
+def _costs(shape: dict[str, Any]) -> dict[str, str]:
+    """Return what making each variant took; the export is what "fp32" took."""
+    cells = {}
+    for name, cost in shape["costs"].items():
+        peak = cost["max_rss"] or cost["peak_rss"]
+        cells["fp32" if name == "export" else name] = f"{cost['wall_s']:.0f} s; {_gigabytes(peak)}"
+    return cells
+
+
+def _loads(shape: dict[str, Any]) -> dict[str, float]:
+    """Return the median seconds to load each model; transformers was loaded once per group."""
+    seconds: dict[str, list[float]] = {}
+    for group in shape["groups"]:
+        for kind, loaded in group["loaded"].items():
+            seconds.setdefault(kind, []).append(loaded["load_s"])
+    return {kind: median(values) for kind, values in {**seconds, **shape["load_s"]}.items()}
+
+
+def _resident(shape: dict[str, Any]) -> dict[str, float]:
+    return {kind: one["memory"]["rss"] for group in shape["groups"] for kind, one in group["loaded"].items()}
+
+
+def _peaks(shape: dict[str, Any], clip: str) -> dict[str, float]:
+    """Return the highest resident bytes of each model up to the end of a clip."""
+    peaks: dict[str, float] = {}
+    for group in shape["groups"]:
+        for kind, runs in group["runs"][clip].items():
+            peaks[kind] = max(peaks.get(kind, 0), *(run["memory"]["peak_rss"] for run in runs))
+    return peaks
+
+
+def _times(shape: dict[str, Any], clip: str, stage: str | None) -> dict[str, str]:
+    """Return the median of a stage, or of the whole utterance, of each model with its ratio."""
+    cells = {}
+    anywhere = next(group["runs"][clip][REFERENCE] for group in shape["groups"] if REFERENCE in group["kinds"])
+    for group in shape["groups"]:
+        runs = group["runs"][clip]
+        reference = _median_of(runs.get(REFERENCE, anywhere), stage)
+        star = "" if REFERENCE in runs else "*"
+        for kind, own in runs.items():
+            value = _median_of(own, stage)
+            ratio = "" if kind == REFERENCE else f" ({value / reference:.2f}{star})"
+            cells.setdefault(kind, _milliseconds(value) + ratio)
+    return cells
+
+
+def _median_of(runs: Sequence[Run], stage: str | None) -> float:
+    if stage is None:
+        return median(run["mel_ms"] + run["encoder_ms"] + run["prefill_ms"] + sum(run["token_ms"]) for run in runs)
     samples: list[float] = []
     for run in runs:
         value = run[stage]
@@ -102,24 +159,25 @@ def _median_of(runs: Sequence[dict[str, Any]], stage: str) -> float:
     return median(samples)
 
 
-def _peaks(shape: dict[str, Any], clip: str) -> dict[str, float]:
-    peaks: dict[str, float] = {}
-    for kind, pair in shape["pairs"].items():
-        for side in ("ours", kind):
-            peak = max(run["memory"]["peak_rss"] for run in pair["runs"][clip][side])
-            peaks[side] = max(peak, peaks.get(side, 0))
-    return peaks
+def _floors(shape: dict[str, Any], clip: str, bandwidth: float) -> dict[str, str]:
+    """Return the least time of a step, all bytes read once, and by how much the measured one exceeds it."""
+    cells = {}
+    for group in shape["groups"]:
+        for kind, runs in group["runs"][clip].items():
+            if kind in shape["step_bytes"]:
+                step = shape["step_bytes"][kind]
+                positions = median(run["n_prompt"] + len(run["token_ms"]) / 2 for run in runs)
+                floor_ms = 1e3 * (step["weights"] + step["per_position"] * positions) / bandwidth
+                cells[kind] = f"{floor_ms:.1f} ms; x {_median_of(runs, 'token_ms') / floor_ms:.2f}"
+    return cells
 
 
-def _compared(label: str, values: dict[str, float], show: Callable[[float], str]) -> Row:
-    cells = [show(values["ours"])]
-    for kind in ("float32", "bfloat16"):
-        cells += [show(values[kind]), f"{values['ours'] / values[kind]:.2f}"] if kind in values else ["-", "-"]
-    return (label, *cells)
-
-
-def _alone(label: str, value: str) -> Row:
-    return (label, value, "", "", "", "")
+def _with_ratio(values: dict[str, float], show: Callable[[float], str]) -> dict[str, str]:
+    reference = values[REFERENCE]
+    return {
+        kind: show(value) + ("" if kind == REFERENCE else f" ({value / reference:.2f})")
+        for kind, value in values.items()
+    }
 
 
 def _milliseconds(value: float) -> str:

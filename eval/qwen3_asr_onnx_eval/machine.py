@@ -24,6 +24,7 @@ __all__ = [
     "MeasurementError",
     "ProcessCost",
     "commit",
+    "cpu_model",
     "describe_machine",
     "run_and_measure",
     "usable_cores",
@@ -126,7 +127,7 @@ def usable_cores() -> int:
 def describe_machine() -> dict[str, Any]:
     """Return processor, cores, memory, load and measured memory bandwidth, for the record."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": cpu_model(),
         "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
         "available_bytes": psutil.virtual_memory().available,
@@ -137,7 +138,8 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Return the processor's name."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_asr_onnx.decoder import EMBEDS, POSITIONS, SEQLENS, TOTAL, Decoder, KvCache
+from qwen3_asr_onnx.decoder import EMBEDS, LOGITS, POSITIONS, SEQLENS, TOTAL, Decoder, KvCache
 from qwen3_asr_onnx.embeddings import EmbeddingTable
 from qwen3_asr_onnx.features import log_mel
 from qwen3_asr_onnx.prompt import build_prompt
@@ -33,7 +33,8 @@ class _ClockedTable:
         self.asked_at_s: list[float] = []
 
     def rows(self, ids: npt.NDArray[np.integer]) -> Embedded:
-        self.asked_at_s.append(time.perf_counter())
+        if len(ids) == 1:  # candidates that are scored anew come several at once
+            self.asked_at_s.append(time.perf_counter())
         return self._table.rows(ids)
 
 
@@ -60,7 +61,7 @@ class OurRecognizer:
         (result,) = decoder.generate([embedded], [n_tokens], eos=())
         ends_s = [*table.asked_at_s[1:], time.perf_counter()]
         token_ms = [(end - start) * 1e3 for start, end in zip(table.asked_at_s, ends_s, strict=True)]
-        return StageTimes(mel_ms, encoder_ms, result.prefill_s * 1e3, tuple(token_ms))
+        return StageTimes(mel_ms, encoder_ms, result.prefill_s * 1e3, tuple(token_ms), len(embedded))
 
     def step_times(self, capacities: tuple[int, ...], n_tokens: int) -> dict[int, list[float]] | None:
         """Return milliseconds per step for caches of several capacities, all equally full, taking turns.
@@ -80,7 +81,9 @@ class OurRecognizer:
         }
         logits = np.empty((1, 1, dims.vocab_size), np.float32)
         caches = {capacity: KvCache(dims, 1, capacity) for capacity in capacities}
-        calls = {capacity: cache.bind(decoder.step, 0, 1, inputs, logits) for capacity, cache in caches.items()}
+        calls = {
+            capacity: cache.bind(decoder.step, 0, 1, inputs, {LOGITS: logits}) for capacity, cache in caches.items()
+        }
         times_ms: dict[int, list[float]] = {capacity: [] for capacity in capacities}
         for call in calls.values():
             call.run()
@@ -94,4 +97,12 @@ class OurRecognizer:
         table = _ClockedTable(self._asr.embeddings)
         eos = self._asr.manifest.tokens.eos
         # Only `rows` is used of the table.
-        return Decoder(decoder.init, decoder.step, table, self._asr.manifest.decoder, eos), table  # type: ignore[arg-type]
+        clocked = Decoder(
+            decoder.init,
+            decoder.step,
+            table,  # type: ignore[arg-type]
+            self._asr.manifest.decoder,
+            eos,
+            rescored=decoder.rescored,
+        )
+        return clocked, table

@@ -22,9 +22,15 @@ import numpy.typing as npt
 from qwen3_asr_onnx.bundle import atomic_directory
 from qwen3_asr_onnx.languages import LANGUAGES
 
-from .synthetic_tokenizer import added_token_ids, write_tokenizer
+from .synthetic_tokenizer import TIMESTAMP_TOKEN, added_token_ids, write_tokenizer
 
 __all__ = ["BENCH_SHAPES", "BenchShape", "ensure_checkpoint", "tensor_shapes"]
+
+ALIGNER_LANGUAGES = (
+    *("Chinese", "Cantonese", "English", "German", "Spanish", "French", "Italian", "Portuguese", "Russian"),
+    *("Korean", "Japanese"),
+)
+"""What the released aligner says it supports, in its order."""
 
 # Part of the directory's name: raise it when the contents change, so that a stale cache is not used.
 CONTENT_VERSION = 1
@@ -43,6 +49,8 @@ class BenchShape:
         bpe_tokens: entries of vocab.json.
         vocab_rows: rows of the embedding.
         shards: safetensors files.
+        time_classes: classes of a forced aligner's head; 0 for a transcriber, whose head is its embedding.
+        max_positions: positions of the decoder.
     """
 
     name: str
@@ -60,6 +68,8 @@ class BenchShape:
     bpe_tokens: int
     vocab_rows: int
     shards: int
+    time_classes: int = 0
+    max_positions: int = 65_536
 
 
 BENCH_SHAPES: dict[str, BenchShape] = {
@@ -67,6 +77,9 @@ BENCH_SHAPES: dict[str, BenchShape] = {
     for shape in (
         BenchShape("0.6b", 28, 1024, 3072, 16, 8, 128, 18, 896, 14, 3584, 480, 151_643, 151_936, 1),
         BenchShape("1.7b", 28, 2048, 6144, 16, 8, 128, 24, 1024, 16, 4096, 480, 151_643, 151_936, 2),
+        BenchShape(
+            "aligner-0.6b", 28, 1024, 3072, 16, 8, 128, 24, 1024, 16, 4096, 480, 151_643, 152_064, 1, 5_000, 8_192
+        ),
         BenchShape("tiny", 2, 64, 128, 4, 2, 32, 2, 64, 4, 128, 8, 900, 1_024, 2),
     )
 }
@@ -95,7 +108,7 @@ def ensure_checkpoint(
         generation = {"_from_model_config": True, "eos_token_id": stop_ids, "pad_token_id": stop_ids[0]}
         _write_json(partial / "generation_config.json", {**generation, "do_sample": False, "temperature": 1e-6})
         _write_json(partial / "preprocessor_config.json", _PREPROCESSOR)
-        write_tokenizer(partial, shape.bpe_tokens)
+        write_tokenizer(partial, shape.bpe_tokens, timestamp=shape.time_classes > 0)
         _write_shards(partial, shape, progress)
     return target, True
 
@@ -150,8 +163,9 @@ def _text_tensors(shape: BenchShape) -> dict[str, tuple[int, ...]]:
             "mlp.down_proj": (hidden, inner),
         }
         tensors |= {f"model.layers.{i}.{name}.weight": dims for name, dims in layer.items()}
-    # The released files hold the tied head a second time.
-    return tensors | {"model.norm.weight": (hidden,), "lm_head.weight": (shape.vocab_rows, hidden)}
+    # The released files hold the tied head a second time; an aligner has one of its own.
+    head_rows = shape.time_classes or shape.vocab_rows
+    return tensors | {"model.norm.weight": (hidden,), "lm_head.weight": (head_rows, hidden)}
 
 
 def _write_shards(directory: Path, shape: BenchShape, progress: Callable[[int], object] | None) -> None:
@@ -189,8 +203,9 @@ def _write_safetensors(
     with path.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
         for name, dims in tensors.items():
-            # The tied head gets the embedding's seed, so its values are the same.
-            seed = zlib.crc32(name.replace("lm_head.", "model.embed_tokens.").encode())
+            # A tied head gets the embedding's seed, so its values are the same.
+            tied = name if shape.time_classes else name.replace("lm_head.", "model.embed_tokens.")
+            seed = zlib.crc32(tied.encode())
             rng = np.random.Generator(np.random.SFC64(seed))
             table = _value_table(*_mean_and_std(name, dims, shape))
             left = math.prod(dims)
@@ -282,7 +297,7 @@ def _config(shape: BenchShape) -> dict[str, Any]:
         "hidden_act": "silu",
         "hidden_size": shape.hidden,
         "intermediate_size": shape.intermediate,
-        "max_position_embeddings": 65_536,
+        "max_position_embeddings": shape.max_positions,
         "model_type": "qwen3",
         "num_attention_heads": shape.heads,
         "num_hidden_layers": shape.layers,
@@ -290,7 +305,7 @@ def _config(shape: BenchShape) -> dict[str, Any]:
         "rms_norm_eps": 1e-6,
         "rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"},
         "rope_theta": 1_000_000,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": not shape.time_classes,
         "vocab_size": shape.vocab_rows,
     }
     thinker = {
@@ -304,13 +319,22 @@ def _config(shape: BenchShape) -> dict[str, Any]:
         "initializer_range": 0.02,
         "text_config": text,
     }
-    return {
+    config = {
         "architectures": ["Qwen3ASRForConditionalGeneration"],
         "model_type": "qwen3_asr",
         "support_languages": list(LANGUAGES),
         "thinker_config": thinker,
         "transformers_version": "4.57.6",
     }
+    if shape.time_classes:
+        thinker |= {"model_type": "qwen3_forced_aligner", "classify_num": shape.time_classes}
+        timestamp_id = added_token_ids(shape.bpe_tokens, timestamp=True)[TIMESTAMP_TOKEN]
+        config |= {
+            "support_languages": list(ALIGNER_LANGUAGES),
+            "timestamp_token_id": timestamp_id,
+            "timestamp_segment_time": 80,
+        }
+    return config
 
 
 def _write_json(path: Path, body: dict[str, Any]) -> None:

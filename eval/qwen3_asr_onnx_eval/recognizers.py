@@ -25,12 +25,14 @@ class StageTimes:
         encoder_ms: features to audio tokens.
         prefill_ms: prompt through the decoder, up to and including the first token.
         token_ms: each further token.
+        n_prompt: positions in the cache before the first of them.
     """
 
     mel_ms: float
     encoder_ms: float
     prefill_ms: float
     token_ms: tuple[float, ...]
+    n_prompt: int
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists for JSON."""

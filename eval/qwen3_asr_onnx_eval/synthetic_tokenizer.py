@@ -13,7 +13,7 @@ import string
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["ADDED_TOKENS", "added_token_ids", "byte_symbols", "write_tokenizer"]
+__all__ = ["ADDED_TOKENS", "TIMESTAMP_TOKEN", "added_token_ids", "byte_symbols", "write_tokenizer"]
 
 ADDED_TOKENS: tuple[tuple[str, bool], ...] = (
     *((f"<|{name}|>", True) for name in ("endoftext", "im_start", "im_end", "object_ref_start", "object_ref_end")),
@@ -33,9 +33,17 @@ ADDED_TOKENS: tuple[tuple[str, bool], ...] = (
 """(text, special) of the 62 tokens that follow the BPE vocabulary in the released tokenizers, in id order."""
 
 
-def added_token_ids(n_bpe_tokens: int) -> dict[str, int]:
-    """Return text -> id of the added tokens behind a BPE vocabulary of `n_bpe_tokens`."""
-    return {text: n_bpe_tokens + i for i, (text, _) in enumerate(ADDED_TOKENS)}
+TIMESTAMP_TOKEN = "<timestamp>"  # noqa: S105 - not a secret
+"""The token that follows them in the forced aligner's tokenizer only; not special."""
+
+
+def added_token_ids(n_bpe_tokens: int, *, timestamp: bool = False) -> dict[str, int]:
+    """Return text -> id of the tokens added behind `n_bpe_tokens` others; `timestamp` adds the aligner's own."""
+    return {text: n_bpe_tokens + i for i, (text, _) in enumerate(_added_tokens(timestamp))}
+
+
+def _added_tokens(timestamp: bool) -> tuple[tuple[str, bool], ...]:
+    return (*ADDED_TOKENS, (TIMESTAMP_TOKEN, False)) if timestamp else ADDED_TOKENS
 
 
 def byte_symbols() -> list[str]:
@@ -45,12 +53,13 @@ def byte_symbols() -> list[str]:
     return [chr(code) for code in printable] + [chr(256 + i) for i in range(n_others)]
 
 
-def write_tokenizer(directory: Path, n_bpe_tokens: int) -> None:
+def write_tokenizer(directory: Path, n_bpe_tokens: int, *, timestamp: bool = False) -> None:
     """Write vocab.json, merges.txt and tokenizer_config.json in the form of the original repositories.
 
     Args:
         directory: existing directory.
         n_bpe_tokens: entries of vocab.json, at least 256; 151,643 in the released models.
+        timestamp: whether to add the aligner's own token.
     """
     tokens = byte_symbols()
     merges = list(itertools.islice(_merges(), n_bpe_tokens - len(tokens)))
@@ -58,7 +67,7 @@ def write_tokenizer(directory: Path, n_bpe_tokens: int) -> None:
     (directory / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False), encoding="utf-8")
     lines = ["#version: 0.2", *(f"{left} {right}" for left, right in merges), ""]
     (directory / "merges.txt").write_text("\n".join(lines), encoding="utf-8")
-    config = json.dumps(_tokenizer_config(n_bpe_tokens), indent=2, ensure_ascii=False)
+    config = json.dumps(_tokenizer_config(n_bpe_tokens, timestamp), indent=2, ensure_ascii=False)
     (directory / "tokenizer_config.json").write_text(config, encoding="utf-8")
 
 
@@ -69,7 +78,7 @@ def _merges() -> Iterator[tuple[str, str]]:
             yield "".join(letters[:-1]), letters[-1]
 
 
-def _tokenizer_config(n_bpe_tokens: int) -> dict[str, object]:
+def _tokenizer_config(n_bpe_tokens: int, timestamp: bool) -> dict[str, object]:
     flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
     audio = {
         "audio_bos_token": "<|audio_start|>",
@@ -81,7 +90,7 @@ def _tokenizer_config(n_bpe_tokens: int) -> dict[str, object]:
         "add_prefix_space": False,
         "added_tokens_decoder": {
             str(n_bpe_tokens + i): {"content": text, **flags, "special": special}
-            for i, (text, special) in enumerate(ADDED_TOKENS)
+            for i, (text, special) in enumerate(_added_tokens(timestamp))
         },
         **audio,
         "bos_token": None,

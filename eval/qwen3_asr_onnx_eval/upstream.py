@@ -121,6 +121,11 @@ class UpstreamRecognizer:
         self._model = model
         self._extractor = extractor
 
+    @property
+    def model(self) -> Any:
+        """The native classes' model, in eval mode."""
+        return self._model
+
     def run(self, waveform: Waveform, n_tokens: int) -> StageTimes:
         """Time one clip with exactly `n_tokens` greedy tokens.
 
@@ -145,7 +150,7 @@ class UpstreamRecognizer:
             for _ in range(n_tokens - 1):
                 token, elapsed_ms = timed(lambda previous=token: self._step(previous, cache))  # type: ignore[misc]
                 token_ms.append(elapsed_ms)
-        return StageTimes(mel_ms, encoder_ms, prefill_ms, tuple(token_ms))
+        return StageTimes(mel_ms, encoder_ms, prefill_ms, tuple(token_ms), cache.get_seq_length() - len(token_ms))
 
     def step_times(self, capacities: tuple[int, ...], n_tokens: int) -> dict[int, list[float]] | None:
         """Return None: transformers grows its cache and has no capacity."""

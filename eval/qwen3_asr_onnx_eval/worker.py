@@ -1,7 +1,7 @@
 """A recogniser in its own process: one JSON request per line in, one JSON answer per line out.
 
-    python -m qwen3_asr_onnx_eval.worker ours BUNDLE
-    python -m qwen3_asr_onnx_eval.worker float32 CHECKPOINT
+    python -m qwen3_asr_onnx_eval.worker int4 BUNDLE            any variant of the bundle
+    python -m qwen3_asr_onnx_eval.worker float32 CHECKPOINT     transformers in float32 or bfloat16
 
 The first answer comes unasked, when the model is loaded. Each model has a process to itself, so that its memory can be
 read off and its allocator, threads and caches are its own.
@@ -15,16 +15,17 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 
 from .machine import MeasurementError
 from .recognizers import Recognizer, benchmark_clip
 
-__all__ = ["Worker", "WorkerKind", "main"]
+__all__ = ["UPSTREAM", "Worker", "main", "process_memory"]
 
-WorkerKind = Literal["ours", "float32", "bfloat16"]
+UPSTREAM = ("float32", "bfloat16")
+"""Kinds of worker that run transformers; every other name is one of our variants."""
 
 EXIT_TIMEOUT_S = 30
 
@@ -32,7 +33,7 @@ EXIT_TIMEOUT_S = 30
 class Worker:
     """The parent's side: starts the process, asks, reads memory. Use as a context manager."""
 
-    def __init__(self, kind: WorkerKind, directory: Path) -> None:
+    def __init__(self, kind: str, directory: Path) -> None:
         self.kind = kind
         command = [sys.executable, "-m", "qwen3_asr_onnx_eval.worker", kind, str(directory)]
         self._process = subprocess.Popen(  # noqa: S603 - our own module
@@ -75,10 +76,10 @@ class Worker:
 
 
 def _load(kind: str, directory: Path) -> Recognizer:
-    if kind == "ours":
+    if kind not in UPSTREAM:
         from .ours import OurRecognizer
 
-        return OurRecognizer(directory)
+        return OurRecognizer(directory, kind)
     from .upstream import load_upstream
 
     return load_upstream(directory, "float32" if kind == "float32" else "bfloat16")
@@ -86,14 +87,16 @@ def _load(kind: str, directory: Path) -> Recognizer:
 
 def _import_libraries(kind: str) -> None:
     """Import what loading would import, so that load time is the model's alone."""
-    if kind == "ours":
+    if kind not in UPSTREAM:
+        import onnxruntime  # noqa: F401
+
         from . import ours  # noqa: F401
     else:
         import torch  # noqa: F401
         from transformers import Qwen3ASRFeatureExtractor, Qwen3ASRForConditionalGeneration  # noqa: F401
 
 
-def _memory() -> dict[str, int]:
+def process_memory() -> dict[str, int]:
     """Return this process's memory in bytes: resident, its private part, and the highest resident so far."""
     info = psutil.Process().memory_full_info()
     return {"rss": info.rss, "private": info.uss, "peak_rss": max(info.rss, _peak_rss())}
@@ -118,12 +121,12 @@ def main(argv: list[str]) -> int:
     imported = time.perf_counter()
     recognizer = _load(kind, Path(directory))
     loaded = time.perf_counter()
-    _reply(import_s=imported - started, load_s=loaded - imported, memory=_memory())
+    _reply(import_s=imported - started, load_s=loaded - imported, memory=process_memory())
     for line in sys.stdin:
         request = json.loads(line)
         if request["do"] == "run":
             times = recognizer.run(benchmark_clip(request["audio_s"]), request["n_tokens"])
-            _reply(**times.to_dict(), memory=_memory())
+            _reply(**times.to_dict(), memory=process_memory())
         else:
             _reply(times_ms=recognizer.step_times(tuple(request["capacities"]), request["n_tokens"]))
     return 0

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims, MelParams
+from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims, MelParams, TimestampHead
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.languages import LANGUAGES
 
@@ -26,6 +26,9 @@ __all__ = ["Checkpoint", "TensorRef"]
 
 Layout = Literal["original", "native"]
 
+SEGMENT_MS = 80
+"""Milliseconds per time class where a processor config says nothing: the default of transformers' processor."""
+
 EMBED = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 
@@ -35,6 +38,7 @@ NATIVE_PREFIXES = (
     ("model.audio_tower.", "audio_tower."),
     ("model.language_model.", "model."),
     ("lm_head.", "lm_head."),
+    ("score.", "lm_head."),
 )
 
 
@@ -63,6 +67,7 @@ class Checkpoint:
         languages: language names the checkpoint says it supports.
         tied: whether the output head is the embedding table.
         tensors: canonical tensor name -> where it lies.
+        timestamps: the head of a forced aligner; None for a recogniser.
     """
 
     path: Path
@@ -75,6 +80,12 @@ class Checkpoint:
     languages: tuple[str, ...]
     tied: bool
     tensors: Mapping[str, TensorRef]
+    timestamps: TimestampHead | None = None
+
+    @property
+    def head_rows(self) -> int:
+        """Width of the logits: words of the vocabulary, or times."""
+        return self.decoder.vocab_size if self.timestamps is None else self.timestamps.classes
 
     @classmethod
     def open(cls, path: Path) -> Checkpoint:
@@ -105,8 +116,9 @@ class Checkpoint:
                 audio_token=int(thinker["audio_token_id"]),
                 eos_tokens=tuple(int(i) for i in (eos if isinstance(eos, list) else [eos])),
                 languages=tuple(config.get("support_languages") or LANGUAGES),
-                tied=bool(text.get("tie_word_embeddings", thinker.get("tie_word_embeddings", False))),
+                tied=_tied(thinker, text) and not _is_aligner(config),
                 tensors=_index(path, layout),
+                timestamps=_timestamp_head(path, config) if _is_aligner(config) else None,
             )
         except KeyError as error:
             raise BundleError(
@@ -117,7 +129,7 @@ class Checkpoint:
 
     def _check_tensors(self) -> None:
         """Assert that exactly the tensors the config promises are there, each in its shape."""
-        expected = expected_shapes(self.encoder, self.decoder, self.mel.n_mels)
+        expected = expected_shapes(self.encoder, self.decoder, self.mel.n_mels, self.head_rows)
         if self.tied and HEAD not in self.tensors:
             expected.pop(HEAD)
         missing = [name for name in expected if name not in self.tensors]
@@ -197,14 +209,35 @@ def _layout(path: Path, config: Mapping[str, Any]) -> Layout:
     """Tell the two layouts apart, and turn away what is neither, by the config alone."""
     if config.get("format") == "qwen3-asr-onnx":
         raise BundleError(f"{path}: this is an exported bundle already; give the checkpoint it was made from")
-    thinker = config.get("thinker_config")
-    inner = thinker if isinstance(thinker, dict) else config
-    kinds = {config.get("model_type"), inner.get("model_type"), *(config.get("architectures") or ())}
-    if kinds & {"qwen3_forced_aligner", "Qwen3ASRForTokenClassification"} or "classify_num" in inner:
-        raise BundleError(f"{path}: this is a forced aligner, not a speech recogniser; give a Qwen3-ASR checkpoint")
     if config.get("model_type") != "qwen3_asr":
         raise BundleError(f"{path}: model_type is {config.get('model_type')!r}; this exporter knows 'qwen3_asr'")
-    return "original" if isinstance(thinker, dict) else "native"
+    return "original" if isinstance(config.get("thinker_config"), dict) else "native"
+
+
+def _is_aligner(config: Mapping[str, Any]) -> bool:
+    thinker = config.get("thinker_config")
+    inner = thinker if isinstance(thinker, dict) else config
+    kinds = {inner.get("model_type"), *(config.get("architectures") or ())}
+    return bool(kinds & {"qwen3_forced_aligner", "Qwen3ASRForTokenClassification"}) or "classify_num" in inner
+
+
+def _tied(thinker: Mapping[str, Any], text: Mapping[str, Any]) -> bool:
+    return bool(text.get("tie_word_embeddings", thinker.get("tie_word_embeddings", False)))
+
+
+def _timestamp_head(path: Path, config: Mapping[str, Any]) -> TimestampHead:
+    """Return the head of an aligner: the original layout counts its classes, transformers lists their labels."""
+    thinker = config.get("thinker_config")
+    if isinstance(thinker, dict):
+        classes, segment_ms = int(thinker["classify_num"]), config["timestamp_segment_time"]
+    else:
+        if config.get("token_classification_bias", False):
+            raise BundleError(f"{path / 'config.json'}: token_classification_bias is true; this exporter knows false")
+        processor = _read_json(path / "processor_config.json", required=False)
+        classes, segment_ms = len(config["id2label"]), processor.get("timestamp_segment_time", SEGMENT_MS)
+    if segment_ms != int(segment_ms) or segment_ms < 1:
+        raise BundleError(f"{path}: timestamp_segment_time is {segment_ms}; give whole milliseconds")
+    return TimestampHead(classes, int(segment_ms), int(config["timestamp_token_id"]))
 
 
 def _section(path: Path, config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

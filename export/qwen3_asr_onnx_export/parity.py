@@ -253,6 +253,6 @@ def _upstream_layers(checkpoint: Checkpoint, embeds: torch.Tensor) -> Iterator[t
 @torch.no_grad()
 def _upstream_logits(checkpoint: Checkpoint, hidden: torch.Tensor) -> torch.Tensor:
     """Return hidden (n, H) times the head, some rows at a time: in float32 the head is the largest tensor of all."""
-    starts = range(0, checkpoint.decoder.vocab_size, HEAD_ROWS)
+    starts = range(0, checkpoint.head_rows, HEAD_ROWS)
     rows = (checkpoint.read_rows(HEAD, start, start + HEAD_ROWS).float() for start in starts)
     return torch.cat([hidden @ part.T for part in rows], dim=1)

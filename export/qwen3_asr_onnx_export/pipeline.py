@@ -14,6 +14,7 @@ from pathlib import Path
 import onnx_ir as ir
 import torch
 
+from qwen3_asr_onnx.alignment_prompt import ALIGNER_TEMPLATE
 from qwen3_asr_onnx.bundle import (
     EMBEDDINGS_FILE,
     MANIFEST_FILE,
@@ -51,6 +52,11 @@ VARIANT = Variant(
     mapped=("decoder_init.onnx", "decoder_step.onnx"),
 )
 
+ALIGNER_VARIANT = replace(VARIANT, decoder_step=VARIANT.decoder_init, mapped=(VARIANT.decoder_init,))
+"""An aligner answers in one pass: there is no step."""
+
+TRANSCRIPTION_PROMPT, ALIGNMENT_PROMPT = PromptPieces(TEMPLATE, FORCED_PREFIX), PromptPieces(ALIGNER_TEMPLATE, "")
+
 COPIED_FILES = (
     "vocab.json",
     "merges.txt",
@@ -75,7 +81,7 @@ def export_checkpoint(
     check: bool = True,
     progress: bool = False,
 ) -> Bundle:
-    """Export a Qwen3-ASR checkpoint to an FP32 bundle.
+    """Export a Qwen3-ASR or Qwen3-ForcedAligner checkpoint to an FP32 bundle.
 
     Args:
         checkpoint_dir: a checkpoint in the original or the transformers-native layout.
@@ -142,7 +148,7 @@ def _write_model(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> di
     dims, n_mels = checkpoint.decoder, checkpoint.mel.n_mels
     with torch.device("meta"):
         encoder_plan = weights.plan(WindowedEncoder(checkpoint.encoder, n_mels), ENCODER_WEIGHTS)
-        decoder_plan = weights.plan(CausalDecoder(dims), DECODER_WEIGHTS)
+        decoder_plan = weights.plan(CausalDecoder(dims, checkpoint.head_rows), DECODER_WEIGHTS)
     computed = {"audio_tower.positions": position_table(checkpoint.encoder), **computed_parameters(dims)}
     total = encoder_plan.size + decoder_plan.size + 2 * dims.vocab_size * dims.hidden
     cancelled = threading.Event()
@@ -167,17 +173,22 @@ def _write_model(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> di
         written = writer.submit(write_all)
         try:
             encoder = trace_encoder(checkpoint.encoder, n_mels)
-            decoder = trace_decoder(dims)
+            decoder = trace_decoder(dims, checkpoint.head_rows)
             records = written.result()
         finally:
             cancelled.set()
     weights.attach(encoder, encoder_plan, computed)
     weights.attach(decoder, decoder_plan, computed)
     # Prefill and step are one graph under two names; the runtime sees equal digests and opens one session.
-    for model, name in ((encoder, VARIANT.encoder), (decoder, VARIANT.decoder_init), (decoder, VARIANT.decoder_step)):
+    variant = _variant(checkpoint)
+    for model, name in ((encoder, variant.encoder), (decoder, variant.decoder_init), (decoder, variant.decoder_step)):
         ir.save(model, partial / name)
         records[name] = file_record(partial / name)
     return records
+
+
+def _variant(checkpoint: Checkpoint) -> Variant:
+    return VARIANT if checkpoint.timestamps is None else ALIGNER_VARIANT
 
 
 def _check(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> None:
@@ -190,20 +201,24 @@ def _check(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> None:
 
 
 def _manifest(checkpoint: Checkpoint, records: dict[str, FileRecord], *, checked: bool) -> Manifest:
+    recipe = {"scheme": "fp32", "checked_against_transformers": checked}
     return Manifest(
         name=checkpoint.path.resolve().name,
-        kind="asr",
+        kind="asr" if checkpoint.timestamps is None else "aligner",
         encoder=checkpoint.encoder,
         decoder=checkpoint.decoder,
         mel=checkpoint.mel,
         tokens=SpecialTokens(checkpoint.audio_token, checkpoint.eos_tokens),
-        prompt=PromptPieces(TEMPLATE, FORCED_PREFIX),
+        prompt=PromptPieces(TEMPLATE, FORCED_PREFIX)
+        if checkpoint.timestamps is None
+        else PromptPieces(ALIGNER_TEMPLATE, ""),
         languages=checkpoint.languages,
-        variants={"fp32": replace(VARIANT, recipe={"scheme": "fp32", "checked_against_transformers": checked})},
+        variants={"fp32": replace(_variant(checkpoint), recipe=recipe)},
         files=dict(sorted(records.items())),
         source={
             "layout": checkpoint.layout,
             "tied_head": checkpoint.tied,
             "config_sha256": file_record(checkpoint.path / "config.json").sha256,
         },
+        timestamps=checkpoint.timestamps,
     )

@@ -16,9 +16,9 @@ def conv_output_bins(n: int) -> int:
     return n
 
 
-def expected_shapes(encoder: EncoderDims, decoder: DecoderDims, n_mels: int) -> Shapes:
+def expected_shapes(encoder: EncoderDims, decoder: DecoderDims, n_mels: int, head_rows: int) -> Shapes:
     """Return canonical tensor name -> shape, head included (a tied checkpoint may leave it out)."""
-    return {**_encoder_shapes(encoder, n_mels), **_decoder_shapes(decoder)}
+    return {**_encoder_shapes(encoder, n_mels), **_decoder_shapes(decoder, head_rows)}
 
 
 def _linear(name: str, out_features: int, in_features: int, *, bias: bool) -> Shapes:
@@ -50,7 +50,7 @@ def _encoder_shapes(dims: EncoderDims, n_mels: int) -> Shapes:
     )
 
 
-def _decoder_shapes(dims: DecoderDims) -> Shapes:
+def _decoder_shapes(dims: DecoderDims, head_rows: int) -> Shapes:
     h, q, kv = dims.hidden, dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim
     shapes: Shapes = {"model.embed_tokens.weight": (dims.vocab_size, h)}
     for i in range(dims.layers):
@@ -67,4 +67,4 @@ def _decoder_shapes(dims: DecoderDims) -> Shapes:
             ("mlp.down_proj", h, dims.intermediate),
         ):
             shapes |= _linear(f"{layer}.{name}", out_features, in_features, bias=False)
-    return shapes | {"model.norm.weight": (h,)} | _linear("lm_head", dims.vocab_size, h, bias=False)
+    return shapes | {"model.norm.weight": (h,)} | _linear("lm_head", head_rows, h, bias=False)

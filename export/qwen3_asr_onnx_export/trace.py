@@ -50,15 +50,15 @@ def trace_encoder(dims: EncoderDims, n_mels: int) -> ir.Model:
     return model
 
 
-def trace_decoder(dims: DecoderDims) -> ir.Model:
-    """Trace the decoder, prefill and step in one: embeddings and caches -> `logits` and caches."""
+def trace_decoder(dims: DecoderDims, head_rows: int) -> ir.Model:
+    """Trace the decoder, prefill and step in one: embeddings and caches -> `logits` (of `head_rows`) and caches."""
     batch = torch.export.Dim("batch", min=1, max=4096)
     sequence = torch.export.Dim("sequence", min=1, max=dims.max_positions)
     capacity = torch.export.Dim("capacity", min=1, max=dims.max_positions)
     asked = torch.export.Dim("asked", min=1, max=dims.max_positions)
     layers = range(dims.layers)
     with _fake_tensors():
-        module = CausalDecoder(dims).eval()
+        module = CausalDecoder(dims, head_rows).eval()
         cache_shape = (2, dims.kv_heads, 7, dims.head_dim)
         arguments = (
             torch.empty(2, 3, dims.hidden),

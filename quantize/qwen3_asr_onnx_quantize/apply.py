@@ -1,62 +1,33 @@
-"""Bundle + recipe -> the same bundle with one more variant.
+"""Bundle + recipe -> the same bundle with one more variant, or a new bundle of that variant alone.
 
-A part that the recipe leaves in float32 is the source's files by name; a part that another variant was given by the
-same scheme from the same source is that variant's files by name. Only what is new is computed and stored.
+What is shared and what is made is decided by `plan`. Only what is new is computed and stored.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
-from qwen3_asr_onnx.bundle import Bundle, FileRecord, Manifest, Variant, file_record
+from qwen3_asr_onnx.bundle import MANIFEST_FILE, Bundle, FileRecord, Manifest, Variant, atomic_directory, file_record
 from qwen3_asr_onnx.console import progress_bar
 from qwen3_asr_onnx.errors import BundleError, LimitError
+from qwen3_asr_onnx.types import Waveform
 
-from .pending import PendingTensor
-from .recipe import Keep, Recipe
-from .rotation import RotatedTensor
-from .scheme import quantized_decoder, quantized_encoder
+from .calibrated import attach_calibration, require_calibration
+from .embedding_table import write_int8_table
+from .plan import Plan, float32_source, plan_variant, verify
+from .recipe import Recipe
 from .staging import publish, staging_directory
-from .weight_file import WeightFiles, source_bytes, stored_bytes
+from .weight_file import WeightFiles, source_bytes
 
-__all__ = ["QUANTIZER", "quantize_bundle"]
-
-QUANTIZER = 1
-"""Version of the arithmetic, to be raised when a recipe gives new bytes: parts made by another one are not shared."""
+__all__ = ["quantize_bundle", "quantize_into"]
 
 GRAPH_ALLOWANCE_BYTES = 32 << 20
 """Room for graphs and manifest in the disk-space check."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Graph:
-    """A graph to write: under which names, and the file for those of its weights that are new."""
-
-    model: ir.Model
-    names: tuple[str, ...]
-    weights: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What to make and what to take.
-
-    Attributes:
-        variant: the new variant, still without weight files of graphs that are to be made.
-        graphs: the graphs to make, in order.
-        shared: pairs of a graph with pending weights and the bundle's finished graph like it: what they have in common
-            with a graph that is made is not stored again.
-    """
-
-    variant: Variant
-    graphs: tuple[_Graph, ...]
-    shared: tuple[tuple[ir.Model, Path], ...]
 
 
 def quantize_bundle(
@@ -67,6 +38,7 @@ def quantize_bundle(
     default: bool = False,
     progress: bool = False,
     threads: int | None = None,
+    calibration: Sequence[Waveform] = (),
 ) -> Bundle:
     """Add a variant to a bundle.
 
@@ -78,157 +50,102 @@ def quantize_bundle(
             put last, and one that is replaced keeps its place.
         progress: show a progress bar if stderr is a terminal.
         threads: cores to use; None for all.
+        calibration: 16 kHz waveforms to calibrate on, for recipes that say so; others must not get any.
 
     Returns:
         The bundle with its new manifest.
 
     Raises:
         BundleError: no such bundle, nothing to quantise from, the variant exists, or a weight is not a finite number.
-        OptionsError: an exclusion of the recipe matches no weight.
+        OptionsError: an exclusion of the recipe matches no weight, or calibration audio is missing or not asked for.
         LimitError: not enough disk space.
     """
+    require_calibration(recipe, calibration)
     bundle = Bundle.open(path)
-    source = _source(bundle)
+    source = float32_source(bundle)
     if recipe.name in bundle.manifest.variants and not force:
         raise BundleError(f"{path}: variant {recipe.name!r} exists; pass --force to replace it")
-    plan = _plan(bundle, source, recipe)
+    others = {name: other for name, other in bundle.manifest.variants.items() if name != recipe.name}
+    plan = plan_variant(bundle, source, recipe, others, calibration)
     _refuse_files_of_others(bundle, recipe.name, plan)
-    models = [graph.model for graph in plan.graphs]
-    _require_space(path, stored_bytes(models))
-    inputs = _inputs(bundle, plan)
-    total = source_bytes(models) + sum(bundle.manifest.files[name].size for name in inputs)
-    with (
-        progress_bar(total=total, unit="B", scale=True, quiet=not progress) as bar,
-        staging_directory(path, recipe.name) as staged,
-    ):
-        _verify(bundle, inputs, bar.update)
-        variant, records = _write(plan, WeightFiles(staged, bar.update, threads))
+    _require_space(path, plan.stored_bytes(bundle))
+    with staging_directory(path, recipe.name) as staged:
+        variant, records = _make(bundle, source, plan, staged, progress, threads, calibration)
         return publish(path, staged, lambda manifest: _changed(manifest, recipe.name, variant, records, default))
 
 
-def _source(bundle: Bundle) -> Variant:
-    """Return the float32 variant, its files known to be there."""
-    for name, variant in bundle.manifest.variants.items():
-        if variant.recipe.get("scheme") == "fp32":
-            bundle.variant(name)
-            _verify(bundle, (variant.encoder, variant.decoder_init, variant.decoder_step))
-            return variant
-    names = ", ".join(bundle.manifest.variants) or "none"
-    raise BundleError(
-        f"{bundle.path}: no float32 variant to quantise from (it has: {names}); quantising twice only adds errors, "
-        "so export the checkpoint again"
-    )
+def quantize_into(
+    output: Path,
+    path: Path,
+    recipe: Recipe,
+    *,
+    force: bool = False,
+    progress: bool = False,
+    threads: int | None = None,
+    calibration: Sequence[Waveform] = (),
+) -> Bundle:
+    """Make a bundle that holds one variant of another bundle and nothing that it does not need.
+
+    Args:
+        output: the directory to create.
+        path: a bundle with a float32 variant; it stays as it is.
+        recipe: what to make.
+        force: replace `output` if it exists.
+        progress: show a progress bar if stderr is a terminal.
+        threads: cores to use; None for all.
+        calibration: as `quantize_bundle` takes it.
+
+    Returns:
+        The new bundle.
+
+    Raises:
+        BundleError: as `quantize_bundle`; or `output` exists, or is the source itself.
+        OptionsError, LimitError: as `quantize_bundle`.
+    """
+    require_calibration(recipe, calibration)
+    bundle = Bundle.open(path)
+    if output.resolve() == path.resolve():
+        raise BundleError(f"{output} is the bundle itself; leave out --output to add the variant to it")
+    source = float32_source(bundle)
+    plan = plan_variant(bundle, source, recipe, {}, calibration)
+    manifest = _alone(bundle.manifest, recipe.name, plan.variant, {})
+    copied = [name for name in manifest.files if name not in plan.new_files]
+    with atomic_directory(output, overwrite=force) as partial:
+        _require_space(partial, plan.stored_bytes(bundle) + sum(manifest.files[name].size for name in copied))
+        variant, records = _make(bundle, source, plan, partial, progress, threads, calibration)
+        manifest = _alone(bundle.manifest, recipe.name, variant, records)
+        for name in manifest.files.keys() - records.keys():
+            shutil.copyfile(bundle.require(name), partial / name)
+        (partial / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+    return Bundle.open(output)
 
 
-def _plan(bundle: Bundle, source: Variant, recipe: Recipe) -> _Plan:
-    record = {"scheme": "quantized", "quantizer": QUANTIZER, **recipe.to_dict(), "inputs": _digests(bundle, source)}
-    others = {name: other for name, other in bundle.manifest.variants.items() if name != recipe.name}
-    encoder, graphs = _plan_encoder(bundle, source, recipe, _twin(others, record, "encoder", "stem"))
-    init, step, decoders, shared = _plan_decoder(bundle, source, recipe, others, record)
-    graphs += decoders
-    made = {name for graph in graphs for name in graph.names}
-    taken = [name for name in dict.fromkeys((encoder, init, step)) if name not in made]
-    _verify(bundle, taken)
-    return _Plan(
-        Variant(
-            encoder,
-            init,
-            step,
-            weights=tuple(dict.fromkeys(file for name in taken for file in _weights_of(bundle.require(name)))),
-            recipe=record,
-            devices=source.devices,
-            mapped=tuple(name for name in taken if name in source.mapped),
-        ),
-        tuple(graphs),
-        tuple(shared),
-    )
+def _make(
+    bundle: Bundle,
+    source: Variant,
+    plan: Plan,
+    directory: Path,
+    progress: bool,
+    threads: int | None,
+    calibration: Sequence[Waveform],
+) -> tuple[Variant, dict[str, FileRecord]]:
+    """Write every new file into a directory; return the finished variant and the records of the files."""
+    inputs = plan.inputs(bundle)
+    total = source_bytes(plan.models) + sum(bundle.manifest.files[name].size for name in inputs)
+    with progress_bar(total=total, unit="B", scale=True, quiet=not progress) as bar:
+        verify(bundle, inputs, bar.update)
+        attach_calibration(bundle, source, plan.models, calibration, threads)
+        variant, records = _write(plan, WeightFiles(directory, bar.update, threads))
+        if plan.table is not None:
+            dims, table = bundle.manifest.decoder, directory / variant.embeddings
+            records[table.name] = write_int8_table(bundle.path / plan.table, table, dims.vocab_size, dims.hidden)
+    return variant, records
 
 
-def _plan_encoder(bundle: Bundle, source: Variant, recipe: Recipe, twin: Variant | None) -> tuple[str, list[_Graph]]:
-    """Return the name of the encoder graph, and the graph if it has to be made."""
-    if isinstance(recipe.encoder, Keep) and recipe.stem.scheme == "fp32":
-        return source.encoder, []
-    if twin is not None:
-        return twin.encoder, []
-    name = f"encoder.{recipe.name}.onnx"
-    model = quantized_encoder(bundle.path / source.encoder, recipe.encoder, recipe.stem)
-    return name, [_Graph(model, (name,), f"encoder.{recipe.name}.data")]
-
-
-def _plan_decoder(
-    bundle: Bundle, source: Variant, recipe: Recipe, others: Mapping[str, Variant], record: Mapping[str, Any]
-) -> tuple[str, str, list[_Graph], list[tuple[ir.Model, Path]]]:
-    """Return the names of the prefill and step graphs, those that have to be made, and what they share with others."""
-    if not recipe.rotation and all(isinstance(part, Keep) for part in (recipe.init, recipe.step, recipe.head)):
-        return source.decoder_init, source.decoder_step, [], []
-    digests = bundle.manifest.files
-    alike = recipe.init == recipe.step and digests[source.decoder_init].sha256 == digests[source.decoder_step].sha256
-    init, step = f"decoder_init.{recipe.name}.onnx", f"decoder_step.{recipe.name}.onnx"
-    weights = f"decoder_weights.{recipe.name}.data"
-    graphs: list[_Graph] = []
-    shared: list[tuple[ir.Model, Path]] = []
-    step_model = quantized_decoder(
-        bundle.path / source.decoder_step, recipe.step, recipe.head, table="[step]", rotation=recipe.rotation
-    )
-    step_twin, init_twin = (_twin(others, record, part, "head", "rotation") for part in ("step", "init"))
-    if step_twin is not None:
-        step = step_twin.decoder_step
-        shared.append((step_model, bundle.require(step)))
-    else:
-        # One graph under both names: the runtime sees equal digests and opens one session.
-        graphs.append(_Graph(step_model, (init, step) if alike else (step,), weights))
-    if alike:
-        return (step if step_twin is not None else init), step, graphs, shared
-    if init_twin is not None:
-        return init_twin.decoder_init, step, graphs, shared
-    init_model = quantized_decoder(
-        bundle.path / source.decoder_init, recipe.init, recipe.head, table="[init]", rotation=recipe.rotation
-    )
-    graphs.append(_Graph(init_model, (init,), f"decoder_init_weights.{recipe.name}.data"))
-    return init, step, graphs, shared
-
-
-def _inputs(bundle: Bundle, plan: _Plan) -> list[str]:
-    """Return the weight files that the graphs to be made are computed from."""
-    tensors = [value.const_value for graph in plan.graphs for value in graph.model.graph.initializers.values()]
-    sources = [tensor.job.source if isinstance(tensor, PendingTensor) else tensor for tensor in tensors]
-    sources = [source.base if isinstance(source, RotatedTensor) else source for source in sources]
-    names = {str(source.location) for source in sources if isinstance(source, ir.ExternalTensor)}
-    return [name for name in bundle.manifest.files if name in names]
-
-
-def _verify(bundle: Bundle, names: Iterable[str], progress: Callable[[int], object] | None = None) -> None:
-    """Raise unless the files are what the manifest says: the variant's record of its inputs would lie."""
-    for name in names:
-        if file_record(bundle.require(name), progress) != bundle.manifest.files[name]:
-            raise BundleError(f"{bundle.path / name}: damaged or edited since it was exported; export the bundle again")
-
-
-def _digests(bundle: Bundle, source: Variant) -> dict[str, str]:
-    """Return the sha256 of every file the source reads, as its manifest states them."""
-    return {name: bundle.manifest.files[name].sha256 for name in dict.fromkeys(source.files)}
-
-
-def _twin(others: Mapping[str, Variant], record: Mapping[str, Any], *parts: str) -> Variant | None:
-    """Return a variant that was given the same schemes for these parts, from the same files by the same arithmetic."""
-    keys = ("scheme", "quantizer", "inputs", *parts)
-    for other in others.values():
-        if all(other.recipe.get(key) == record[key] for key in keys):
-            return other
-    return None
-
-
-def _weights_of(graph: Path) -> list[str]:
-    """Return the external files that a graph of the bundle reads."""
-    tensors = [value.const_value for value in ir.load(graph).graph.initializers.values()]
-    return sorted({str(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)})
-
-
-def _refuse_files_of_others(bundle: Bundle, name: str, plan: _Plan) -> None:
+def _refuse_files_of_others(bundle: Bundle, name: str, plan: Plan) -> None:
     """Raise when a file to be written belongs to another variant as well: that variant would change unasked."""
-    new = {file for graph in plan.graphs for file in (*graph.names, graph.weights)}
     for other, variant in bundle.manifest.variants.items():
-        shared = new.intersection(variant.files)
+        shared = plan.new_files.intersection(variant.files)
         if other != name and shared:
             raise BundleError(
                 f"{bundle.path}: {min(shared)} is shared with variant {other!r}, which a new {name!r} would change; "
@@ -246,7 +163,7 @@ def _require_space(path: Path, n_bytes: int) -> None:
         )
 
 
-def _write(plan: _Plan, files: WeightFiles) -> tuple[Variant, dict[str, FileRecord]]:
+def _write(plan: Plan, files: WeightFiles) -> tuple[Variant, dict[str, FileRecord]]:
     """Write weights and graphs, and return the variant with all its weight files."""
     weights = dict.fromkeys(plan.variant.weights)
     records: dict[str, FileRecord] = {}
@@ -272,3 +189,10 @@ def _changed(
     files = {**manifest.files, **records}
     kept = {file: files[file] for file in sorted(files) if file not in before - after}
     return replace(manifest, variants=variants, files=kept)
+
+
+def _alone(manifest: Manifest, name: str, variant: Variant, records: Mapping[str, FileRecord]) -> Manifest:
+    """Return the manifest of a bundle that holds this variant alone."""
+    others = {file for old in manifest.variants.values() for file in old.files} - set(variant.files)
+    kept = {file: record for file, record in manifest.files.items() if file not in others}
+    return replace(manifest, variants={name: variant}, files=dict(sorted({**kept, **records}.items())))

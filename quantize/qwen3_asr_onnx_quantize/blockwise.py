@@ -14,7 +14,16 @@ import numpy.typing as npt
 
 from .recipe import WeightOnly
 
-__all__ = ["Blocks", "dequantize_blocks", "n_blocks", "packed_shapes", "quantize_blocks"]
+__all__ = [
+    "Blocks",
+    "block_scales",
+    "code_range",
+    "dequantize_blocks",
+    "n_blocks",
+    "pack",
+    "packed_shapes",
+    "quantize_blocks",
+]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
@@ -69,13 +78,12 @@ def quantize_blocks(weight: Floats, spec: WeightOnly) -> Blocks:
     codes = np.empty(blocks.shape, dtype=np.uint8)
     zeros = np.empty((n * count, 1), dtype=np.uint8)
     step = max(1, CHUNK_WEIGHTS // spec.block)
-    quantize = _symmetric if spec.symmetric else _asymmetric
     for start in range(0, len(blocks), step):
         part = slice(start, start + step)
-        scales[part], zeros[part] = quantize(blocks[part], spec, scales.dtype)
+        scales[part], zeros[part] = block_scales(blocks[part], spec, scales.dtype)
         _encode(blocks[part], scales[part].astype(np.float32), zeros[part], spec, codes[part])
-    zero_points = None if spec.symmetric else _pack(zeros.reshape(n, count), spec.bits)
-    return Blocks(_pack(codes, spec.bits).reshape(n, count, -1), scales.reshape(n, count), zero_points)
+    zero_points = None if spec.symmetric else pack(zeros.reshape(n, count), spec.bits)
+    return Blocks(pack(codes, spec.bits).reshape(n, count, -1), scales.reshape(n, count), zero_points)
 
 
 def dequantize_blocks(blocks: Blocks, k: int, spec: WeightOnly) -> Floats:
@@ -88,6 +96,11 @@ def dequantize_blocks(blocks: Blocks, k: int, spec: WeightOnly) -> Floats:
         zeros = _unpack(blocks.zero_points, spec.bits, count)[:, :, None]
     values = (codes - zeros.astype(np.float32)) * blocks.scales.astype(np.float32)[:, :, None]
     return np.ascontiguousarray(values.reshape(n, -1)[:, :k].T)
+
+
+def block_scales(blocks: Floats, spec: WeightOnly, store: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bytes]:
+    """Return scales (R, 1), as they will be stored, and zero points (R, 1) of blocks (R, block)."""
+    return (_symmetric if spec.symmetric else _asymmetric)(blocks, spec, store)
 
 
 def _symmetric(blocks: Floats, spec: WeightOnly, store: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bytes]:
@@ -118,7 +131,7 @@ def _best_scale(blocks: Floats, full: Floats, zeros: Bytes, spec: WeightOnly, st
     """
     if not spec.search:
         return full.astype(store)
-    low, high = _code_range(zeros, spec)
+    low, high = code_range(zeros, spec)
     best = full.astype(store)
     best_error = np.full(full.shape, np.inf, dtype=np.float32)
     scratch = np.empty_like(blocks)
@@ -140,14 +153,14 @@ def _best_scale(blocks: Floats, full: Floats, zeros: Bytes, spec: WeightOnly, st
 
 def _encode(blocks: Floats, scales: Floats, zeros: Bytes, spec: WeightOnly, out: Bytes) -> None:
     """Write the codes (R, block) of the blocks under the given scales and zero points (R, 1)."""
-    low, high = _code_range(zeros, spec)
+    low, high = code_range(zeros, spec)
     codes = np.rint(blocks / _nonzero(scales))
     np.clip(codes, low, high, out=codes)
     codes += zeros
     out[...] = codes.astype(np.uint8)
 
 
-def _code_range(zeros: Bytes, spec: WeightOnly) -> tuple[Floats, Floats]:
+def code_range(zeros: Bytes, spec: WeightOnly) -> tuple[Floats, Floats]:
     """Return the least and largest code relative to the zero point, (R, 1) each."""
     zero = zeros.astype(np.float32)
     return -zero, np.float32((1 << spec.bits) - 1) - zero
@@ -158,7 +171,7 @@ def _nonzero(values: Floats) -> Floats:
     return np.where(values == 0, np.float32(1), values)
 
 
-def _pack(codes: Bytes, bits: int) -> Bytes:
+def pack(codes: Bytes, bits: int) -> Bytes:
     """Pack codes along the last axis; an odd count is filled up with 0."""
     if bits == 8:
         return codes

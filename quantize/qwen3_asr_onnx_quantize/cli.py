@@ -17,10 +17,24 @@ def _add_arguments(parser: ArgumentParser) -> None:
     names = ", ".join(published_recipes())
     parser.add_argument("bundle", type=Path, help="bundle directory that `export` wrote; the variant is added to it")
     parser.add_argument("--recipe", required=True, metavar="NAME|FILE", help=f"one of {names}; or a .toml file")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="leave the bundle alone and write a new one of this variant only"
+    )
+    _add_calibration(parser)
     parser.add_argument("--default", action="store_true", help="make it the variant that is used when none is named")
-    parser.add_argument("--force", action="store_true", help="replace the variant if it exists")
+    parser.add_argument("--force", action="store_true", help="replace the variant, or --output, if it exists")
     parser.add_argument("--threads", type=_positive, help="cores to use (default: all)")
     parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+
+
+def _add_calibration(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--calibration",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="audio files, or .jsonl manifests of them, for recipes that are calibrated",
+    )
 
 
 def _positive(text: str) -> int:
@@ -31,18 +45,17 @@ def _positive(text: str) -> int:
 
 def _run(args: Namespace) -> int:
     recipe = load_recipe(args.recipe)
-    from .apply import quantize_bundle
+    from .apply import quantize_bundle, quantize_into
+    from .clips import load_clips
 
-    bundle = quantize_bundle(
-        args.bundle,
-        recipe,
-        force=args.force,
-        default=args.default,
-        progress=not args.quiet,
-        threads=args.threads,
-    )
+    calibration = tuple(clip.waveform for clip in load_clips(args.calibration))
+    options = {"calibration": calibration, "force": args.force, "progress": not args.quiet, "threads": args.threads}
+    if args.output is None:
+        bundle = quantize_bundle(args.bundle, recipe, default=args.default, **options)
+    else:
+        bundle = quantize_into(args.output, args.bundle, recipe, **options)
     if not args.quiet:
-        files = dict.fromkeys(bundle.manifest.variants[recipe.name].files)
+        files = bundle.manifest.variants[recipe.name].files
         size = sum(bundle.manifest.files[file].size for file in files)
         sys.stderr.write(f"{bundle.path}: variant {recipe.name}, {size / 1e6:,.1f} MB in {len(files)} files\n")
     return EXIT_OK
@@ -59,29 +72,58 @@ COMMAND = Command(
 def _add_sweep_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, help="bundle directory with a float32 variant; the variants are added")
     parser.add_argument(
-        "--recipes", required=True, metavar="LIST", help="comma-separated names of published recipes and .toml files"
+        "--recipes",
+        required=True,
+        metavar="LIST",
+        help="comma-separated names of published recipes and .toml files, which may hold a [grid]",
     )
-    parser.add_argument("--audio", required=True, nargs="+", metavar="FILE", help="clips to compare on")
+    parser.add_argument(
+        "--data",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="audio files, or .jsonl manifests with path and text, to count word errors on",
+    )
+    _add_calibration(parser)
     parser.add_argument(
         "--output", type=Path, default=Path("sweep.jsonl"), help="rows; measured ones are kept (default: %(default)s)"
     )
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw size, error and speed as .svg or .png")
     parser.add_argument(
-        "--max-new-tokens", type=_positive, default=128, help="most tokens per clip (default: %(default)s)"
+        "--max-new-tokens", type=_positive, default=128, help="most tokens per compared clip (default: %(default)s)"
     )
     parser.add_argument("--threads", type=_positive, help="cores to use (default: all)")
-    parser.add_argument("--quiet", action="store_true", help="do not name each variant as its turn comes")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
 def _run_sweep(args: Namespace) -> int:
-    recipes = tuple(load_recipe(name.strip()) for name in args.recipes.split(","))
-    from qwen3_asr_onnx.audio import load_audio
-    from qwen3_asr_onnx.console import emit, say
+    from .grid import load_recipes
 
-    from .sweep import SweepPlan, run_sweep, table
+    recipes = load_recipes(args.recipes)
+    from qwen3_asr_onnx.console import emit, progress_bar
 
-    clips = tuple(load_audio(path) for path in args.audio)
-    plan = SweepPlan(args.bundle, recipes, clips, args.output, args.max_new_tokens, args.threads)
-    emit(table(run_sweep(plan, None if args.quiet else lambda name: say(f"measuring {name}"))))
+    from .clips import load_clips
+    from .sweep import SweepPlan, run_sweep
+    from .sweep_report import check_plot, plot, table
+
+    if args.plot is not None:
+        check_plot(args.plot)
+    clips = load_clips(args.data)
+    plan = SweepPlan(
+        args.bundle,
+        recipes,
+        clips,
+        args.output,
+        calibration=tuple(clip.waveform for clip in load_clips(args.calibration)),
+        max_new_tokens=args.max_new_tokens,
+        threads=args.threads,
+    )
+    total = (1 + len(recipes)) * len(plan.measures)
+    with progress_bar(total=total, unit="measurement", quiet=args.quiet) as bar:
+        rows = run_sweep(plan, lambda variant, measure: bar.set_postfix_str(f"{variant}: {measure}"), bar.update)
+    emit(table(rows))
+    if args.plot is not None:
+        plot(rows, args.plot)
     return EXIT_OK
 
 

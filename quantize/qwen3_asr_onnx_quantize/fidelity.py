@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx import Transcriber
-from qwen3_asr_onnx.decoder import Decoder, KvCache
+from qwen3_asr_onnx.decoder import KvCache
 from qwen3_asr_onnx.features import log_mel, n_audio_tokens, n_frames
 from qwen3_asr_onnx.prompt import build_prompt
 from qwen3_asr_onnx.types import Waveform
@@ -119,24 +119,15 @@ def _prompt(asr: Transcriber, waveform: Waveform, features: Floats) -> Floats:
 
 def _forced_logits(asr: Transcriber, prompt: Floats, token_ids: Sequence[int]) -> Floats:
     """Return the logits (1 + n, vocab) after the prompt and after each of n tokens, one step at a time."""
-    decoder: Decoder = asr.decoder
     dims = asr.manifest.decoder
     cache = KvCache(dims, 1, len(prompt) + len(token_ids))
-    logits = np.empty((1 + len(token_ids), 1, 1, dims.vocab_size), dtype=np.float32)
+    logits = np.empty((1 + len(token_ids), dims.vocab_size), dtype=np.float32)
+    logits[0] = asr.decoder.extend(cache, 0, prompt)[0]
     embedded = asr.embeddings.rows(np.array(token_ids, dtype=np.int64))
-    steps = [prompt, *(embedded[i : i + 1] for i in range(len(token_ids)))]
-    n_past = 0
-    for index, rows in enumerate(steps):
-        total = n_past + len(rows)
-        inputs: dict[str, npt.NDArray[Any]] = {
-            "inputs_embeds": np.ascontiguousarray(rows[None]),
-            "seqlens_k": np.array([total - 1], dtype=np.int32),
-            "total_sequence_length": np.array(total, dtype=np.int32),
-            "logit_positions": np.array([[len(rows) - 1]]),
-        }
-        cache.bind(decoder.init if index == 0 else decoder.step, 0, 1, inputs, logits[index]).run()
-        n_past = total
-    return logits[:, 0, 0]
+    for index in range(len(token_ids)):
+        past = len(prompt) + index
+        logits[index + 1] = asr.decoder.extend(cache, 0, embedded[index : index + 1], past, step=True)[0]
+    return logits
 
 
 def _divergence(reference: Floats, candidate: Floats) -> npt.NDArray[np.float64]:

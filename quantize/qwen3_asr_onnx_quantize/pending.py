@@ -7,7 +7,7 @@ in tests; the writer calls `compute` slice by slice and never holds a whole floa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -19,8 +19,9 @@ from qwen3_asr_onnx.errors import BundleError
 
 from .blockwise import packed_shapes, quantize_blocks
 from .channelwise import FULL_RANGE, REDUCED_RANGE, quantize_channels
+from .derived import DerivedTensor
+from .gptq import quantize_calibrated
 from .recipe import Dynamic, Keep, Part, Stem, WeightOnly
-from .rotation import RotatedTensor
 
 __all__ = ["Job", "PendingTensor", "Stored"]
 
@@ -53,14 +54,21 @@ class Job:
         part: the scheme; exclusions and all that leaves no trace in the bytes are set to their defaults.
         outputs: the tensors that are stored for it.
         key: equal for jobs that store the same bytes.
+        factor: gives the factor of the inputs' second moments, set by `apply` where the scheme asks for calibration.
     """
 
     def __init__(self, source: ir.TensorProtocol, part: Part | Stem) -> None:
         self.source = source
         self.part = _bytes_only(part)
         self.outputs = _outputs(str(source.name), tuple(int(size) for size in source.shape.numpy()), self.part)
-        turned = source.side if isinstance(source, RotatedTensor) else None
-        self.key = (str(source.name), self.part, turned)
+        derived = source.key if isinstance(source, DerivedTensor) else None
+        self.key = (str(source.name), self.part, derived)
+        self.factor: Callable[[], npt.NDArray[np.float32]] | None = None
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether `factor` must be set before anything can be computed."""
+        return isinstance(self.part, WeightOnly) and self.part.calibration != "none"
 
     @property
     def slices(self) -> list[slice]:
@@ -68,8 +76,7 @@ class Job:
         shape = self.source.shape.numpy()
         if not shape:
             return [slice(0, 1)]
-        if isinstance(self.source, RotatedTensor) and (self.source.side == "out" or isinstance(self.part, Keep)):
-            # A rotation of the outputs mixes all columns, one of the inputs all rows.
+        if isinstance(self.source, DerivedTensor) and (not self.source.columnwise or isinstance(self.part, Keep)):
             return [slice(0, max(shape))]
         length = int(shape[0] if isinstance(self.part, Keep | Stem) else shape[1])
         across = max(1, self.source.size // max(1, length))
@@ -94,7 +101,11 @@ class Job:
         if isinstance(self.part, Dynamic):
             return quantize_channels(values, REDUCED_RANGE if self.part.reduce_range else FULL_RANGE)
         with np.errstate(over="ignore", invalid="ignore"):  # looked for right here
-            blocks = quantize_blocks(values, self.part)
+            if self.calibrated:
+                assert self.factor is not None, "calibration was not attached"
+                blocks = quantize_calibrated(values, self.factor(), self.part)
+            else:
+                blocks = quantize_blocks(values, self.part)
         if not np.isfinite(blocks.scales).all():
             raise BundleError(f'{self.source.name}: a scale exceeds FP16; set scales = "fp32" in the recipe')
         stored = (blocks.codes, blocks.scales.reshape(-1))
@@ -169,8 +180,8 @@ def _outputs(name: str, shape: tuple[int, ...], part: Part | Stem) -> tuple[Stor
 
 def _read(source: ir.TensorProtocol, piece: slice, *, columns: bool) -> npt.NDArray[np.float32]:
     """Return rows or columns of a tensor as a contiguous float32 array."""
-    if isinstance(source, RotatedTensor):
-        return source.turn(_read(source.base, piece, columns=columns))
+    if isinstance(source, DerivedTensor):
+        return source.derive(_read(source.base, piece, columns=columns), piece)
     if isinstance(source, ir.ExternalTensor):
         # A map of its own per slice: pages leave this process's memory with it, not at the end.
         shape = tuple(int(size) for size in source.shape.numpy())

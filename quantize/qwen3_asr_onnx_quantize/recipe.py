@@ -2,8 +2,11 @@
 
     name = "mine"                          # names the variant; the file's own name when absent
     rotation = false                       # turn the decoder's residual stream into a basis without outliers first
+    encoder_rotation = false               # likewise the encoder's
+    smoothing = false                      # even out the channels inside the decoder's layers first
+    rescoring = false                      # the best few tokens get exact logits from the embedding table
     [encoder]                              # absent: stays float32, by reference to the source's files
-    scheme = "w8a8"                        # fp32 | int4 | int8 | w8a8
+    scheme = "w8a8"                        # fp32 | fp16 | int4 | int8 | w8a8
     [stem]                                 # the encoder's convolutions
     scheme = "fp16"                        # fp32 (when absent) | fp16: how they are stored; they compute in float32
     [step]                                 # the one-token graph
@@ -12,7 +15,7 @@
     [init]                                 # the prefill graph; absent: the same as step, and one weight file for both
     [head]                                 # `lm_head` in both graphs; absent: as step
     [embedding]
-    scheme = "fp16"                        # `embed_tokens.bin` as it is
+    scheme = "fp16"                        # `embed_tokens.bin` as it is | int8: half the bytes, one scale per token
 
 Every key of every scheme is a field of the dataclass that parses it. A key nobody knows is an error, never ignored.
 """
@@ -34,6 +37,7 @@ from qwen3_asr_onnx.errors import MissingExtra, OptionsError
 __all__ = [
     "Dynamic",
     "Embedding",
+    "Half",
     "Keep",
     "Part",
     "Recipe",
@@ -42,6 +46,8 @@ __all__ = [
     "load_recipe",
     "parse_recipe",
     "published_recipes",
+    "read_toml",
+    "recipe_from_table",
 ]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -60,6 +66,13 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Half:
+    """The whole graph in float16, for CUDA; a decoder's layers and head only together."""
+
+    scheme: Literal["fp16"] = "fp16"
+
+
+@dataclass(frozen=True, slots=True)
 class WeightOnly:
     """Weights in blocks of `block` inputs with one scale each (`com.microsoft::MatMulNBits`), activations float32.
 
@@ -70,6 +83,7 @@ class WeightOnly:
         accuracy_level: what the operator computes in: 0 its choice, 1 float32, 2 float16, 3 bfloat16, 4 int8.
         scales: "fp16" stores scales in half precision (they are widened at load), "fp32" as they are.
         search: choose each block's scale by least squared error; otherwise from its largest weight.
+        calibration: "gptq" rounds so that errors cancel on the inputs that calibration audio gives; "none" to nearest.
         exclude: patterns (`*` matches anything) of weight names that stay float32.
     """
 
@@ -79,9 +93,11 @@ class WeightOnly:
     accuracy_level: int = 4
     scales: Literal["fp16", "fp32"] = "fp16"
     search: bool = True
+    calibration: Literal["none", "gptq"] = "none"
     exclude: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _require(self.calibration in ("none", "gptq"), "calibration", self.calibration, '"none" or "gptq"')
         _require(self.block in BLOCKS, "block", self.block, f"one of {', '.join(map(str, BLOCKS))}")
         _require(0 <= self.accuracy_level <= 4, "accuracy_level", self.accuracy_level, "0 to 4")
         _require(self.scales in ("fp16", "fp32"), "scales", self.scales, '"fp16" or "fp32"')
@@ -116,9 +132,9 @@ class Dynamic:
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
-    """The embedding table. FP16, shared by all variants, is the only form the bundle format has today."""
+    """The table of input embeddings: "fp16", as exported and shared by variants, or "int8" with one scale per token."""
 
-    scheme: Literal["fp16"] = "fp16"
+    scheme: Literal["fp16", "int8"] = "fp16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +144,14 @@ class Stem:
     scheme: Literal["fp32", "fp16"] = "fp32"
 
 
-Part: TypeAlias = Keep | WeightOnly | Dynamic
-SCHEMES: Mapping[str, type[Keep] | type[WeightOnly] | type[Dynamic]] = {
+DECODER_SWITCHES = ("rotation", "smoothing", "rescoring")
+SWITCHES = (*DECODER_SWITCHES, "encoder_rotation")
+"""Keys of the recipe itself that are true or false."""
+
+Part: TypeAlias = Keep | Half | WeightOnly | Dynamic
+SCHEMES: Mapping[str, type[Keep] | type[Half] | type[WeightOnly] | type[Dynamic]] = {
     "fp32": Keep,
+    "fp16": Half,
     "int4": WeightOnly,
     "int8": WeightOnly,
     "w8a8": Dynamic,
@@ -150,6 +171,10 @@ class Recipe:
         embedding: the table of input embeddings.
         stem: the convolutions of the encoder graph.
         rotation: turn the residual stream of the decoder by a random orthogonal matrix before anything is quantised.
+        encoder_rotation: likewise in the encoder, whose layer norms become norms of the mean square.
+        smoothing: give the channels that no rotation reaches, inside the decoder's layers, equal weight on both sides.
+        rescoring: let the runtime compute the logits of the best few tokens anew from the embedding table, which holds
+            the head's weights in their original precision.
     """
 
     name: str
@@ -160,19 +185,41 @@ class Recipe:
     embedding: Embedding = Embedding()
     stem: Stem = Stem()
     rotation: bool = False
+    encoder_rotation: bool = False
+    smoothing: bool = False
+    rescoring: bool = False
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or self.name.endswith("."):
             raise OptionsError(
                 f"recipe name {self.name!r} cannot name files; use lower-case letters, digits, '-', '_' and '.'"
             )
+        if isinstance(self.encoder, WeightOnly) and self.encoder.calibration != "none":
+            raise OptionsError("[encoder]: calibration is for the decoder; leave it out here")
         if self.name == "fp32":
             raise OptionsError("recipe name 'fp32' is the exported variant's; give the recipe another name")
+        decoder = [isinstance(part, Half) for part in (self.init, self.step, self.head)]
+        if any(decoder) and (not all(decoder) or self.rotation):
+            raise OptionsError(
+                'scheme "fp16" turns a whole decoder into half precision: give it to [step] alone, without rotation'
+            )
+        if isinstance(self.encoder, Half) and self.encoder_rotation:
+            raise OptionsError('scheme "fp16" of [encoder] goes without encoder_rotation')
+
+    @property
+    def half(self) -> bool:
+        """Whether the decoder, and so its cache, is in half precision."""
+        return isinstance(self.step, Half)
 
     @property
     def one_decoder(self) -> bool:
         """Whether prefill and step are one graph, and so one session at run time."""
         return self.init == self.step
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether making it needs calibration audio."""
+        return any(isinstance(p, WeightOnly) and p.calibration != "none" for p in (self.init, self.step, self.head))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON values, every default spelled out."""
@@ -199,11 +246,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     """
     path = Path(name_or_path)
     if path.suffix == ".toml" or path.name != name_or_path:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise OptionsError(f"recipe {path}: cannot be read ({error})") from error
-        return parse_recipe(text, path.stem, where=str(path))
+        return recipe_from_table(read_toml(path), path.stem, where=str(path))
     recipes = published_recipes()
     if name_or_path not in recipes:
         raise OptionsError(
@@ -224,18 +267,32 @@ def parse_recipe(text: str, default_name: str, *, where: str) -> Recipe:
     Raises:
         OptionsError: not TOML, or a key or value that no scheme has.
     """
-    toml = _toml()
+    return recipe_from_table(_parsed(text, where), default_name, where=where)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says.
+
+    Raises:
+        OptionsError: it cannot be read, or is not TOML.
+    """
     try:
-        body = toml.loads(text)
-    except toml.TOMLDecodeError as error:
-        raise OptionsError(f"{where}: not valid TOML ({error})") from error
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionsError(f"recipe {path}: cannot be read ({error})") from error
+    return _parsed(text, str(path))
+
+
+def recipe_from_table(body: Mapping[str, Any], default_name: str, *, where: str) -> Recipe:
+    """Return the recipe that a parsed TOML file holds; arguments and errors as for `parse_recipe`."""
     try:
         _known(body, [field.name for field in fields(Recipe)], "the recipe")
         if "step" not in body:
             raise OptionsError('no [step] table; give at least [step] with a scheme, for example scheme = "int4"')
         name = body.get("name", default_name)
         _require(isinstance(name, str), "name", name, "a string")
-        _require(isinstance(body.get("rotation", False), bool), "rotation", body.get("rotation"), "true or false")
+        for key in SWITCHES:
+            _require(isinstance(body.get(key, False), bool), key, body.get(key), "true or false")
         step = _part(body["step"], "[step]")
         head = _part(body["head"], "[head]") if "head" in body else _without_exclusions(step)
         return Recipe(
@@ -244,12 +301,21 @@ def parse_recipe(text: str, default_name: str, *, where: str) -> Recipe:
             init=_part(body["init"], "[init]") if "init" in body else step,
             step=step,
             head=head,
-            embedding=Embedding(_scheme(body, "embedding", ["fp16"])),
+            embedding=Embedding(_scheme(body, "embedding", ["fp16", "int8"])),
             stem=Stem(_scheme(body, "stem", ["fp32", "fp16"])),
-            rotation=body.get("rotation", False),
+            **{key: body.get(key, False) for key in SWITCHES},
         )
     except OptionsError as error:
         raise OptionsError(f"{where}: {error}") from error
+
+
+def _parsed(text: str, where: str) -> dict[str, Any]:
+    toml = _toml()
+    try:
+        body: dict[str, Any] = toml.loads(text)
+    except toml.TOMLDecodeError as error:
+        raise OptionsError(f"{where}: not valid TOML ({error})") from error
+    return body
 
 
 def _toml() -> ModuleType:
@@ -293,7 +359,7 @@ def _scheme(body: Mapping[str, Any], key: str, schemes: list[str]) -> Any:
 
 def _without_exclusions(part: Part) -> Part:
     """Return the scheme alone: patterns written for the layers say nothing about the head."""
-    if isinstance(part, Keep):
+    if isinstance(part, Keep | Half):
         return part
     return type(part)(**{**asdict(part), "exclude": ()})
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Hashable
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from .derived import DerivedTensor
+
 __all__ = ["RotatedTensor", "Side", "rotate", "rotation_matrix"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
-Side: TypeAlias = Literal["in", "out"]
+Side: TypeAlias = Literal["in", "out", "centred_out"]
 
 
 def rotation_matrix(width: int) -> Floats:
@@ -48,32 +51,50 @@ def rotate(values: Floats, axis: int) -> Floats:
     return np.ascontiguousarray(np.moveaxis(x.reshape(*x.shape[:-2], width), -1, axis))
 
 
-class RotatedTensor(ir.LazyTensor):
+class RotatedTensor(DerivedTensor):
     """A weight (K, N) in the rotated basis, with the gain of the norm in front of it folded in.
 
     Attributes:
-        base: the weight as the source stores it.
+        base: the weight before; on the output side also a bias (N,) or a table of rows.
         gain: (K,) float32, the norm's weight; None on the output side, where no norm stands.
-        side: "in" if the weight reads the residual stream, "out" if it adds to it.
+        side: "in" if the weight reads the residual stream, "out" if it adds to it, "centred_out" if it adds to a stream
+            whose mean no norm looks at: the mean is left out, so that a norm of the mean square can stand for one of
+            the variance.
     """
 
     def __init__(self, base: ir.TensorProtocol, gain: Floats | None, side: Side) -> None:
-        super().__init__(
-            lambda: ir.tensor(self.turn(base.numpy()), name=base.name),
-            ir.DataType.FLOAT,
-            ir.Shape(base.shape.numpy()),
-            name=base.name,
-        )
-        self.base = base
+        super().__init__(base)
         self.gain = gain
         self.side = side
 
-    def turn(self, weight: npt.NDArray[np.float32]) -> Floats:
+    @property
+    def key(self) -> Hashable:
+        """The side, and what was done before."""
+        return (self.side, self.base.key if isinstance(self.base, DerivedTensor) else None)
+
+    @property
+    def columnwise(self) -> bool:
+        """A rotation of the outputs mixes all columns, one of the inputs all rows."""
+        return self.side == "in" and super().columnwise
+
+    def derive(self, values: Floats, columns: slice) -> Floats:  # noqa: ARG002 - all columns are treated alike
         """Return the weight, or on the input side any run of its columns, in the new basis."""
-        if self.side == "out":
-            return rotate(weight, axis=1)
+        if self.side == "in":
+            assert self.gain is not None
+            return rotate(values * self.gain[:, None], axis=0)
+        if self.side == "centred_out":
+            values = values - values.mean(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
+        return rotate(values, axis=values.ndim - 1)
+
+    def moments(self, moments: Floats) -> Floats:
+        """Return the moments of inputs in the new basis."""
+        moments = super().moments(moments)
+        if self.side != "in":
+            return moments
         assert self.gain is not None
-        return rotate(weight * self.gain[:, None], axis=0)
+        # The gain is part of the weight now. A channel it silences tells nothing, and needs to tell nothing.
+        undone = np.divide(1, self.gain, out=np.zeros_like(self.gain), where=self.gain != 0)
+        return rotate(rotate(moments * undone * undone[:, None], axis=1), axis=0)
 
 
 def _signs(width: int) -> Floats:

@@ -22,9 +22,9 @@ import onnx_ir as ir
 
 from qwen3_asr_onnx.bundle import FileRecord
 
+from .derived import DerivedTensor
 from .pending import Job, PendingTensor
 from .recipe import Keep
-from .rotation import RotatedTensor
 
 __all__ = ["Placement", "WeightFiles", "source_bytes", "stored_bytes"]
 
@@ -184,7 +184,7 @@ def _jobs(models: Iterable[ir.Model]) -> list[Job]:
         tensor = value.const_value
         if isinstance(tensor, PendingTensor):
             jobs.setdefault(tensor.job.key, tensor.job)
-        elif isinstance(tensor, ir.ExternalTensor | RotatedTensor):
+        elif isinstance(tensor, ir.ExternalTensor | DerivedTensor):
             job = Job(tensor, Keep())
             jobs.setdefault(job.key, job)
         else:
@@ -197,7 +197,7 @@ def _identity(tensor: ir.TensorProtocol | None) -> Key | None:
     """Return the key under which a tensor is placed; None when it stays inside the graph."""
     if isinstance(tensor, PendingTensor):
         return (tensor.job.key, tensor.index)
-    if isinstance(tensor, ir.ExternalTensor | RotatedTensor):
+    if isinstance(tensor, ir.ExternalTensor | DerivedTensor):
         return (Job(tensor, Keep()).key, 0)
     return None
 

@@ -7,7 +7,18 @@ print(Transcriber("bundle/").transcribe("talk.flac").text)
 
 from .audio import AudioLimits, TruncatedAudioWarning, load_audio
 from .bundle import Bundle
-from .errors import AudioError, BundleError, LimitError, MissingExtra, OptionsError, ProviderError, Qwen3AsrError
+from .errors import (
+    AudioError,
+    BundleError,
+    LimitError,
+    MissingExtra,
+    OptionsError,
+    ProviderError,
+    Qwen3AsrError,
+    StreamError,
+)
+from .stream import Stream
+from .stream_types import StreamOptions, StreamUpdate
 from .transcriber import Transcriber
 from .types import Segment, Timings, TranscribeOptions, Transcript, Word
 
@@ -22,6 +33,10 @@ __all__ = [
     "ProviderError",
     "Qwen3AsrError",
     "Segment",
+    "Stream",
+    "StreamError",
+    "StreamOptions",
+    "StreamUpdate",
     "Timings",
     "TranscribeOptions",
     "Transcriber",

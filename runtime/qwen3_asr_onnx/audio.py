@@ -1,15 +1,17 @@
-"""Any audio in, one 16 kHz mono waveform out.
+"""Any audio in, 16 kHz mono out: block by block, or as one waveform.
 
-What it is (path, bytes, stream, URL, array) is settled once at the top; then every file takes one road: decoder -> mono
-blocks -> resampler -> one growing buffer -> range check. Only the 16 kHz mono result is ever held whole, so three hours
-of 48 kHz stereo need no more memory than three hours of speech at 16 kHz.
+What it is (path, bytes, stream, URL, array) is settled once at the top; then everything takes one road: decoder -> mono
+blocks -> resampler -> 16 kHz blocks. `open_audio` hands those out as they come, so that a recording of any length needs
+the memory of one block; `load_audio` collects them.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,9 +22,18 @@ from .errors import AudioError, LimitError
 from .resample import make_resampler, n_resampled
 from .sources import AudioLimits, AudioSource, open_source
 from .types import SAMPLE_RATE, Waveform
-from .wav import BLOCK_FRAMES, AudioStream, check_rate
+from .wav import BLOCK_FRAMES, AudioStream, check_rate, is_wav, read_wav_header
 
-__all__ = ["AUDIO_SUFFIXES", "AudioLimits", "AudioSource", "TruncatedAudioWarning", "load_audio"]
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "AudioLimits",
+    "AudioSource",
+    "OpenAudio",
+    "TruncatedAudioWarning",
+    "load_audio",
+    "open_audio",
+    "probe_duration",
+]
 
 # fmt: off
 AUDIO_SUFFIXES = frozenset({
@@ -32,6 +43,8 @@ AUDIO_SUFFIXES = frozenset({
 })
 # fmt: on
 """Lower-case file name endings taken for audio or video when a folder is searched; others can be named."""
+
+_ARRAY_NAME = "audio array"
 
 _FULL_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31, "uint8": 2.0**7}
 
@@ -44,6 +57,73 @@ class TruncatedAudioWarning(UserWarning):
 
 
 _DEFAULT_LIMITS = AudioLimits()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OpenAudio:
+    """Audio that is being read.
+
+    Attributes:
+        duration_s: length according to the container; None when it does not say.
+        blocks: (n,) float32 mono blocks at 16 kHz, to be read once. Not scaled: a peak may exceed 1.
+    """
+
+    duration_s: float | None
+    blocks: Iterator[Waveform]
+
+
+@contextmanager
+def open_audio(
+    source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS, *, allow_url: bool = True
+) -> Iterator[OpenAudio]:
+    """Give the audio block by block while the context is open; joined, the blocks are what `load_audio` makes of it.
+
+    Only the scaling of peaks above 1 is left to the caller, who alone sees the whole.
+
+    Args:
+        source: as for `load_audio`.
+        limits: as for `load_audio`.
+        allow_url: as for `load_audio`.
+
+    Raises:
+        As `load_audio`: what is wrong with the file as a whole at once, what is wrong inside it while it is read.
+
+    Warns:
+        TruncatedAudioWarning: at its end, if the file is damaged or cut.
+    """
+    with ExitStack() as stack:
+        if isinstance(source, np.ndarray):
+            name, stream = _ARRAY_NAME, _array_stream(source, SAMPLE_RATE)
+        elif isinstance(source, tuple):
+            if len(source) != 2 or not isinstance(source[0], np.ndarray):
+                raise AudioError("a tuple must be (samples, sample_rate): a numpy array first, then Hz")
+            name, stream = _ARRAY_NAME, _array_stream(*source)
+        else:
+            file, name, path = open_source(source, limits, stack, allow_url)
+            stream = open_stream(file, name, path, limits.decode_timeout_s, stack)
+        promised_s = None if stream.promised_frames is None else stream.promised_frames / stream.sample_rate
+        if promised_s is not None and promised_s > limits.max_duration_s:
+            raise _too_long(name, promised_s, limits)
+        yield OpenAudio(promised_s, _resampled(stream, name, limits))
+
+
+def probe_duration(path: Path) -> float | None:
+    """Return the seconds of audio a file says it holds; None when it does not say, or says it only to ffmpeg.
+
+    Reads headers only and never fails: what is wrong with the file is told when it is opened.
+    """
+    try:
+        with path.open("rb") as file:
+            if is_wav(file.read(12)):
+                file.seek(0)
+                header = read_wav_header(file, str(path))
+                return None if header.n_frames is None else header.n_frames / header.sample_rate
+        import soundfile  # the [audio] extra
+
+        info = soundfile.info(str(path))
+        return info.frames / info.samplerate if info.frames < 1 << 62 else None
+    except (OSError, ImportError, AudioError, RuntimeError):  # soundfile's own errors are RuntimeErrors
+        return None
 
 
 def load_audio(source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS, *, allow_url: bool = True) -> Waveform:
@@ -64,7 +144,7 @@ def load_audio(source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS, *, al
         allow_url: whether http(s) URLs are fetched; a server passes False.
 
     Returns:
-        (n_samples,) float32. Empty for a file that is valid and holds no samples. May be `source` itself.
+        (n_samples,) float32. Empty for a file that is valid and holds no samples.
 
     Raises:
         AudioError: missing, unreadable, not audio, damaged beyond use, holding NaN, or of a type not listed above.
@@ -74,20 +154,15 @@ def load_audio(source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS, *, al
     Warns:
         TruncatedAudioWarning: the file is damaged or cut and only the readable part is returned.
     """
-    if isinstance(source, np.ndarray):
-        return _from_array(source, SAMPLE_RATE, limits)
-    if isinstance(source, tuple):
-        if len(source) != 2 or not isinstance(source[0], np.ndarray):
-            raise AudioError("a tuple must be (samples, sample_rate): a numpy array first, then Hz")
-        return _from_array(source[0], source[1], limits)
-    with ExitStack() as stack:
-        file, name, path = open_source(source, limits, stack, allow_url)
-        stream = open_stream(file, name, path, limits.decode_timeout_s, stack)
-        return _collect(stream, name, limits)
+    buffer = _GrowingBuffer()
+    with open_audio(source, limits, allow_url=allow_url) as audio:
+        for block in audio.blocks:
+            buffer.append(block)
+    return _normalise(buffer.take())
 
 
-def _from_array(samples: npt.NDArray[Any], sample_rate: int, limits: AudioLimits) -> Waveform:
-    name = "audio array"
+def _array_stream(samples: npt.NDArray[Any], sample_rate: int) -> AudioStream:
+    name = _ARRAY_NAME
     if isinstance(sample_rate, bool) or not isinstance(sample_rate, (int, float, np.integer, np.floating)):
         raise AudioError(f"{name}: the sampling rate is {sample_rate!r}; give a number of Hz")
     rate = check_rate(sample_rate, name)
@@ -109,18 +184,18 @@ def _from_array(samples: npt.NDArray[Any], sample_rate: int, limits: AudioLimits
                 block /= np.float32(scale)
             yield block if block.ndim == 1 else block.mean(axis=1, dtype=np.float32)
 
-    return _collect(AudioStream(rate, len(samples), blocks()), name, limits)
+    return AudioStream(rate, len(samples), blocks())
 
 
-def _collect(stream: AudioStream, name: str, limits: AudioLimits) -> Waveform:
-    """Run the blocks through the resampler into one buffer; check, scale, and report what is missing."""
+def _resampled(stream: AudioStream, name: str, limits: AudioLimits) -> Iterator[Waveform]:
+    """Yield the blocks at 16 kHz, checked, to exactly the length that belongs to what was read; report what is missing.
+
+    The resampler rounds a length down where the reference rounds up: the difference, a sample, is made up with zeros.
+    """
     rate = stream.sample_rate
     max_frames = int(limits.max_duration_s * rate)
-    if stream.promised_frames is not None and stream.promised_frames > max_frames:
-        raise _too_long(name, stream.promised_frames / rate, limits)
     resampler = make_resampler(rate)
-    buffer = _GrowingBuffer()
-    n_read = 0
+    n_read = n_given = 0
     for block in stream.blocks:
         if not np.isfinite(block).all():
             at_s = (n_read + int(np.argmin(np.isfinite(block)))) / rate
@@ -130,10 +205,13 @@ def _collect(stream: AudioStream, name: str, limits: AudioLimits) -> Waveform:
         n_read += len(block)
         if n_read > max_frames:
             raise _too_long(name, n_read / rate, limits)
-        buffer.append(resampler.push(block))
-    buffer.append(resampler.finish())
+        converted = resampler.push(block)
+        n_given += len(converted)
+        yield converted
     _report_loss(stream, n_read, name)
-    return _normalise(buffer.take(n_resampled(n_read, rate)))
+    rest = resampler.finish()
+    missing = n_resampled(n_read, rate) - n_given
+    yield np.pad(rest[:missing], (0, max(0, missing - len(rest))))
 
 
 def _too_long(name: str, duration_s: float, limits: AudioLimits) -> LimitError:
@@ -185,8 +263,7 @@ class _GrowingBuffer:
         self._samples[self._size : end] = block
         self._size = end
 
-    def take(self, size: int) -> Waveform:
-        """Return the first `size` samples, zeros where there are fewer: soxr rounds a length down, the reference up."""
-        self._samples.resize(size, refcheck=False)
-        self._samples[self._size :] = 0.0
+    def take(self) -> Waveform:
+        """Return what was appended."""
+        self._samples.resize(self._size, refcheck=False)
         return self._samples

@@ -21,11 +21,13 @@ from .errors import BundleError
 
 __all__ = [
     "EMBEDDINGS_FILE",
+    "EMBEDDINGS_INT8_FILE",
     "FORMAT_NAME",
     "FORMAT_VERSION",
     "MANIFEST_FILE",
     "TOKENIZER_FILE",
     "Bundle",
+    "CacheDtype",
     "CacheKind",
     "DecoderDims",
     "EncoderDims",
@@ -34,6 +36,7 @@ __all__ = [
     "MelParams",
     "PromptPieces",
     "SpecialTokens",
+    "TimestampHead",
     "Variant",
     "atomic_directory",
     "file_record",
@@ -46,10 +49,15 @@ FORMAT_VERSION = 2
 MANIFEST_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
 EMBEDDINGS_FILE = "embed_tokens.bin"
+"""(vocab_size, hidden) float16, row-major."""
+
+EMBEDDINGS_INT8_FILE = "embed_tokens.int8.bin"
+"""(vocab_size, hidden) int8, row-major, then (vocab_size,) float32: a row is its codes times its scale."""
 
 HASH_BLOCK_BYTES = 1 << 22
 
 CacheKind: TypeAlias = Literal["key", "value"]
+CacheDtype: TypeAlias = Literal["float32", "float16"]
 
 
 def past_name(kind: CacheKind, layer: int) -> str:
@@ -99,7 +107,10 @@ class EncoderDims:
 
 @dataclass(frozen=True, slots=True)
 class DecoderDims:
-    """Shape of the text decoder."""
+    """Shape of the text decoder.
+
+    `cache_dtype` is that of the variant which is loaded; the variants of a bundle name their own.
+    """
 
     layers: int
     hidden: int
@@ -111,6 +122,22 @@ class DecoderDims:
     rope_theta: float
     rms_norm_eps: float
     max_positions: int
+    cache_dtype: CacheDtype = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class TimestampHead:
+    """What a forced aligner has in place of a vocabulary head.
+
+    Attributes:
+        classes: width of the logits; class c stands for the time c x segment_ms.
+        segment_ms: milliseconds per class.
+        token: id of the token at whose positions the logits are times.
+    """
+
+    classes: int
+    segment_ms: int
+    token: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +171,15 @@ class Variant:
     Attributes:
         encoder: file name of the encoder graph.
         decoder_init: file name of the prefill graph.
-        decoder_step: file name of the one-token graph.
+        decoder_step: file name of the one-token graph; an aligner writes no tokens and names its prefill graph again.
         weights: file names of the external data of those graphs.
         recipe: how it was made; open JSON.
         devices: devices the graphs were built for.
         mapped: graph files whose weights are used where the file is mapped, not rearranged in memory at load.
+        embeddings: file name of the table of input embeddings, `EMBEDDINGS_FILE` or `EMBEDDINGS_INT8_FILE`.
+        cache_dtype: of the keys and values that the decoder graphs read and extend.
+        rescored: how many of the best tokens get their logits from the table of embeddings instead of the graph's
+            rounded head; 0 for none.
     """
 
     encoder: str
@@ -158,11 +189,15 @@ class Variant:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     devices: tuple[str, ...] = ("cpu",)
     mapped: tuple[str, ...] = ()
+    embeddings: str = EMBEDDINGS_FILE
+    cache_dtype: CacheDtype = "float32"
+    rescored: int = 0
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Every file the variant needs, graphs first."""
-        return (self.encoder, self.decoder_init, self.decoder_step, *self.weights)
+        """Every file the variant needs beside the tokenizer, graphs first."""
+        graphs = (self.encoder, self.decoder_init, self.decoder_step)
+        return tuple(dict.fromkeys((*graphs, *self.weights, self.embeddings)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +215,8 @@ class Manifest:
     variants: Mapping[str, Variant]
     files: Mapping[str, FileRecord]
     source: Mapping[str, Any] = field(default_factory=dict)
+    timestamps: TimestampHead | None = None
+    """Given for aligners, and for them alone."""
 
     def to_json(self) -> str:
         """Return the manifest as the text of `config.json`."""
@@ -224,11 +261,18 @@ class Manifest:
                 variants={name: _variant(entry) for name, entry in body["variants"].items()},
                 files={_plain_name(name): FileRecord(**entry) for name, entry in body["files"].items()},
                 source=body.get("source", {}),
+                timestamps=_timestamp_head(body),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(
                 f"{where}: damaged manifest ({type(error).__name__}: {error}); export or download the bundle again"
             ) from error
+
+
+def _timestamp_head(body: Mapping[str, Any]) -> TimestampHead | None:
+    if body["kind"] != "aligner":
+        return None
+    return TimestampHead(**{key: int(value) for key, value in body["timestamps"].items()})
 
 
 def _is_checkpoint(body: object) -> bool:
@@ -247,6 +291,10 @@ def _variant(entry: Mapping[str, Any]) -> Variant:
     variant = Variant(**fields)
     for name in variant.files:
         _plain_name(name)
+    if variant.embeddings not in (EMBEDDINGS_FILE, EMBEDDINGS_INT8_FILE):
+        raise ValueError(f"embeddings are {variant.embeddings!r}, a form this version does not read")
+    if variant.cache_dtype not in ("float32", "float16"):
+        raise ValueError(f"the cache is {variant.cache_dtype!r}, a type this version does not know")
     return variant
 
 
@@ -288,7 +336,7 @@ class Bundle:
         except KeyError as error:
             known = ", ".join(self.manifest.variants) or "none"
             raise BundleError(f"{self.path}: no variant {name!r}; this bundle has: {known}") from error
-        for file in (*variant.files, TOKENIZER_FILE, EMBEDDINGS_FILE):
+        for file in (*variant.files, TOKENIZER_FILE):
             self.require(file)
         return variant
 

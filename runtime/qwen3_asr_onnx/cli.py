@@ -1,7 +1,8 @@
 """The command `qwen3-asr-onnx VERB`: finds the verb, runs it, turns errors into one line and an exit status.
 
-`transcribe` and `info` are built in. Other verbs are plugged in by the workshops through the entry-point group
-`qwen3_asr_onnx.commands`; only the verb asked for is imported, so `transcribe` never pays for what `export` needs.
+`transcribe`, `align`, `info` and `pull` are built in. Other verbs are plugged in by the workshops through the
+entry-point group `qwen3_asr_onnx.commands`; only the verb asked for is imported, so `transcribe` never pays for what
+`export` needs.
 
 Exit status: 0 all well; 1 some input failed; 2 wrong usage, options or bundle; 130 interrupted.
 """
@@ -16,7 +17,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
-from . import info_command, transcribe_command
+from . import align_command, info_command, pull_command, stream_command, transcribe_command
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Command
 from .console import PROGRAM, abandon_stdout_if_broken, say, use_safe_encodings
 from .errors import MissingExtra, Qwen3AsrError
@@ -24,8 +25,24 @@ from .errors import MissingExtra, Qwen3AsrError
 __all__ = ["main", "parse_args", "run"]
 
 GROUP = "qwen3_asr_onnx.commands"
-BUILT_IN = {command.name: command for command in (transcribe_command.COMMAND, info_command.COMMAND)}
-EXTRAS = {"export": "export", "quantize": "quantize", "sweep": "quantize", "bench": "eval"}
+BUILT_IN = {
+    command.name: command
+    for command in (
+        transcribe_command.COMMAND,
+        stream_command.COMMAND,
+        align_command.COMMAND,
+        info_command.COMMAND,
+        pull_command.COMMAND,
+    )
+}
+EXTRAS = {
+    "export": "export",
+    "quantize": "quantize",
+    "sweep": "quantize",
+    "bench": "eval",
+    "eval": "eval",
+    "report": "eval",
+}
 """Plugged-in verb -> the extra that installs what it needs."""
 
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as for any program whose reader went away

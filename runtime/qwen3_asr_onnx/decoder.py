@@ -1,7 +1,7 @@
 """Embedded prompts -> generated token ids: prefill, then greedy one-token steps on a cache that is updated in place.
 
-Prompts of one batch are prefilled one by one, each into its own row of the shared cache, so none pays for another's
-padding; the steps then run all rows at once. A row that ends gives its place to the last active one.
+Prompts are prefilled one by one, each into its own row of a shared cache, so none pays for another's padding; the steps
+then run all rows at once. A row that ends gives its place to the next prompt, or to the last active row.
 """
 
 from __future__ import annotations
@@ -9,20 +9,21 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from .bundle import CacheKind, DecoderDims, past_name, present_name
+from .bundle import DecoderDims, past_name, present_name
+from .decoder_rows import End, Generated, Row, Watch
 from .embeddings import EmbeddingTable
-from .session import Binding, Session
+from .kv_cache import LOGITS, KvCache, cache_names
+from .rescoring import HIDDEN, rescore
+from .session import Session
 
-__all__ = ["Decoder", "Generated", "KvCache", "graph_inputs", "graph_outputs"]
+__all__ = ["Batch", "Decoder", "End", "Generated", "KvCache", "Watch", "graph_inputs", "graph_outputs"]
 
 EMBEDS, SEQLENS, TOTAL, POSITIONS = "inputs_embeds", "seqlens_k", "total_sequence_length", "logit_positions"
-LOGITS = "logits"
 
 GROWTH_TOKENS = 256
 """The cache is allocated for the prompt and this many tokens, then grows by half: one copy in a few hundred steps."""
@@ -32,110 +33,19 @@ ATTENTION_BYTES = 64 << 20
 
 LONGEST_CHUNK, SHORTEST_CHUNK = 1024, 64
 
-Embedded = npt.NDArray[np.float32]
+Embedded: TypeAlias = npt.NDArray[np.float32]
+
+Key = TypeVar("Key")
 
 
 def graph_inputs(dims: DecoderDims) -> list[str]:
     """Return the input names a decoder graph must have."""
-    return [EMBEDS, SEQLENS, TOTAL, POSITIONS, *_cache_names(past_name, dims)]
+    return [EMBEDS, SEQLENS, TOTAL, POSITIONS, *cache_names(past_name, dims)]
 
 
 def graph_outputs(dims: DecoderDims) -> list[str]:
     """Return the output names a decoder graph must have."""
-    return [LOGITS, *_cache_names(present_name, dims)]
-
-
-def _cache_names(name: Callable[[CacheKind, int], str], dims: DecoderDims) -> list[str]:
-    kinds: tuple[CacheKind, ...] = ("key", "value")
-    return [name(kind, layer) for layer in range(dims.layers) for kind in kinds]
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """What the model wrote for one prompt.
-
-    Attributes:
-        token_ids: generated ids, the stop token excluded.
-        stopped: whether the model stopped by itself; False means the limit was reached.
-        logprob: sum of the natural-log probabilities of the generated ids, the stop token included.
-        n_scored: how many ids that sum covers.
-        prefill_s: seconds spent on the prompt.
-        decode_s: this row's share of the seconds spent on steps.
-    """
-
-    token_ids: tuple[int, ...]
-    stopped: bool
-    logprob: float
-    n_scored: int
-    prefill_s: float
-    decode_s: float
-
-
-class KvCache:
-    """Keys and values of every layer: per layer two arrays (rows, kv_heads, capacity, head_dim) float32."""
-
-    def __init__(self, dims: DecoderDims, rows: int, capacity: int) -> None:
-        self.dims = dims
-        self.buffers = [self._empty(rows, capacity) for _ in range(2 * dims.layers)]
-
-    def _empty(self, rows: int, capacity: int) -> Embedded:
-        # Zeroed memory costs nothing until it is touched; unset memory could hold NaN, which masking cannot undo.
-        return np.zeros((rows, self.dims.kv_heads, capacity, self.dims.head_dim), dtype=np.float32)
-
-    @property
-    def capacity(self) -> int:
-        """Positions per row."""
-        return int(self.buffers[0].shape[2])
-
-    def bind(
-        self, session: Session, first: int, last: int, inputs: Mapping[str, npt.NDArray[Any]], logits: Embedded
-    ) -> Binding:
-        """Return a call of `session` on the rows [first, last), the cache bound as past and present at once."""
-        rows = [buffer[first:last] for buffer in self.buffers]
-        past = dict(zip(_cache_names(past_name, self.dims), rows, strict=True))
-        present = dict(zip(_cache_names(present_name, self.dims), rows, strict=True))
-        return session.bind({**inputs, **past}, {LOGITS: logits, **present})
-
-    def move(self, source: int, target: int, length: int) -> None:
-        """Copy the first `length` positions of one row over another."""
-        for buffer in self.buffers:
-            buffer[target, :, :length] = buffer[source, :, :length]
-
-    def grow(self, rows: int, length: int, capacity: int) -> None:
-        """Make room: keep `length` positions of the first `rows` rows."""
-        for i, old in enumerate(self.buffers):
-            self.buffers[i] = self._empty(rows, capacity)
-            self.buffers[i][:, :, :length] = old[:rows, :, :length]
-
-
-@dataclass(slots=True)
-class _Row:
-    """A prompt on its way: `index` is its place in the result, `length` its valid cache positions."""
-
-    index: int
-    length: int
-    limit: int
-    ids: list[int]
-    logprob: float = 0.0
-    n_scored: int = 0
-    stopped: bool = False
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-
-    @property
-    def done(self) -> bool:
-        return self.stopped or len(self.ids) >= self.limit
-
-    def accept(self, token: int, logprob: float, eos: frozenset[int]) -> None:
-        self.logprob += logprob
-        self.n_scored += 1
-        if token in eos:
-            self.stopped = True
-        else:
-            self.ids.append(token)
-
-    def result(self) -> Generated:
-        return Generated(tuple(self.ids), self.stopped, self.logprob, self.n_scored, self.prefill_s, self.decode_s)
+    return [LOGITS, *cache_names(present_name, dims)]
 
 
 class Decoder:
@@ -144,21 +54,44 @@ class Decoder:
     Attributes:
         init: runs prompts.
         step: runs one token per row; the same session as `init` where both graphs are equal.
+        dims: dimensions of the model.
+        embeddings: token ids -> embedding rows.
+        eos: ids that end a row.
+        rescored: how many of the best tokens get exact logits.
     """
 
     def __init__(
-        self, init: Session, step: Session, embeddings: EmbeddingTable, dims: DecoderDims, eos: Sequence[int]
+        self,
+        init: Session,
+        step: Session,
+        embeddings: EmbeddingTable,
+        dims: DecoderDims,
+        eos: Sequence[int],
+        *,
+        rescored: int = 0,
     ) -> None:
+        """Put the parts together.
+
+        Args:
+            init: prefill graph.
+            step: one-token graph.
+            embeddings: table of input embeddings.
+            dims: dimensions of the model.
+            eos: ids that end a row.
+            rescored: how many of the best tokens get their logits from the table instead of the graph's head; the
+                graphs must have the output for it.
+        """
         self.init = init
         self.step = step
-        self._embeddings = embeddings
-        self._dims = dims
-        self._eos = frozenset(eos)
+        self.dims = dims
+        self.embeddings = embeddings
+        self.eos = frozenset(eos)
+        self.rescored = rescored
 
     def generate(
         self, prompts: Sequence[Embedded], limits: Sequence[int], *, eos: Sequence[int] | None = None
     ) -> list[Generated]:
-        """Continue each prompt greedily.
+        """Continue each prompt greedily, all together.
 
         Args:
             prompts: each (n_tokens, hidden) float32.
@@ -168,28 +101,53 @@ class Decoder:
         Returns:
             One result per prompt, in order.
         """
-        stops = self._eos if eos is None else frozenset(eos)
-        rows = [_Row(i, len(p), limit, []) for i, (p, limit) in enumerate(zip(prompts, limits, strict=True))]
-        if not rows:
+        if not prompts:
             return []
-        room = max(row.length + min(row.limit, GROWTH_TOKENS) for row in rows)
-        cache = KvCache(self._dims, len(rows), room)
-        for row in rows:
-            started = time.perf_counter()
-            token, logprob = self._prefill(cache, row.index, prompts[row.index])
-            row.accept(token, logprob, stops)
-            row.prefill_s = time.perf_counter() - started
-        self._run_steps(cache, rows, stops)
-        return [row.result() for row in sorted(rows, key=lambda row: row.index)]
+        room = max(len(prompt) + min(limit, GROWTH_TOKENS) for prompt, limit in zip(prompts, limits, strict=True))
+        batch: Batch[int] = Batch(self, KvCache(self.dims, len(prompts), room), eos=eos)
+        for i, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
+            batch.add(i, prompt, limit)
+        results: dict[int, Generated] = {}
+        while batch.n_active:
+            results.update(batch.run())
+        return [results[i] for i in range(len(prompts))]
+
+    def continue_greedy(
+        self,
+        cache: KvCache,
+        length: int,
+        token: int,
+        limit: int,
+        *,
+        eos: Sequence[int] | None = None,
+        watch: Watch | None = None,
+    ) -> Generated:
+        """Continue row 0 of a cache with one row, one token at a time.
+
+        Afterwards the cache holds `length` positions, `token`, and every generated id but the last one: the last was
+        chosen and never read. The caller may overwrite any of them.
+
+        Args:
+            cache: with `length` valid positions; grown when it is full.
+            length: valid positions.
+            token: the token after them, chosen already and not in the cache yet. Not a stop token.
+            limit: most tokens to generate after `token`, at least 1.
+            eos: ids that end the row instead of the model's own; an empty sequence always fills the limit.
+            watch: called with the ids after `token` each time one is added; True ends the row.
+
+        Returns:
+            What follows `token`.
+        """
+        assert cache.rows == 1
+        batch: Batch[None] = Batch(self, cache, eos=eos)
+        batch.resume(None, length, token, limit, watch)
+        ((_, result),) = batch.run()
+        return result
 
     def prefill_logits(self, prompt: Embedded) -> npt.NDArray[np.float32]:
         """Return the logits (vocab,) that follow a prompt (n_tokens, hidden)."""
-        logits: npt.NDArray[np.float32] = self.extend(KvCache(self._dims, 1, len(prompt)), 0, prompt)[0]
+        logits: npt.NDArray[np.float32] = self.extend(KvCache(self.dims, 1, len(prompt)), 0, prompt)[0]
         return logits
-
-    def _prefill(self, cache: KvCache, row: int, prompt: Embedded) -> tuple[int, float]:
-        tokens, logprobs = _greedy(self.extend(cache, row, prompt))
-        return int(tokens[0]), float(logprobs[0])
 
     def extend(
         self, cache: KvCache, row: int, embedded: Embedded, past: int = 0, *, n_logits: int = 1, step: bool = False
@@ -208,9 +166,9 @@ class Decoder:
         Returns:
             The logits (n_logits, vocab) of the last positions.
         """
-        per_position = 4 * self._dims.heads * cache.capacity
+        per_position = 4 * self.dims.heads * cache.capacity
         chunk = min(max(ATTENTION_BYTES // per_position, SHORTEST_CHUNK), LONGEST_CHUNK)
-        logits = np.empty((1, n_logits, self._dims.vocab_size), dtype=np.float32)
+        logits = np.empty((1, n_logits, self.dims.vocab_size), dtype=np.float32)
         # The remainder comes first, so that the last chunk holds every position that is asked for.
         bounds = [0, *range(len(embedded) % chunk or chunk, len(embedded) + 1, chunk)]
         for start, end in itertools.pairwise(bounds):
@@ -221,60 +179,202 @@ class Decoder:
                 TOTAL: _int32(total),
                 POSITIONS: np.maximum(np.arange(end - start - n_logits, end - start)[None], 0),
             }
-            cache.bind(self.step if step else self.init, row, row + 1, inputs, logits).run()
+            self.call(self.step if step else self.init, cache, row, row + 1, inputs, logits)()
         last: npt.NDArray[np.float32] = logits[0]
         return last
 
-    def _run_steps(self, cache: KvCache, rows: list[_Row], eos: frozenset[int]) -> None:
-        """Step all rows until each is done. `active[i]` lives in cache row i."""
-        active = list(rows)
-        while active:
-            self._retire(cache, active)
-            if active:
-                self._run_until_change(cache, active, eos)
 
-    @staticmethod
-    def _retire(cache: KvCache, active: list[_Row]) -> None:
-        """Drop finished rows; the last active row moves into the freed place."""
-        place = 0
-        while place < len(active):
-            if not active[place].done:
-                place += 1
-                continue
-            last = active.pop()
-            if place < len(active):
-                active[place] = last
-                if not last.done:
-                    cache.move(len(active), place, last.length)
+    def call(
+        self,
+        session: Session,
+        cache: KvCache,
+        first: int,
+        last: int,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        logits: npt.NDArray[np.float32],
+    ) -> Callable[[], None]:
+        """Return what runs a graph on rows of a cache.
 
-    def _run_until_change(self, cache: KvCache, active: list[_Row], eos: frozenset[int]) -> None:
-        """Step until a row is done or the cache is full: so long the memory bound to the session stays the same."""
-        count = len(active)
+        Args:
+            session: `init` or `step`.
+            cache: read and extended in place.
+            first: first row.
+            last: the row behind the last one.
+            inputs: all inputs but the cache; their contents may change between calls.
+            logits: (last - first, n_logits, vocab) float32, filled by each call.
+        """
+        if not self.rescored:
+            return cache.bind(session, first, last, inputs, {LOGITS: logits}).run
+        hidden = np.empty((*logits.shape[:2], self.dims.hidden), dtype=np.float32)
+        binding = cache.bind(session, first, last, inputs, {LOGITS: logits, HIDDEN: hidden})
+
+        def run() -> None:
+            binding.run()
+            rescore(logits, hidden, self.embeddings, self.rescored)
+
+        return run
+
+
+class Batch(Generic[Key]):
+    """Rows of one cache that decode together: prompts join at any time and leave as they end.
+
+    What a row generates does not depend on the others. Not for use by several threads at once.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        cache: KvCache,
+        *,
+        max_positions: int | None = None,
+        eos: Sequence[int] | None = None,
+    ) -> None:
+        """Start without rows.
+
+        Args:
+            decoder: runs the graphs.
+            cache: with as many rows as may be active together; grown in length when needed.
+            max_positions: most positions of the cache to use, over all rows; None for no limit. One row always fits.
+            eos: ids that end a row instead of the model's own.
+        """
+        self._decoder = decoder
+        self._cache = cache
+        self._max_positions = max_positions
+        self._eos = decoder.eos if eos is None else frozenset(eos)
+        self._rows: list[Row[Key] | None] = []  # row i lives in cache row i; None is a place to fill
+        self._used = [0] * cache.rows  # most positions any row has had in this place: so much memory is taken
+
+    @property
+    def n_active(self) -> int:
+        """Rows in the batch, those that have ended and were not handed out yet included."""
+        return sum(row is not None for row in self._rows)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no row can be added."""
+        return self.n_active == self._cache.rows
+
+    def fits(self, length: int) -> bool:
+        """Return whether a row that grows to `length` positions can be added."""
+        if not self.n_active:
+            return True
+        return not self.is_full and (self._max_positions is None or self._used_with(length) <= self._max_positions)
+
+    def _used_with(self, length: int) -> int:
+        place = self._free_place()
+        return sum(self._used) - self._used[place] + max(self._used[place], length)
+
+    def _free_place(self) -> int:
+        return self._rows.index(None) if None in self._rows else len(self._rows)
+
+    def add(self, key: Key, prompt: Embedded, limit: int, watch: Watch | None = None) -> None:
+        """Read a prompt and choose its first token.
+
+        Args:
+            key: what `run` names the row by.
+            prompt: (n_tokens, hidden) float32.
+            limit: most tokens to generate, at least 1.
+            watch: sees the ids after each new one; True ends the row.
+        """
+        started = time.perf_counter()
+        if not self.n_active and self._max_positions is not None and self._used_with(len(prompt)) > self._max_positions:
+            self._cache.clear()
+            self._used = [0] * self._cache.rows
+        row = Row(key, len(prompt), limit, self._eos, watch)
+        place = self._place(row)
+        if len(prompt) >= self._cache.capacity:
+            self._grow(len(prompt))
+        tokens, logprobs = _greedy(self._decoder.extend(self._cache, place, prompt))
+        row.accept(int(tokens[0]), float(logprobs[0]))
+        row.prefill_s = time.perf_counter() - started
+
+    def resume(self, key: Key, length: int, token: int, limit: int, watch: Watch | None = None) -> None:
+        """Take up a row whose `length` positions are in the next free cache row, to go on after `token`."""
+        self._place(Row(key, length, limit, self._eos, watch, token))
+
+    def _place(self, row: Row[Key]) -> int:
+        assert not self.is_full
+        place = self._free_place()
+        self._rows[place : place + 1] = [row]
+        self._used[place] = max(self._used[place], row.length)
+        return place
+
+    def run(self, interrupt: Callable[[], bool] | None = None) -> list[tuple[Key, Generated]]:
+        """Step until at least one row has ended; hand out and drop the rows that have.
+
+        Args:
+            interrupt: asked after every step; True ends all rows at once.
+        """
+        active = self._close_ranks()
+        if active and all(row.end is None for row in active):
+            self._step_until_change(active, interrupt)
+        for place, row in enumerate(active):
+            self._used[place] = max(self._used[place], row.length)
+        ended = [row for row in active if row.end is not None]
+        self._rows = [None if row.end is not None else row for row in active]
+        return [(row.key, row.result()) for row in ended]
+
+    def interrupt(self) -> list[tuple[Key, Generated]]:
+        """End all rows where they are and hand them out."""
+        rows = [row for row in self._rows if row is not None]
+        for row in rows:
+            row.end = row.end or "interrupt"
+        self._rows = []
+        return [(row.key, row.result()) for row in rows]
+
+    def _close_ranks(self) -> list[Row[Key]]:
+        """Move the last rows into free places, so that the rows fill the cache from its start."""
+        while None in self._rows:
+            last = self._rows.pop()
+            if last is not None:
+                place = self._rows.index(None)
+                self._rows[place] = last
+                self._used[place] = max(self._used[place], last.length)
+                self._cache.move(len(self._rows), place, last.length)
+        return [row for row in self._rows if row is not None]
+
+    def _grow(self, length: int) -> None:
+        """Make room for more than `length` positions."""
+        valid = max((row.length for row in self._rows if row is not None), default=0)
+        capacity = max(length + GROWTH_TOKENS, self._cache.capacity + self._cache.capacity // 2)
+        self._cache.grow(len(self._rows), min(valid, self._cache.capacity), capacity)
+
+    def _step_until_change(self, active: Sequence[Row[Key]], interrupt: Callable[[], bool] | None) -> None:
+        """Step until a row ends: so long the memory bound to the session stays the same."""
+        started = time.perf_counter()
+        while all(row.end is None for row in active):
+            longest = max(row.length for row in active)
+            if longest >= self._cache.capacity:
+                self._grow(longest)
+            self._step_within_capacity(active, interrupt)
+        share = (time.perf_counter() - started) / len(active)
+        for row in active:
+            row.decode_s += share
+
+    def _step_within_capacity(self, active: Sequence[Row[Key]], interrupt: Callable[[], bool] | None) -> None:
+        decoder, count = self._decoder, len(active)
         longest = max(row.length for row in active)
-        if longest >= cache.capacity:
-            cache.grow(count, longest, cache.capacity + max(GROWTH_TOKENS, cache.capacity // 2))
-        embeds = np.empty((count, 1, self._dims.hidden), dtype=np.float32)
+        embeds = np.empty((count, 1, decoder.dims.hidden), dtype=np.float32)
         seqlens = _int32([row.length for row in active])
         total = _int32(longest + 1)
-        logits = np.empty((count, 1, self._dims.vocab_size), dtype=np.float32)
+        logits = np.empty((count, 1, decoder.dims.vocab_size), dtype=np.float32)
         inputs: dict[str, npt.NDArray[Any]] = {EMBEDS: embeds, SEQLENS: seqlens, TOTAL: total}
         inputs[POSITIONS] = np.zeros((count, 1), dtype=np.int64)
-        binding = cache.bind(self.step, 0, count, inputs, logits)
-        started = time.perf_counter()
-        for n_steps in itertools.count(1):
-            embeds[:, 0] = self._embeddings.rows(np.array([row.ids[-1] for row in active]))
-            binding.run()
+        step = decoder.call(decoder.step, self._cache, 0, count, inputs, logits)
+        for _ in range(self._cache.capacity - longest):
+            embeds[:, 0] = decoder.embeddings.rows(np.array([row.token for row in active]))
+            step()
             tokens, logprobs = _greedy(logits[:, 0])
             for row, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
                 row.length += 1
-                row.accept(token, logprob, eos)
-            if longest + n_steps >= cache.capacity or any(row.done for row in active):
-                break
+                row.accept(token, logprob)
+            if interrupt is not None and interrupt():
+                for row in active:
+                    row.end = row.end or "interrupt"
+            if any(row.end is not None for row in active):
+                return
             seqlens += 1
             total += 1
-        share = (time.perf_counter() - started) / count
-        for row in active:
-            row.decode_s += share
 
 
 def _int32(values: Sequence[int] | int) -> npt.NDArray[np.int32]:

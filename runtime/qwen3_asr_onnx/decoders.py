@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
         file: seekable, at its start.
         name: what to call it in errors.
         path: where it lies on disk, if it does.
-        timeout_s: most seconds ffmpeg may take.
+        timeout_s: most seconds to wait for ffmpeg.
         stack: closes the decoder.
 
     Raises:
@@ -159,6 +160,44 @@ def _find_ffmpeg() -> str | None:
     return shutil.which("ffmpeg")
 
 
+class _WatchedPipe:
+    """The output of a program that is killed once it has kept its reader waiting for `timeout_s` seconds in total.
+
+    The program itself may live longer: a reader that transcribes what it reads takes as long as it takes.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], timeout_s: float) -> None:
+        self._process = process
+        self._output = cast("BinaryIO", process.stdout)
+        self._left_s = timeout_s
+        self._asked_at_s: float | None = None
+        self._closed = threading.Event()
+        self.expired = False
+        self._watch = threading.Thread(target=self._kill_when_late, args=(min(1.0, timeout_s / 4),), daemon=True)
+        self._watch.start()
+
+    def read(self, n_bytes: int) -> bytes:
+        self._asked_at_s = started = time.monotonic()
+        try:
+            return self._output.read(n_bytes)
+        finally:
+            self._asked_at_s = None
+            self._left_s -= time.monotonic() - started
+
+    def _kill_when_late(self, interval_s: float) -> None:
+        while not self._closed.wait(interval_s):
+            asked_at_s = self._asked_at_s
+            if asked_at_s is not None and time.monotonic() - asked_at_s > self._left_s:
+                self.expired = True
+                self._process.kill()
+                return
+
+    def close(self) -> None:
+        self._closed.set()
+        self._watch.join()
+        self._output.close()
+
+
 @contextmanager
 def _ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Iterator[AudioStream]:
     """Give the first audio track of any file ffmpeg reads, and end the program at the end.
@@ -169,33 +208,25 @@ def _ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Iter
         ffmpeg: path of the program.
         path: the file; ffmpeg seeks in it, so a pipe will not do.
         name: what to call the file in errors.
-        timeout_s: most seconds of wall clock ffmpeg may take.
+        timeout_s: most seconds to wait for ffmpeg in total.
 
     Raises:
         AudioError: ffmpeg finds no audio it can decode.
-        LimitError: ffmpeg did not finish in time.
+        LimitError: ffmpeg kept us waiting too long.
     """
     command = [ffmpeg, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{path.absolute()}"]
     # float WAV keeps rate and channels, so that mixing down and resampling are the same for every format.
     command += ["-map", "0:a:0", "-vn", "-sn", "-dn", "-f", "wav", "-c:a", "pcm_f32le", "-bitexact", "pipe:1"]
     with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)  # noqa: S603
-        output = cast("BinaryIO", process.stdout)
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            process.kill()
-
-        timer = threading.Timer(timeout_s, expire)
-        timer.daemon = True
-        timer.start()
+        pipe = _WatchedPipe(process, timeout_s)
+        output = cast("BinaryIO", pipe)  # only `read` is used of it
         try:
             try:
                 header = read_wav_header(output, name)
             except AudioError as error:
                 process.wait()
-                _check_time(expired, name, timeout_s)
+                _check_time(pipe, name, timeout_s)
                 raise AudioError(
                     f"{name}: neither WAV nor anything soundfile or ffmpeg can decode; "
                     f"ffmpeg says: {_last_line(messages)}"
@@ -205,7 +236,7 @@ def _ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Iter
             def blocks() -> Iterator[Waveform]:
                 yield from read_wav_blocks(output, header)
                 code = process.wait()
-                _check_time(expired, name, timeout_s)
+                _check_time(pipe, name, timeout_s)
                 complaint = _last_line(messages)
                 if code or complaint:
                     stream.faults.append(f"ffmpeg says: {complaint or f'exit status {code}'}")
@@ -213,14 +244,13 @@ def _ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Iter
             stream.blocks = blocks()
             yield stream
         finally:
-            timer.cancel()
             process.kill()
-            output.close()
+            pipe.close()
             process.wait()
 
 
-def _check_time(expired: threading.Event, name: str, timeout_s: float) -> None:
-    if expired.is_set():
+def _check_time(pipe: _WatchedPipe, name: str, timeout_s: float) -> None:
+    if pipe.expired:
         raise LimitError(f"{name}: ffmpeg did not finish in {timeout_s} s; raise AudioLimits.decode_timeout_s")
 
 

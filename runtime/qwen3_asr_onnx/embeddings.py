@@ -1,4 +1,4 @@
-"""Token ids -> embedding rows, from the bundle's FP16 table, which is memory-mapped and never copied whole."""
+"""Token ids -> embedding rows, from the bundle's FP16 or int8 table, which is memory-mapped and never copied whole."""
 
 from __future__ import annotations
 
@@ -7,20 +7,30 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .bundle import EMBEDDINGS_INT8_FILE
 from .types import AudioFeatures
 
 __all__ = ["EmbeddingTable"]
 
 
 class EmbeddingTable:
-    """The rows of `embed_tokens.bin`, (vocab_size, hidden) FP16. Safe to use from several threads at once."""
+    """The rows of `embed_tokens.bin` or `embed_tokens.int8.bin`. Safe to use from several threads at once."""
 
     def __init__(self, path: Path, vocab_size: int, hidden: int) -> None:
-        self._table = np.memmap(path, dtype=np.float16, mode="r", shape=(vocab_size, hidden))
+        """Map a table; its name tells its form, see `bundle`."""
+        shape = (vocab_size, hidden)
+        self._scales: npt.NDArray[np.float32] | None = None
+        if path.name == EMBEDDINGS_INT8_FILE:
+            self._table: npt.NDArray[np.generic] = np.memmap(path, dtype=np.int8, mode="r", shape=shape)
+            self._scales = np.memmap(path, dtype="<f4", mode="r", offset=vocab_size * hidden, shape=(vocab_size, 1))
+        else:
+            self._table = np.memmap(path, dtype="<f2", mode="r", shape=shape)
 
     def rows(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
         """Return (n, hidden) float32 for n ids."""
         rows: npt.NDArray[np.float32] = self._table[ids].astype(np.float32)
+        if self._scales is not None:
+            rows *= self._scales[ids]
         return rows
 
     def splice(

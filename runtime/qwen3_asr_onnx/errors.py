@@ -6,12 +6,22 @@
     |-- OptionsError   (ValueError)    an option has a value we do not accept
     |-- MissingExtra   (ImportError)   an optional package is needed; the message is the pip line to type
     |-- ProviderError  (RuntimeError)  the device or execution provider asked for is not to be had
-    `-- LimitError     (ValueError)    a stated limit (size, time, positions) would be exceeded
+    |-- LimitError     (ValueError)    a stated limit (size, time, positions) would be exceeded
+    `-- StreamError    (RuntimeError)  a live stream is used after its end, or by two threads at once
 
 Each is also the builtin a caller would expect. A message says what is wrong, where, and what to do about it.
 """
 
-__all__ = ["AudioError", "BundleError", "LimitError", "MissingExtra", "OptionsError", "ProviderError", "Qwen3AsrError"]
+__all__ = [
+    "AudioError",
+    "BundleError",
+    "LimitError",
+    "MissingExtra",
+    "OptionsError",
+    "ProviderError",
+    "Qwen3AsrError",
+    "StreamError",
+]
 
 
 class Qwen3AsrError(Exception):
@@ -40,3 +50,7 @@ class ProviderError(Qwen3AsrError, RuntimeError):
 
 class LimitError(Qwen3AsrError, ValueError):
     """A stated limit (bytes, seconds, positions) would be exceeded."""
+
+
+class StreamError(Qwen3AsrError, RuntimeError):
+    """A live stream is used after its end, or by two threads at once."""

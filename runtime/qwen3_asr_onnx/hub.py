@@ -1,15 +1,17 @@
-"""A folder or a hub id in, a local folder out. The only place in the runtime that talks to the Hugging Face hub."""
+"""A folder or a hub id in, a local folder out. With `hub_variant`, all that talks to the Hugging Face hub."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
 from .errors import BundleError, MissingExtra
 
-__all__ = ["ModelKind", "is_hub_id", "resolve"]
+__all__ = ["ModelKind", "explained", "is_hub_id", "local_folder", "resolve"]
 
 ModelKind: TypeAlias = Literal["bundle", "checkpoint"]
 """An exported bundle, or the checkpoint it is exported from."""
@@ -22,10 +24,29 @@ _PATTERNS: dict[ModelKind, tuple[str, ...]] = {
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
+_REFUSALS = frozenset({401, 403})
+_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+
 
 def is_hub_id(name: str) -> bool:
     """Return whether `name` can only be meant for the hub: "owner/name", and nothing that looks like a path."""
     return _HUB_ID.fullmatch(name) is not None
+
+
+def local_folder(name_or_path: str | Path, kind: ModelKind = "bundle") -> Path | None:
+    """Return the folder that is meant, None for a hub id. An existing folder always wins.
+
+    Raises:
+        BundleError: neither a folder nor a hub id.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return path
+    if path.exists():
+        raise BundleError(f"{path}: this is a file; a {kind} is a folder, so name the folder it lies in")
+    if isinstance(name_or_path, Path) or not is_hub_id(name_or_path):
+        raise BundleError(f"{name_or_path}: no such folder, and not a hub id (owner/name) either")
+    return None
 
 
 def resolve(
@@ -39,41 +60,54 @@ def resolve(
 
     An existing folder always wins. A `Path`, and a string that looks like a path, never reaches the network.
     Environment variables of huggingface_hub (HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE) have their usual meaning.
+    Of a bundle this fetches every variant; `hub_variant.fetch_variant` fetches one.
 
     Args:
         name_or_path: a folder, or "owner/name" on the hub.
         revision: branch, tag or commit on the hub; None is the main branch.
         kind: what it should be, which decides the files that are fetched.
-        files: names or patterns to fetch instead of all that this kind may need, for example one variant of a bundle.
+        files: names or patterns to fetch instead of all that this kind may need.
 
     Raises:
         BundleError: neither a folder nor a hub id; or the hub does not have it, does not give it, or cannot be reached.
         MissingExtra: it is a hub id and huggingface_hub is not installed.
     """
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise BundleError(f"{path}: this is a file; a {kind} is a folder, so name the folder it lies in")
-    if isinstance(name_or_path, Path) or not is_hub_id(name_or_path):
-        raise BundleError(f"{name_or_path}: no such folder, and not a hub id (owner/name) either")
-    return _fetch(name_or_path, revision, kind, files)
+    folder = local_folder(name_or_path, kind)
+    if folder is not None:
+        return folder
+    return _fetch(str(name_or_path), revision, kind, files)
 
 
 def _fetch(repo_id: str, revision: str | None, kind: ModelKind, files: Sequence[str] | None) -> Path:
+    patterns = list(files if files is not None else _PATTERNS[kind])
+    with explained(repo_id, revision):
+        import huggingface_hub
+
+        folder = Path(huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
+    if not (folder / "config.json").is_file() and files is None:
+        raise BundleError(f"{repo_id}: the hub's copy has no config.json, so it is no {kind}; check the name")
+    return folder
+
+
+@contextlib.contextmanager
+def explained(repo_id: str, revision: str | None) -> Iterator[None]:
+    """Turn what huggingface_hub raises into errors that say what to do.
+
+    Raises:
+        BundleError: the hub does not have it, does not give it, or cannot be reached; or the disk is full.
+        MissingExtra: huggingface_hub is not installed.
+    """
     try:
-        import huggingface_hub  # the [hub] extra
         from huggingface_hub import errors as hub_errors
     except ImportError as error:
         raise MissingExtra(
             f"{repo_id}: no such folder; fetching it from the hub needs an extra: pip install 'qwen3-asr-onnx[hub]'"
         ) from error
-    patterns = list(files if files is not None else _PATTERNS[kind])
-    # A full disk is an OSError; what breaks on the wire is an error of the HTTP library, which is requests or httpx by
-    # version of huggingface_hub, and of which its own HTTP error is a kind.
+    # What breaks on the wire is an error of the HTTP library, which is requests or httpx by version of huggingface_hub,
+    # and of which its own HTTP error is a kind. The rest are OSErrors.
     transfer_errors = cast("tuple[type[Exception], ...]", (OSError, *hub_errors.HfHubHTTPError.__bases__))
     try:
-        folder = Path(huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
+        yield
     except hub_errors.GatedRepoError as error:
         raise BundleError(
             f"{repo_id}: access is gated; accept its conditions on the hub, then log in with: hf auth login"
@@ -87,17 +121,36 @@ def _fetch(repo_id: str, revision: str | None, kind: ModelKind, files: Sequence[
             f"{repo_id}: no such folder here, no such public model on the hub; check the spelling, or log in"
         ) from error
     except hub_errors.LocalEntryNotFoundError as error:
+        if _status(error.__cause__) in _REFUSALS:
+            raise _refused(repo_id, error.__cause__) from error
         raise BundleError(
             f"{repo_id}: no such folder, no earlier download of it, and the hub cannot be reached "
             f"({_first_line(error.__cause__) or 'HF_HUB_OFFLINE is set'}); check the connection, or give a folder"
         ) from error
     except transfer_errors as error:
-        raise BundleError(f"{repo_id}: fetching it failed: {_first_line(error)}") from error
-    if not (folder / "config.json").is_file() and files is None:
-        raise BundleError(f"{repo_id}: the hub's copy has no config.json, so it is no {kind}; check the name")
-    return folder
+        if _status(error) in _REFUSALS:
+            raise _refused(repo_id, error) from error
+        raise BundleError(f"{repo_id}: fetching it failed: {_first_line(error)}{_advice(error)}") from error
+
+
+def _status(error: BaseException | None) -> int | None:
+    """Return the HTTP status behind an error, None when it is of another kind."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _refused(repo_id: str, error: BaseException | None) -> BundleError:
+    return BundleError(
+        f"{repo_id}: the hub refuses access ({_status(error)}); log in with an account that has it: hf auth login"
+    )
 
 
 def _first_line(error: BaseException | None) -> str:
     """Return the gist of an error of the hub, whose later lines advertise help pages."""
     return "" if error is None else (str(error).strip() or type(error).__name__).split("\n")[0]
+
+
+def _advice(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in _FULL_DISK:
+        return "; free some space, or set HF_HOME to a folder on another disk, and try again"
+    return ""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from . import hub, session
-from .bundle import EMBEDDINGS_FILE, MANIFEST_FILE, TOKENIZER_FILE, Bundle, Manifest, Variant
+from .bundle import MANIFEST_FILE, TOKENIZER_FILE, Bundle, Manifest, Variant
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, progress_bar
 from .errors import MissingExtra
@@ -140,7 +140,7 @@ def _faults(bundle: Bundle) -> dict[str, str]:
 
 def _needed_files(variant: Variant) -> list[str]:
     """Return every file that running the variant reads, once."""
-    return list(dict.fromkeys((*variant.files, EMBEDDINGS_FILE, TOKENIZER_FILE)))
+    return [*variant.files, TOKENIZER_FILE]
 
 
 def _size(manifest: Manifest, names: Iterable[str]) -> int:

@@ -31,11 +31,12 @@ class AudioLimits:
     """How much audio to accept. Every limit raises `LimitError` when it is exceeded; none cuts anything off.
 
     Attributes:
-        max_duration_s: longest audio; 24 hours are 5.5 GB in memory at 16 kHz.
+        max_duration_s: longest audio; 24 hours are 5.5 GB in memory at 16 kHz, where it is held whole.
         max_bytes: most bytes from a URL, a data: URL, standard input or an unseekable stream; 4 GiB is the most a WAV
             file holds.
         fetch_timeout_s: most seconds for the whole of one download.
-        decode_timeout_s: most seconds ffmpeg may run on one file; it decodes a day of audio in about ten minutes.
+        decode_timeout_s: most seconds to wait for ffmpeg on one file; it decodes a day of audio in about ten minutes.
+            The time it spends waiting for its reader does not count.
     """
 
     max_duration_s: float = 24 * 3600.0

@@ -12,9 +12,19 @@ from dataclasses import dataclass
 
 from .languages import joins_with_space, normalize_name
 
-__all__ = ["ParsedOutput", "collapse_repetitions", "join_texts", "merge_languages", "parse_output"]
+__all__ = [
+    "TEXT_TAG",
+    "ParsedOutput",
+    "collapse_repetitions",
+    "heard_speech",
+    "join_texts",
+    "merge_languages",
+    "parse_output",
+]
 
-_TEXT_TAG = "<asr_text>"
+TEXT_TAG = "<asr_text>"
+"""The special token between the language and the transcript."""
+
 _LANGUAGE_PREFIX = "language "
 _NO_SPEECH = "language none"
 
@@ -62,10 +72,26 @@ def parse_output(raw: str, forced_language: str | None = None) -> ParsedOutput:
     cleaned = collapse_repetitions(stripped)
     if forced_language:
         return ParsedOutput(forced_language, cleaned)
-    meta, tag, text = cleaned.partition(_TEXT_TAG)
+    meta, tag, text = cleaned.partition(TEXT_TAG)
     if not tag:
         return ParsedOutput("", cleaned.strip())
     return ParsedOutput(_language_of(meta), text.strip())
+
+
+def heard_speech(raw: str, forced_language: str | None = None) -> bool:
+    """Return whether a model output claims that there was speech.
+
+    It does not when it is empty, when it says `language None`, and when it never gets to the text tag. The official
+    package shows what stands after `language None` or without a tag as transcript; it is not one.
+
+    Args:
+        raw: decoded output, special tokens dropped.
+        forced_language: the language name that was put in the prompt, if any; the output is then the transcript alone.
+    """
+    if forced_language:
+        return bool(raw.strip())
+    meta, tag, _ = raw.partition(TEXT_TAG)
+    return bool(tag) and _NO_SPEECH not in meta.lower()
 
 
 def collapse_repetitions(text: str, threshold: int = 20) -> str:

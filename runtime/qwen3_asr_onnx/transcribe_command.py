@@ -9,20 +9,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import json
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from .audio import probe_duration
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
-from .console import Bar, emit, progress_bar, say
+from .console import say
+from .delivery import Delivery, Tally, about, reason
 from .errors import OptionsError
-from .jobs import Destination, Job, find_sources, plan_jobs, write_atomically
+from .jobs import Destination, Job, find_sources, plan_jobs
 from .outputs import WRITERS
+from .progress import AudioMeter, audio_progress
 from .session import DEVICES
-from .types import TranscribeOptions, Transcript
+from .types import Split, StopReason, Timestamps, TranscribeOptions, Transcript
 
 if TYPE_CHECKING:
     from .audio import AudioSource
@@ -35,10 +36,12 @@ DEFAULTS = TranscribeOptions()
 # Once the disk is full no later result can be saved either: stop instead of computing for nothing.
 ERRORS_OF_A_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
-WARNINGS = {
+WARNINGS: dict[StopReason, str] = {
     "length": "the token limit was reached and text may be missing; raise --max-new-tokens",
     "repetition": "the model repeated itself; the repetition was collapsed, check the text",
+    "context_leak": "near-silent audio gave words of the context only; they were dropped",
 }
+RETRIED = "the model repeated itself and heard the piece again in two halves; check the text"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,10 +67,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     existing = output.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="skip inputs whose output files exist")
     existing.add_argument("--overwrite", action="store_true", help="replace output files that exist")
-    output.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
+    told = output.add_mutually_exclusive_group()
+    told.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
+    told.add_argument("-v", "--verbose", action="store_true", help="say what each stage of each input took")
 
     model = parser.add_argument_group("model")
     model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
+    model.add_argument(
+        "--aligner", metavar="DIR", help="bundle of a forced aligner, or a hub id, for --timestamps word"
+    )
     model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
     model.add_argument("--threads", metavar="N", type=_at_least_one, help="CPU threads (default: one per core)")
 
@@ -82,22 +90,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         type=float,
         default=DEFAULTS.max_segment_s,
-        help="cut longer audio at quiet points (default %(default)g)",
+        help="cut longer audio into pieces of about this length (default %(default)g)",
     )
     speech.add_argument(
-        "--batch-size",
-        metavar="N",
-        type=int,
-        default=DEFAULTS.batch_size,
-        help="segments decoded together (default %(default)d)",
+        "--split",
+        choices=get_args(Split),
+        default=DEFAULTS.split,
+        help="cut at quiet points, or at pauses found by voice activity detection, skipping silence "
+        "(needs the vad extra; default %(default)s)",
+    )
+    speech.add_argument(
+        "--timestamps",
+        choices=get_args(Timestamps),
+        default=DEFAULTS.timestamps,
+        help="word: time every word with --aligner (default %(default)s)",
+    )
+    speech.add_argument(
+        "--batch-size", metavar="N", type=int, help="pieces decoded together (default: as many as memory allows)"
+    )
+    speech.add_argument(
+        "--time-limit", metavar="S", type=float, help="stop after S seconds and keep what is there, marked as partial"
     )
 
 
 def load_transcriber(args: argparse.Namespace) -> Transcriber:
     """Open the bundle the arguments name. Tests put a stand-in here."""
+    from .aligner import Aligner
     from .transcriber import Transcriber
 
-    return Transcriber.from_pretrained(args.bundle, variant=args.variant, device=args.device, threads=args.threads)
+    aligner: Aligner | None = None
+    if args.aligner is not None:
+        aligner = Aligner.from_pretrained(
+            args.aligner, variant=args.aligner_variant, device=args.device, threads=args.threads
+        )
+    return Transcriber.from_pretrained(
+        args.bundle, variant=args.variant, device=args.device, threads=args.threads, aligner=aligner
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -133,139 +161,107 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_FAILED if tally.failed else EXIT_OK
 
 
-@dataclass(slots=True)
-class Tally:
-    """What became of the inputs so far."""
-
-    n_inputs: int
-    n_done: int = 0
-    n_skipped: int = 0
-    failed: list[str] = field(default_factory=list)
-
-    def add_failure(self, label: str, reason: str) -> None:
-        """Report a failed input at once and remember it."""
-        self.failed.append(label)
-        say(_about(label, "error", reason))
-
-    def list_failures(self) -> None:
-        """Name the failed inputs again: the first reports may have scrolled away."""
-        if self.failed and self.n_inputs > 1:
-            say("\n  ".join([f"{len(self.failed)} of {self.n_inputs} inputs failed:", *self.failed]))
-
-    def summary(self) -> str:
-        """Return one line of counts."""
-        skipped = f", {self.n_skipped} skipped (done before)" if self.n_skipped else ""
-        failed = f", {len(self.failed)} failed" if self.failed else ""
-        return f"{self.n_done} transcribed{skipped}{failed}"
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """Hands results over: into the job's output files, or to stdout when it has none."""
-
-    stdout_format: str
-    tally: Tally
-
-    def deliver(self, job: Job, transcript: Transcript) -> None:
-        """Write one result.
-
-        Raises:
-            OSError: an output file or stdout cannot take it.
-        """
-        if job.outputs:
-            for name, path in job.outputs.items():
-                write_atomically(path, WRITERS[name](transcript))
-        else:
-            emit(self._stdout_text(job.source.label, transcript))
-        self.tally.n_done += 1
-
-    def _stdout_text(self, label: str, transcript: Transcript) -> str:
-        if self.stdout_format == "json":
-            return json.dumps({"input": label, **transcript.to_dict()}, ensure_ascii=False) + "\n"
-        text = WRITERS[self.stdout_format](transcript)
-        if self.tally.n_inputs == 1:
-            return text
-        separator = "\n" if self.tally.n_done else ""
-        return f"{separator}==> {label} <==\n{text}"  # as head and tail mark several files
-
-
 def _transcribe_all(
     args: argparse.Namespace, jobs: Sequence[Job], options: TranscribeOptions, delivery: Delivery
 ) -> None:
     """Load the model and deliver every job's result, reporting the jobs that fail."""
     tally = delivery.tally
-    with progress_bar(total=len(jobs), unit="file", quiet=args.quiet) as bar:
-        bar.set_postfix_str("loading the bundle")
+    n_begun = 0
+    with audio_progress(_durations(jobs), len(jobs), quiet=args.quiet) as meter:
+        meter.say("loading the bundle")
         with contextlib.closing(load_transcriber(args)) as transcriber:
-            for job, result in _results(transcriber, jobs, options, bar):
+            for job, result in _results(transcriber, jobs, options, meter):
+                n_begun += 1
                 label = job.source.label
                 if not isinstance(result, Transcript):
-                    tally.add_failure(label, _reason(result))
+                    tally.add_failure(label, reason(result))
                     continue
-                if result.stop_reason in WARNINGS:
-                    say(_about(label, "warning", WARNINGS[result.stop_reason]))
+                for warning in _warnings(result):
+                    say(about(label, "warning", warning))
+                if args.verbose:
+                    say(f"{label}: {_timing(result)}")
                 try:
                     delivery.deliver(job, result)
                 except OSError as error:
                     if not job.outputs:
                         raise  # stdout is gone, for every input
-                    tally.add_failure(label, f"result not saved: {_reason(error)}")
+                    tally.add_failure(label, f"result not saved: {reason(error)}")
                     if error.errno in ERRORS_OF_A_FULL_DISK:
                         say("stopping, because no later result could be saved either")
                         return
+    for job in jobs[n_begun:]:
+        tally.add_failure(job.source.label, "not begun: the time limit was reached before")
 
 
 def _results(
-    transcriber: Transcriber, jobs: Sequence[Job], options: TranscribeOptions, bar: Bar
+    transcriber: Transcriber, jobs: Sequence[Job], options: TranscribeOptions, meter: AudioMeter
 ) -> Iterator[tuple[Job, Transcript | Exception]]:
-    """Yield each job's transcript, or the error that concerns this job alone, in order."""
-    meter = Meter(bar)
+    """Yield each job's transcript, or the error that concerns this job alone, in order; fewer at the time limit."""
+    label = ""
 
     def audios() -> Iterator[AudioSource]:
+        nonlocal label
         for job in jobs:
-            meter.label = job.source.label
+            label = job.source.label
             yield job.source.audio
 
     def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
         # Audio is read one input at a time, so a warning is about the input read last.
-        say(_about(meter.label, "warning", str(message)))
+        say(about(label, "warning", str(message)))
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = show_warning
         results = transcriber.transcribe_many(audios(), options, errors="return", progress=meter.add)
-        for job, result in zip(jobs, results, strict=True):
+        for job, result in zip(jobs, results, strict=False):
             yield job, result
-            bar.update()
+            meter.input_done()
 
 
-@dataclass(slots=True)
-class Meter:
-    """Shows how many seconds of audio are done. `label` names the input that was read last."""
+def _durations(jobs: Sequence[Job]) -> Iterator[float | None]:
+    for job in jobs:
+        yield probe_duration(job.source.audio) if isinstance(job.source.audio, Path) else None
 
-    bar: Bar
-    label: str = ""
-    done_s: float = 0.0
 
-    def add(self, seconds: float) -> None:
-        """Count audio just finished."""
-        self.done_s += seconds
-        self.bar.set_postfix_str(f"{self.done_s:.0f} s of audio")
+def _warnings(transcript: Transcript) -> Iterator[str]:
+    reasons = {segment.stop_reason for segment in transcript.segments} | {transcript.stop_reason}
+    yield from (text for reason, text in WARNINGS.items() if reason in reasons)
+    if any(segment.retried for segment in transcript.segments) and "repetition" not in reasons:
+        yield RETRIED
+
+
+def _timing(transcript: Transcript) -> str:
+    """Return one line on where the time went."""
+    spent = transcript.timings
+    stages = [("audio", spent.audio_s), ("mel", spent.mel_s), ("encoder", spent.encoder_s)]
+    stages += [("prefill", spent.prefill_s), ("decode", spent.decode_s)]
+    rtf = sum(seconds for _, seconds in stages) / transcript.duration_s if transcript.duration_s else 0.0
+    line = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in stages)
+    return (
+        f"{transcript.duration_s:.1f} s of audio, {len(transcript.segments)} segments, {spent.n_tokens} tokens; "
+        f"load {spent.load_s:.2f} s, {line} ({spent.tokens_per_s:.1f} tokens/s); RTF {rtf:.3f}"
+    )
 
 
 def _options(args: argparse.Namespace) -> TranscribeOptions:
+    if (args.aligner is None) != (args.timestamps == "none"):
+        missing = "--aligner with the bundle of a forced aligner" if args.aligner is None else "--timestamps word"
+        raise OptionsError(f"--aligner and --timestamps word go together; add {missing}")
     context = args.context
     if args.context_file is not None:
         try:
             context = args.context_file.read_text(encoding="utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise OptionsError(f"--context-file {args.context_file}: {_reason(error)}") from error
+            raise OptionsError(f"--context-file {args.context_file}: {reason(error)}") from error
     return TranscribeOptions(
         language=args.language,
         context=context,
         max_new_tokens=args.max_new_tokens,
         max_segment_s=args.max_segment_seconds,
+        split=args.split,
+        timestamps=args.timestamps,
         batch_size=args.batch_size,
+        time_limit_s=args.time_limit,
     )
 
 
@@ -319,18 +315,6 @@ def _at_least_one(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return number
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return str(error) or type(error).__name__
-
-
-def _about(label: str, kind: str, reason: str) -> str:
-    """Return one line about an input; library errors often name it already."""
-    line = " ".join(reason.split())
-    return f"{kind}: {line}" if line.startswith(f"{label}:") else f"{kind}: {label}: {line}"
 
 
 COMMAND = Command("transcribe", "turn speech in files, URLs or stdin into text", add_arguments, run)

@@ -15,12 +15,15 @@ __all__ = [
     "AudioFeatures",
     "Mel",
     "Segment",
+    "Split",
     "StopReason",
+    "Timestamps",
     "Timings",
     "TranscribeOptions",
     "Transcript",
     "Waveform",
     "Word",
+    "WordFlag",
 ]
 
 SAMPLE_RATE = 16_000
@@ -35,9 +38,30 @@ Mel: TypeAlias = npt.NDArray[np.float32]
 AudioFeatures: TypeAlias = npt.NDArray[np.float32]
 """(n_audio_tokens, hidden_size) float32 encoder output, 13 tokens per second."""
 
-StopReason: TypeAlias = Literal["eos", "length", "repetition", "no_speech"]
-"""Why decoding ended: the model stopped; the token limit was reached; the model looped and the loop was collapsed; the
-model stopped without writing a word."""
+StopReason: TypeAlias = Literal["eos", "length", "repetition", "context_leak", "no_speech", "time_limit", "cancelled"]
+"""Why decoding ended.
+
+- eos: the model stopped.
+- length: the token limit was reached; text may be missing.
+- repetition: the model looped, again after a second attempt; one copy of what it repeated is kept.
+- context_leak: near-silent audio gave words of the context only; the text was dropped.
+- no_speech: the model stopped without writing a word.
+- time_limit, cancelled: the call was ended from outside; the text is what was there by then.
+"""
+
+Split: TypeAlias = Literal["energy", "vad"]
+"""How long audio is cut: at the quietest point near the limit, or at the pauses that voice activity detection finds."""
+
+
+Timestamps: TypeAlias = Literal["none", "word"]
+"""What is timed inside a segment."""
+
+WordFlag: TypeAlias = Literal[
+    "out_of_order", "beyond_end", "plateau", "zero_length", "improbable", "unsupported_language"
+]
+"""What makes the times of a word less certain than usual: the model's times did not follow each other and were
+repaired; they lie after the end of the audio; neighbours share one time; the word has no length; the model itself gave
+the times a low probability; the aligner was not trained on the language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,66 +71,107 @@ class TranscribeOptions:
     Attributes:
         language: name ("English") or code ("en") to force; None lets the model detect it.
         context: background text for the system turn, for example names. Special tokens in it are plain text.
-        timestamps: word times through the forced aligner (needs an aligner bundle).
+        timestamps: "word" times every word with the transcriber's forced aligner; "none" leaves it out.
         max_new_tokens: limit of generated tokens per segment; None allows 64 + 32 per second of audio, more than
             any speech needs.
-        max_segment_s: longest piece given to the model at once, in seconds; longer audio is cut at quiet points.
-        batch_size: how many segments or files are decoded together by `transcribe_many`.
+        max_segment_s: longest piece given to the model at once, in seconds. With "energy" a piece may be 5 s longer,
+            and 1200 gives the pieces of the official package; memory grows with it.
+        batch_size: how many pieces are decoded together, of one input or of many; None lets the memory decide.
+        split: "energy" needs nothing and covers every sample; "vad" cuts at pauses and skips what holds no speech
+            (needs the vad extra). The default is the same whatever is installed, so that results are too.
+        time_limit_s: wall-clock seconds one call may take; then what is there is returned, marked "time_limit".
 
     Raises:
-        OptionsError: a number is out of range.
+        OptionsError: a value is out of range.
     """
 
     language: str | None = None
     context: str = ""
-    timestamps: bool = False
+    timestamps: Timestamps = "none"
     max_new_tokens: int | None = None
-    max_segment_s: float = 1200.0
-    batch_size: int = 8
+    max_segment_s: float = 30.0
+    batch_size: int | None = None
+    split: Split = "energy"
+    time_limit_s: float | None = None
 
     def __post_init__(self) -> None:
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise OptionsError(f"max_new_tokens is {self.max_new_tokens}; give at least 1, or None for no fixed limit")
+        if self.timestamps not in ("none", "word"):
+            raise OptionsError(f"timestamps is {self.timestamps!r}; give 'none' or 'word'")
+        if self.split not in ("energy", "vad"):
+            raise OptionsError(f"split is {self.split!r}; give 'energy' or 'vad'")
         if not 1.0 <= self.max_segment_s <= 1200.0:
             raise OptionsError(f"max_segment_s is {self.max_segment_s}; the model takes pieces of 1 to 1200 seconds")
-        if self.batch_size < 1:
-            raise OptionsError(f"batch_size is {self.batch_size}; give at least 1")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise OptionsError(f"batch_size is {self.batch_size}; give at least 1, or None to let the memory decide")
+        if self.time_limit_s is not None and not self.time_limit_s > 0:
+            raise OptionsError(f"time_limit_s is {self.time_limit_s}; give more than 0 seconds, or None for no limit")
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One aligned word. Times are seconds from the start of the input audio."""
+    """One aligned word. Times are seconds from the start of the input audio.
+
+    Attributes:
+        text: the word as the transcript writes it, punctuation included, without surrounding spaces.
+        start_s: where it begins.
+        end_s: where it ends, never before it begins; words follow each other in order.
+        probability: the model's own, the geometric mean over both boundaries; None when unknown.
+        flags: what makes the times less certain than usual, in the order of `WordFlag`; usually nothing.
+        unit: what was aligned: the letters, digits and apostrophes of `text`; "" when unknown.
+        space_after: whether the transcript has white space between this word and the next.
+    """
 
     text: str
     start_s: float
     end_s: float
+    probability: float | None = None
+    flags: tuple[WordFlag, ...] = ()
+    unit: str = ""
+    space_after: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Wall-clock seconds spent per stage.
+    """Wall-clock seconds spent per stage, and the tokens they gave.
 
     Attributes:
-        audio_s: reading, resampling.
+        load_s: loading the model, once for all that it transcribes; 0 in the timings of a segment.
+        audio_s: reading, resampling, cutting.
         mel_s: log-mel features.
         encoder_s: audio encoder.
         prefill_s: decoder over the prompt.
-        decode_s: decoder over the generated tokens.
+        decode_s: decoder over the generated tokens; rows that decode together share the time.
+        n_tokens: generated ids.
+        align_s: forced aligner over audio and text.
     """
 
+    load_s: float = 0.0
     audio_s: float = 0.0
     mel_s: float = 0.0
     encoder_s: float = 0.0
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    n_tokens: int = 0
+    align_s: float = 0.0
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Generated ids per second of decoding; 0.0 when nothing was decoded."""
+        return self.n_tokens / self.decode_s if self.decode_s else 0.0
 
     def __add__(self, other: Timings) -> Timings:
+        """Return the sums; the model was loaded once, so the larger `load_s` stands."""
         return Timings(
+            max(self.load_s, other.load_s),
             self.audio_s + other.audio_s,
             self.mel_s + other.mel_s,
             self.encoder_s + other.encoder_s,
             self.prefill_s + other.prefill_s,
             self.decode_s + other.decode_s,
+            self.n_tokens + other.n_tokens,
+            self.align_s + other.align_s,
         )
 
 
@@ -122,7 +187,11 @@ class Segment:
         token_ids: every id the model generated, stop token excluded.
         stop_reason: why decoding ended.
         avg_logprob: mean natural-log probability of the generated ids, stop token included; 0.0 when none.
+        token_logprobs: natural-log probability of each of `token_ids`, from the logits that chose it.
+        language_probability: probability of the language the model named; None when it was forced or none was named.
+        retried: the model looped on a longer piece, which was cut in two; this is one half.
         timings: seconds spent on this piece.
+        words: aligned words; None unless word times were asked for.
     """
 
     start_s: float
@@ -132,7 +201,11 @@ class Segment:
     token_ids: tuple[int, ...]
     stop_reason: StopReason
     avg_logprob: float
+    token_logprobs: tuple[float, ...] = ()
+    language_probability: float | None = None
+    retried: bool = False
     timings: Timings = field(default_factory=Timings)
+    words: tuple[Word, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +215,12 @@ class Transcript:
     Attributes:
         text: the whole transcript.
         language: language name, or several joined with "," in order of appearance; "" when there was no speech.
-        duration_s: length of the input audio in seconds.
-        segments: the pieces, in order.
+        duration_s: length of the input audio in seconds; of the part that was read when the call was ended early.
+        segments: the pieces, in order. Audio that holds no speech has none with split="vad".
         words: aligned words; None unless word times were asked for.
         token_ids: generated ids of all segments, in order.
-        stop_reason: the gravest of the segments' reasons (length, then repetition, then eos, then no_speech).
+        stop_reason: the gravest of the segments' reasons (time_limit and cancelled, then length, repetition,
+            context_leak, eos, no_speech).
         avg_logprob: mean log probability over all generated ids.
         timings: seconds spent in total.
     """
@@ -163,4 +237,8 @@ class Transcript:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the transcript as plain dicts, lists, strings and numbers, ready for `json.dumps`."""
-        return asdict(self)
+        plain = asdict(self)
+        plain["timings"]["tokens_per_s"] = self.timings.tokens_per_s
+        for segment in plain["segments"]:
+            del segment["words"]  # they stand at the top, all together
+        return plain

@@ -15,9 +15,17 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_speed_table_is_the_saved_results() -> None:
     results = json.loads((ROOT / "eval/results/bench.json").read_text(encoding="utf-8"))
-    assert embed(README, report(results)) == README, (
+    assert embed(README, report(results, headline=True)) == README, (
         "run: qwen3-asr-onnx bench --report eval/results/bench.json --into README.md"
     )
+
+
+def test_the_accuracy_table_is_the_saved_results() -> None:
+    pytest.importorskip("jiwer", reason="needs the eval extra")
+    from qwen3_asr_onnx_eval import report as evaluation
+
+    block = evaluation.readme_block(evaluation.load_summary(ROOT / "eval/results/mini-eval.jsonl.gz"))
+    assert evaluation.embed(README, "eval", block) == README, "run: make report"
 
 
 def test_embedding_replaces_what_was_there() -> None:

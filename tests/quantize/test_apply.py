@@ -19,6 +19,7 @@ from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.bundle import MANIFEST_FILE, Bundle
 from qwen3_asr_onnx.errors import BundleError, LimitError, OptionsError
 from qwen3_asr_onnx.features import log_mel
+from qwen3_asr_onnx.types import Waveform
 from qwen3_asr_onnx_quantize import apply, staging
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.pending import Job
@@ -44,14 +45,19 @@ def tensors(bundle: Path, graph: str) -> dict[str, ir.ExternalTensor]:
 
 def add(bundle: Path, *names: str) -> Bundle:
     for name in names:
-        quantize_bundle(bundle, load_recipe(name))
+        quantize_bundle(bundle, load_recipe(name), calibration=heard(load_recipe(name)))
     return Bundle.open(bundle)
+
+
+def heard(asked: Recipe) -> tuple[Waveform, ...]:
+    """Return calibration audio where a recipe needs it."""
+    return (synthetic_clip(1.3), synthetic_clip(0.8, 1)) if asked.calibrated else ()
 
 
 # --- what is stored ---
 
 
-@pytest.mark.parametrize("name", sorted(published_recipes()))
+@pytest.mark.parametrize("name", sorted(published_recipes().keys() - {"fp16"}))  # fp16 is for CUDA: test_half_graph
 def test_a_published_variant_loads_verifies_and_transcribes(bundle: Path, name: str) -> None:
     made = add(bundle, name)
     assert list(made.manifest.variants) == ["fp32", name]
@@ -135,8 +141,9 @@ def test_excluded_weights_stay_float32(bundle: Path) -> None:
 def test_the_same_input_gives_the_same_bytes(bundle: Path, tmp_path: Path) -> None:
     twin = Path(shutil.copytree(bundle, tmp_path / "twin"))
     for name in sorted(published_recipes()):
-        quantize_bundle(bundle, load_recipe(name), threads=1)
-        quantize_bundle(twin, load_recipe(name), threads=3)
+        made = load_recipe(name)
+        quantize_bundle(bundle, made, threads=1, calibration=heard(made))
+        quantize_bundle(twin, made, threads=3, calibration=heard(made))
     assert contents(bundle) == contents(twin)
 
 

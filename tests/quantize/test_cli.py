@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
 from tests.clips import synthetic_clip
 
 from qwen3_asr_onnx.bundle import Bundle
-from qwen3_asr_onnx.errors import BundleError, OptionsError
+from qwen3_asr_onnx.errors import AudioError, BundleError, OptionsError
 from qwen3_asr_onnx_quantize.cli import COMMAND, SWEEP
 
 
@@ -21,7 +22,7 @@ def test_a_variant_is_added_and_summed_up(bundle: Path, capsys: pytest.CaptureFi
     assert run(bundle, "--recipe", "int4", "--threads", "1") == 0
     out, err = capsys.readouterr()
     assert out == ""
-    assert err == f"{bundle}: variant int4, 0.2 MB in 5 files\n"
+    assert err == f"{bundle}: variant int4, 0.2 MB in 6 files\n"
     assert list(Bundle.open(bundle).manifest.variants) == ["fp32", "int4"]
 
 
@@ -56,19 +57,72 @@ def test_threads_must_be_a_number(bundle: Path, threads: str, capsys: pytest.Cap
     assert "is not a number of cores" in capsys.readouterr().err or threads == "-1"
 
 
-def test_a_sweep_prints_its_table(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def write_clip(path: Path, seconds: float) -> Path:
     import wave
 
-    with wave.open(str(tmp_path / "clip.wav"), "wb") as file:
+    with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(16_000)
-        file.writeframes((synthetic_clip(1.0) * 32767).astype("<i2").tobytes())
+        file.writeframes((synthetic_clip(seconds) * 32767).astype("<i2").tobytes())
+    return path
+
+
+def write_manifest(folder: Path) -> Path:
+    write_clip(folder / "a.wav", 1.0)
+    write_clip(folder / "b.wav", 0.6)
+    rows = [{"path": "a.wav", "text": "Hello there.", "language": "English"}, {"path": "b.wav", "text": ""}]
+    manifest = folder / "data.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return manifest
+
+
+def test_a_calibrated_recipe_takes_its_audio_from_a_manifest_or_files(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionsError, match="'int4-gptq' is calibrated; name audio files with --calibration"):
+        run(bundle, "--recipe", "int4-gptq")
+    with pytest.raises(AudioError, match=r"absent\.wav"):
+        run(bundle, "--recipe", "int4-gptq", "--calibration", tmp_path / "absent.wav")
+    clip = write_clip(tmp_path / "c.wav", 0.5)
+    assert run(bundle, "--recipe", "int4-gptq", "--calibration", write_manifest(tmp_path), clip, "--quiet") == 0
+    record = Bundle.open(bundle).manifest.variants["int4-gptq"].recipe["calibration"]
+    assert (record["clips"], record["seconds"]) == (3, 2.1)
+
+
+def sweep(*arguments: str | Path) -> int:
     parser = argparse.ArgumentParser()
     SWEEP.add_arguments(parser)
-    arguments = ["--recipes", "int4, int8", "--audio", str(tmp_path / "clip.wav"), "--max-new-tokens", "4"]
-    output = ["--output", str(tmp_path / "rows.jsonl"), "--threads", "1"]
-    assert SWEEP.run(parser.parse_args([str(bundle), *arguments, *output])) == 0
+    return SWEEP.run(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_a_sweep_prints_its_table_and_draws_it(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("jiwer", reason="needs the sweep extra")
+    pytest.importorskip("matplotlib", reason="needs the sweep extra")
+    outputs = ("--output", tmp_path / "rows.jsonl", "--plot", tmp_path / "plot.svg")
+    limits = ("--max-new-tokens", "4", "--threads", "1", "--quiet")
+    assert sweep(bundle, "--recipes", "int4, int8", "--data", write_manifest(tmp_path), *outputs, *limits) == 0
     out, err = capsys.readouterr()
-    assert [line.split(" | ")[0] for line in out.splitlines()[2:]] == ["| fp32", "| int4", "| int8"]
-    assert "measuring int4" in err
+    lines = out.splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| fp32", "| int4", "| int8"]
+    assert all(heading in lines[0] for heading in ("MB", "step ms", "KL mean", "WER", "CER", "peak MB"))
+    assert err == ""
+    assert "int8" in (tmp_path / "plot.svg").read_text(encoding="utf-8")
+    assert len((tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("nonsense", r"data.jsonl:1: not valid JSON"),
+        ('{"text": "a"}', r"data.jsonl:1: names no audio"),
+        ('{"path": 3}', r"data.jsonl:1: names no audio"),
+        ('{"path": "a.wav", "text": 3}', r"data.jsonl:1: text is 3"),
+    ],
+)
+def test_a_manifest_that_is_none_says_so(bundle: Path, tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "data.jsonl").write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(OptionsError, match=message):
+        sweep(bundle, "--recipes", "int4", "--data", tmp_path / "data.jsonl", "--output", tmp_path / "rows.jsonl")
+    with pytest.raises(OptionsError, match="cannot be read as a UTF-8 manifest"):
+        sweep(bundle, "--recipes", "int4", "--data", tmp_path / "none.jsonl", "--output", tmp_path / "rows.jsonl")

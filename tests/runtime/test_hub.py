@@ -1,17 +1,14 @@
 """Folders and hub ids: what is fetched, what never touches the network, and what is said when the hub refuses."""
 
-import hashlib
-import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests.hub_server import COMMIT, FakeHub, fake_hub
 
 from qwen3_asr_onnx import hub
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
@@ -24,7 +21,6 @@ FILES = {
     "model.safetensors": b"tensors",
     "picture.png": b"not needed",
 }
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.mark.parametrize("name", ["Qwen/Qwen3-ASR-0.6B", "a/b", "owner-1/name.v2_x"])
@@ -90,65 +86,6 @@ def test_without_the_extra_the_pip_line_is_given(tmp_path: Path, monkeypatch: py
         resolve("owner/name")
 
 
-class Hub(BaseHTTPRequestHandler):
-    """As much of the hub's HTTP interface as a download of a few small files uses."""
-
-    def do_HEAD(self) -> None:
-        self.answer(with_body=False)
-
-    def do_GET(self) -> None:
-        self.answer(with_body=True)
-
-    def answer(self, with_body: bool) -> None:
-        path = self.path.partition("?")[0]
-        if path.startswith(("/api/models/owner/gated", "/owner/gated")):
-            self.reply(403, b"{}", with_body, {"X-Error-Code": "GatedRepo"})
-        elif path.startswith("/api/models/owner/name/revision/"):
-            if path.rpartition("/")[2] not in ("main", COMMIT):
-                self.reply(404, b"{}", with_body, {"X-Error-Code": "RevisionNotFound"})
-            else:
-                siblings = [{"rfilename": name} for name in FILES]
-                info = {
-                    "id": "owner/name",
-                    "sha": COMMIT,
-                    "siblings": siblings,
-                    "private": False,
-                    "tags": [],
-                    "downloads": 0,
-                }
-                self.reply(200, json.dumps(info).encode(), with_body, {"Content-Type": "application/json"})
-        elif path.startswith("/api/models/owner/name/tree/"):
-            entries = [
-                {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha256(data).hexdigest()[:40]}
-                for name, data in FILES.items()
-            ]
-            self.reply(200, json.dumps(entries).encode(), with_body, {"Content-Type": "application/json"})
-        elif path.endswith("encoder.data") and self.server.cuts:  # type: ignore[attr-defined]
-            self.send_response(200)
-            for name, value in {"ETag": '"cut"', "X-Repo-Commit": COMMIT, "Content-Length": "700"}.items():
-                self.send_header(name, value)
-            self.end_headers()  # and the connection closes without a body
-        elif path.startswith(f"/owner/name/resolve/{COMMIT}/"):
-            data = FILES[path.rpartition("/")[2]]
-            etag = hashlib.sha256(data).hexdigest()[:40]
-            self.server.served.append(path.rpartition("/")[2])  # type: ignore[attr-defined]
-            self.reply(200, data, with_body, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT})
-        else:
-            self.reply(404, b"{}", with_body, {"X-Error-Code": "RepoNotFound"})
-
-    def reply(self, status: int, body: bytes, with_body: bool, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if with_body:
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
-        pass
-
-
 @dataclass
 class LocalHub:
     """A running imitation of the hub, and a way to call `resolve` against it in a process of its own.
@@ -156,10 +93,8 @@ class LocalHub:
     huggingface_hub reads its environment variables when it is imported, hence the process.
     """
 
-    url: str
+    hub: FakeHub
     home: Path
-    server: ThreadingHTTPServer
-    served: list[str] = field(default_factory=list)
 
     def resolve(self, *arguments: str, **environment: str) -> str:
         """Return the folder, or the class and message of the error."""
@@ -177,7 +112,7 @@ class LocalHub:
             key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy") and key[:3] != "HF_"
         }
         env |= {
-            "HF_ENDPOINT": self.url,
+            "HF_ENDPOINT": self.hub.url,
             "HF_HOME": str(self.home),
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -199,16 +134,10 @@ class LocalHub:
 @pytest.fixture
 def local_hub(tmp_path: Path) -> Iterator[LocalHub]:
     pytest.importorskip("huggingface_hub", reason="needs the hub extra")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    running = LocalHub(f"http://127.0.0.1:{server.server_address[1]}", tmp_path, server)
-    server.cuts = False  # type: ignore[attr-defined]
-    server.served = running.served  # type: ignore[attr-defined]
-    yield running
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with fake_hub() as hub:
+        hub.files["owner/name"] = FILES
+        hub.refusals["owner/gated"] = (403, "GatedRepo")
+        yield LocalHub(hub, tmp_path)
 
 
 def test_a_bundle_is_fetched_once_without_what_it_does_not_need(local_hub: LocalHub) -> None:
@@ -222,9 +151,9 @@ def test_a_bundle_is_fetched_once_without_what_it_does_not_need(local_hub: Local
 def test_a_checkpoint_and_named_files_are_fetched(local_hub: LocalHub) -> None:
     folder = Path(local_hub.resolve("owner/name", "checkpoint", COMMIT))
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
-    local_hub.served.clear()
+    local_hub.hub.asked.clear()
     local_hub.resolve("owner/name", "bundle", "", "encoder.onnx")
-    assert set(local_hub.served) == {"encoder.onnx"}
+    assert local_hub.hub.fetched() == ["encoder.onnx"]
 
 
 @pytest.mark.parametrize(
@@ -242,8 +171,8 @@ def test_refusals_of_the_hub_are_explained(local_hub: LocalHub, name: str, revis
 
 
 def test_a_broken_download_is_explained(local_hub: LocalHub) -> None:
-    local_hub.server.cuts = True  # type: ignore[attr-defined]
-    answer = local_hub.resolve("owner/name", "bundle", "", "encoder.data")
+    local_hub.hub.cuts["encoder.onnx"] = 0
+    answer = local_hub.resolve("owner/name", "bundle", "", "encoder.onnx")
     assert answer.startswith("BundleError: owner/name: fetching it failed: ")
 
 
@@ -251,4 +180,4 @@ def test_a_broken_download_is_explained(local_hub: LocalHub) -> None:
 def test_being_offline_is_explained(local_hub: LocalHub, environment: dict[str, str]) -> None:
     answer = local_hub.resolve("owner/name", "bundle", "", **environment)
     assert answer.startswith("BundleError: owner/name: no such folder, no earlier download of it")
-    assert local_hub.served == []
+    assert local_hub.hub.asked == []

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import argparse
 import json
 import re
 from typing import Any
 
 import pytest
 
-from qwen3_asr_onnx.outputs import WRITERS
+from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.outputs import WRITERS, add_subtitle_arguments, subtitle_style
+from qwen3_asr_onnx.subtitles import SubtitleStyle
 from qwen3_asr_onnx.types import Segment, Transcript
 
 
@@ -135,3 +138,32 @@ def test_times_are_clamped_and_never_go_back() -> None:
 def test_adjoining_segments_stay_adjoining() -> None:
     text = WRITERS["tsv"](transcript((0, 0.12345, "a"), (0.12345, 0.5, "b")))
     assert text.splitlines()[1:] == ["0\t123\ta", "123\t500\tb"]
+
+
+def parsed(*arguments: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    add_subtitle_arguments(parser)
+    return parser.parse_args(arguments)
+
+
+def test_arguments_become_a_style() -> None:
+    assert subtitle_style(parsed(), ["txt"], word_times=False) == SubtitleStyle()
+    arguments = ["--max-line-width", "30", "--max-lines", "1", "--subtitle-words", "karaoke", "--subtitle-confidence"]
+    style = subtitle_style(parsed(*arguments, "--estimate-times"), ["vtt", "txt"], word_times=True)
+    assert style == SubtitleStyle(max_line_width=30, max_lines=1, words="karaoke", confidence=True, estimate=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "formats", "word_times", "message"),
+    [
+        (["--max-line-width", "30"], ["txt", "json"], True, "shape srt and vtt; add --format srt"),
+        (["--subtitle-words", "karaoke"], ["srt"], True, "is for WebVTT; add --format vtt"),
+        (["--subtitle-words", "cues"], ["srt"], False, "--subtitle-words cues needs word times; add --timestamps word"),
+        (["--max-lines", "9"], ["srt"], True, "max_lines is 9"),
+    ],
+)
+def test_styles_without_a_meaning_are_refused(
+    arguments: list[str], formats: list[str], word_times: bool, message: str
+) -> None:
+    with pytest.raises(OptionsError, match=message):
+        subtitle_style(parsed(*arguments), formats, word_times=word_times)

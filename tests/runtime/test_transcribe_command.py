@@ -3,8 +3,10 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,14 +15,15 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from qwen3_asr_onnx import cli, transcribe_command
+from qwen3_asr_onnx import cli, delivery, transcribe_command
 from qwen3_asr_onnx.errors import AudioError, BundleError, MissingExtra, OptionsError, ProviderError
+from qwen3_asr_onnx.inputs import INPUT_ERRORS
 from qwen3_asr_onnx.jobs import write_atomically
-from qwen3_asr_onnx.transcriber import INPUT_ERRORS
-from qwen3_asr_onnx.types import Segment, StopReason, TranscribeOptions, Transcript
+from qwen3_asr_onnx.types import Segment, StopReason, Timings, TranscribeOptions, Transcript
 
 
 def transcript(text: str, stop_reason: StopReason = "eos") -> Transcript:
@@ -259,9 +262,83 @@ def test_options_are_passed_on(fake: FakeTranscriber, audio: Path) -> None:
     (audio / "names.txt").write_bytes("\ufeffKraków, Łódź\n".encode())
     transcribe(
         *("a.wav", "--language", "pl", "--context-file", "names.txt", "--max-new-tokens", "99"),
-        *("--max-segment-seconds", "30", "--batch-size", "2"),
+        *("--max-segment-seconds", "20", "--batch-size", "2", "--split", "vad", "--time-limit", "7.5"),
     )
-    assert fake.options == [TranscribeOptions("pl", "Kraków, Łódź", False, 99, 30.0, 2)]
+    assert fake.options == [TranscribeOptions("pl", "Kraków, Łódź", False, 99, 20.0, 2, "vad", 7.5)]
+
+
+def test_verbose_says_where_the_time_went(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    timings = Timings(load_s=1.5, audio_s=0.1, mel_s=0.02, encoder_s=0.25, prefill_s=0.2, decode_s=0.5, n_tokens=20)
+    fake.results["a.wav"] = replace(transcript("Hello."), timings=timings)
+    transcribe("a.wav", "--verbose")
+    assert capsys.readouterr().err == (
+        "qwen3-asr-onnx: a.wav: 2.0 s of audio, 1 segments, 20 tokens; load 1.50 s, audio 0.10 s, mel 0.02 s, "
+        "encoder 0.25 s, prefill 0.20 s, decode 0.50 s (40.0 tokens/s); RTF 0.535\n"
+    )
+
+
+def test_every_limit_is_told(fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reasons: list[StopReason] = ["repetition", "context_leak", "length"]
+    segments = tuple(transcript("x", reason).segments[0] for reason in reasons)
+    fake.results["a.wav"] = replace(transcript("x", "length"), segments=segments)
+    fake.results["b.wav"] = replace(
+        transcript("x"), segments=tuple(replace(segment, retried=True, stop_reason="eos") for segment in segments[:2])
+    )
+    assert transcribe("a.wav", "b.wav", "--quiet") == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [re.sub(r"^qwen3-asr-onnx: warning: ", "", line)[:30] for line in told] == [
+        "a.wav: the token limit was rea",
+        "a.wav: the model repeated itse",
+        "a.wav: near-silent audio gave ",
+        "b.wav: the model repeated itse",
+    ]
+    assert "in two halves" in told[-1]
+
+
+# --- the time limit ---
+
+
+def test_a_partial_result_is_kept_under_a_name_that_says_so(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.results["b.wav"] = transcript("The first half", "time_limit")
+    assert transcribe("a.wav", "b.wav", "sub/c.wav", "--save", "--time-limit", "5") == 1
+    assert results_in(audio) == {
+        "a.txt": "text of a.wav\n",
+        "b.partial.txt": "The first half\n",
+        "sub/c.txt": "text of c.wav\n",
+    }
+    assert "b.wav: the time limit was reached; the text up to 2.0 s is kept in b.partial.txt" in capsys.readouterr().err
+    del fake.results["b.wav"]
+    fake.heard.clear()
+    assert transcribe("a.wav", "b.wav", "sub/c.wav", "--save", "--resume") == 0
+    assert fake.heard == ["b.wav"]
+
+
+def test_a_partial_result_on_stdout_fails_the_run(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.results["a.wav"] = transcript("The first half", "time_limit")
+    assert transcribe("a.wav") == 1
+    output = capsys.readouterr()
+    assert output.out == "The first half\n"
+    assert "error: a.wav: the time limit was reached; the text up to 2.0 s is kept\n" in output.err
+
+
+def test_inputs_the_time_did_not_suffice_for_are_named(
+    fake: FakeTranscriber, audio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    everything = FakeTranscriber.transcribe_many
+
+    def only_one(self: FakeTranscriber, *args: Any, **kwargs: Any) -> Iterator[Transcript | Exception]:
+        return itertools.islice(everything(self, *args, **kwargs), 1)
+
+    monkeypatch.setattr(FakeTranscriber, "transcribe_many", only_one)
+    assert transcribe("a.wav", "b.wav", "sub/c.wav", "--save") == 1
+    assert results_in(audio) == {"a.txt": "text of a.wav\n"}
+    assert capsys.readouterr().err.count("not begun: the time limit was reached") == 2
 
 
 # --- failures ---
@@ -330,7 +407,7 @@ def test_a_full_disk_stops_the_run(
     def full(path: Path, text: str) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(transcribe_command, "write_atomically", full)
+    monkeypatch.setattr(delivery, "write_atomically", full)
     assert transcribe(".", "--save") == 1
     assert fake.heard == ["a.wav"]
     assert "a.wav: result not saved: No space left on device" in capsys.readouterr().err
@@ -344,7 +421,7 @@ def test_a_result_that_cannot_be_saved_fails_its_input_only(
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
         write_atomically(path, text)
 
-    monkeypatch.setattr(transcribe_command, "write_atomically", sometimes)
+    monkeypatch.setattr(delivery, "write_atomically", sometimes)
     assert transcribe(".", "--save") == 1
     assert list(results_in(audio)) == ["a.txt", "sub/c.txt"]
     assert "error: b.wav: result not saved: b.txt: Permission denied\n" in capsys.readouterr().err
@@ -422,7 +499,8 @@ def test_ctrl_c_while_writing_leaves_no_partial_file(
 SLOW = """
 import signal, sys, time
 from pathlib import Path
-from qwen3_asr_onnx import cli, transcribe_command
+from qwen3_asr_onnx import cli, delivery, transcribe_command
+from qwen3_asr_onnx.inputs import INPUT_ERRORS
 from qwen3_asr_onnx.jobs import write_atomically
 from qwen3_asr_onnx.types import Segment, Transcript
 
@@ -475,7 +553,8 @@ def test_interrupting_many_files_and_going_on(fake: FakeTranscriber, audio: Path
 
 TALKER = """
 import sys
-from qwen3_asr_onnx import cli, transcribe_command
+from qwen3_asr_onnx import cli, delivery, transcribe_command
+from qwen3_asr_onnx.inputs import INPUT_ERRORS
 from qwen3_asr_onnx.jobs import write_atomically
 from qwen3_asr_onnx.types import Segment, Transcript
 
@@ -566,7 +645,7 @@ def test_progress_shows_on_a_terminal_only_and_steps_around_messages(
     monkeypatch.setattr(sys, "stderr", terminal)
     fake.results["b.wav"] = AudioError("b.wav: bad")
     transcribe("a.wav", "b.wav")
-    assert "2 s of audio" in terminal.getvalue()
+    assert re.search(r"2s \[.*RTF 0\.\d{3}, 1 of 2 inputs", terminal.getvalue())
     assert "\rqwen3-asr-onnx: error: b.wav: bad\n" in terminal.getvalue()
     terminal.truncate(0)
     transcribe("a.wav", "--quiet")

@@ -1,8 +1,9 @@
 """The text decoder ready to trace: embeddings and caches in, logits where asked and caches out.
 
-One graph serves prefill and step. GroupQueryAttention applies the rotary embedding and appends to the cache; with past
-and present bound to one buffer of capacity C it writes in place. Per-head q/k norms stay in front of it because the
-operator's own norm inputs exist on CUDA and WebGPU only.
+One graph serves prefill and step, and with a head of time classes the aligner's single pass.
+GroupQueryAttention applies the rotary embedding and appends to the cache; with past and present bound to one buffer of
+capacity C it writes in place. Per-head q/k norms stay in front of it because the operator's own norm inputs exist on
+CUDA and WebGPU only.
 """
 
 from __future__ import annotations
@@ -41,12 +42,17 @@ def rotary_frequencies(dims: DecoderDims) -> Tensor:
 
 
 class CausalDecoder(nn.Module):
-    """Parameter names are the checkpoint's, so `lm_head.weight` here is `lm_head.weight` there."""
+    """Parameter names are the checkpoint's, so `lm_head.weight` here is `lm_head.weight` there.
 
-    def __init__(self, dims: DecoderDims) -> None:
+    Args:
+        dims: the decoder's shape.
+        head_rows: width of the logits: the vocabulary, or an aligner's time classes.
+    """
+
+    def __init__(self, dims: DecoderDims, head_rows: int) -> None:
         super().__init__()
         self.model = _Backbone(dims)
-        self.lm_head = Linear(dims.hidden, dims.vocab_size)
+        self.lm_head = Linear(dims.hidden, head_rows)
 
     def forward(
         self,
@@ -67,7 +73,7 @@ class CausalDecoder(nn.Module):
             past: per layer keys and values, each (B, kv_heads, C, head_dim) float32.
 
         Returns:
-            logits (B, K, vocab) and the caches in the shape they came in.
+            logits (B, K, head_rows), and the caches in the shape they came in.
         """
         hidden, residual, present = self.model.layers_forward(inputs_embeds, seqlens_k, total_sequence_length, past)
         shape = [*logit_positions.shape, hidden.shape[2]]

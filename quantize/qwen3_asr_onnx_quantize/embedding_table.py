@@ -1,0 +1,66 @@
+"""FP16 embedding table -> int8 codes and one float32 scale per token, streamed, in the form `bundle` describes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from qwen3_asr_onnx.bundle import FileRecord
+
+__all__ = ["int8_table_bytes", "quantize_rows", "write_int8_table"]
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+
+ROWS_AT_ONCE = 4096
+LARGEST_CODE = 127
+
+
+def int8_table_bytes(vocab_size: int, hidden: int) -> int:
+    """Return the size of the file that `write_int8_table` writes."""
+    return vocab_size * (hidden + 4)
+
+
+def quantize_rows(rows: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
+    """Return codes (n, hidden) int8 and scales (n,) float32 of rows (n, hidden): row = codes x scale."""
+    scales = np.abs(rows).max(axis=1) / np.float32(LARGEST_CODE)
+    # A row of zeros has codes 0 under any scale.
+    scales[scales < np.finfo(np.float32).tiny] = 1
+    return np.rint(rows / scales[:, None]).astype(np.int8), scales
+
+
+def write_int8_table(
+    source: Path, target: Path, vocab_size: int, hidden: int, progress: Callable[[int], object] | None = None
+) -> FileRecord:
+    """Write the int8 form of an FP16 table.
+
+    Args:
+        source: (vocab_size, hidden) float16.
+        target: the file to write.
+        vocab_size: rows.
+        hidden: columns.
+        progress: called with the bytes of the source just done.
+
+    Returns:
+        Size and sha256 of the new file.
+    """
+    table = np.memmap(source, dtype="<f2", mode="r", shape=(vocab_size, hidden))
+    digest = hashlib.sha256()
+    all_scales = []
+    with target.open("wb") as file:
+        for start in range(0, vocab_size, ROWS_AT_ONCE):
+            rows = table[start : start + ROWS_AT_ONCE]
+            codes, scales = quantize_rows(rows.astype(np.float32))
+            file.write(codes.data)
+            digest.update(codes.data)
+            all_scales.append(scales)
+            if progress is not None:
+                progress(rows.nbytes)
+        data = np.concatenate(all_scales).astype("<f4").tobytes()
+        file.write(data)
+        digest.update(data)
+    return FileRecord(int8_table_bytes(vocab_size, hidden), digest.hexdigest())

@@ -1,0 +1,150 @@
+"""The verb `align`: an audio and its transcript in, when every word is spoken out, on stdout or in a file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .audio import load_audio
+from .command import EXIT_FAILED, EXIT_OK, Command
+from .console import emit, progress_bar, say
+from .delivery import reason
+from .errors import AudioError, LimitError, MissingExtra, OptionsError
+from .jobs import write_atomically
+from .outputs import Writer, add_subtitle_arguments, subtitle_style, writers
+from .session import DEVICES
+from .types import SAMPLE_RATE, Segment, Transcript, Word
+
+if TYPE_CHECKING:
+    from .aligner import Aligner
+
+__all__ = ["COMMAND", "add_arguments", "load_aligner", "run", "to_word_tsv"]
+
+FORMATS = ("tsv", "json", "srt", "vtt")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `align` to its parser."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="directory exported from a forced aligner, or a hub id")
+    parser.add_argument("audio", metavar="AUDIO", help="audio file, or http(s) or data: URL")
+    parser.add_argument("text", metavar="TEXT", help="what is said in it, a UTF-8 text file with that, or - for stdin")
+    parser.add_argument("-l", "--language", help='language of the text, name or code, as "English" or "en" (required)')
+    output = parser.add_argument_group("output", "on stdout unless --output is given")
+    output.add_argument("-f", "--format", choices=FORMATS, help="default: as --output is named, else tsv")
+    output.add_argument("-o", "--output", metavar="FILE", type=Path, help="write FILE; replaces it if it exists")
+    output.add_argument("-q", "--quiet", action="store_true", help="no progress")
+    model = parser.add_argument_group("model")
+    model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
+    model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
+    model.add_argument("--threads", metavar="N", type=int, help="CPU threads (default: one per core)")
+    add_subtitle_arguments(parser)
+
+
+def load_aligner(args: argparse.Namespace) -> Aligner:
+    """Open the bundle the arguments name."""
+    from .aligner import Aligner
+
+    return Aligner.from_pretrained(args.bundle, variant=args.variant, device=args.device, threads=args.threads)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Align what the arguments name and return the exit status.
+
+    Raises:
+        Qwen3AsrError: the options, the bundle or the device are wrong.
+        OSError: stdout or the file cannot take the result.
+    """
+    format_name = _format(args)
+    writer = _writers(args, format_name)[format_name]
+    text = _text(args.text)
+    try:
+        waveform = load_audio(args.audio)
+    except (AudioError, LimitError, MissingExtra, OSError) as error:
+        say(f"{args.audio}: error: {reason(error)}")
+        return EXIT_FAILED
+    duration_s = waveform.size / SAMPLE_RATE
+    with (
+        progress_bar(total=duration_s, unit="s", quiet=args.quiet) as bar,
+        contextlib.closing(load_aligner(args)) as aligner,
+    ):
+        words = aligner.align(waveform, text, args.language, progress=bar.update)
+        language = aligner.resolve_language(args.language)
+    _warn(words)
+    result = writer(_transcript(text, language, duration_s, words))
+    if args.output is None:
+        emit(result)
+    else:
+        write_atomically(args.output, result)
+    return EXIT_OK
+
+
+def to_word_tsv(transcript: Transcript) -> str:
+    """Return a header and one row per word: start and end in milliseconds, probability, text."""
+    rows = (
+        f"{round(1000 * word.start_s)}\t{round(1000 * word.end_s)}\t{word.probability:.3f}\t{_one_line(word)}\n"
+        for word in transcript.words or ()
+    )
+    return "start\tend\tprobability\ttext\n" + "".join(rows)
+
+
+def _one_line(word: Word) -> str:
+    return " ".join(word.text.split())
+
+
+def _format(args: argparse.Namespace) -> str:
+    if args.format is not None:
+        return str(args.format)
+    if args.output is None:
+        return FORMATS[0]
+    suffix = args.output.suffix.lower().lstrip(".")
+    if suffix not in FORMATS:
+        raise OptionsError(f"--output {args.output}: no format is called {suffix!r}; add --format {'|'.join(FORMATS)}")
+    return suffix
+
+
+def _writers(args: argparse.Namespace, format_name: str) -> Mapping[str, Writer]:
+    style = subtitle_style(args, [format_name], word_times=True)
+    return {**writers(style), "tsv": to_word_tsv}
+
+
+def _text(given: str) -> str:
+    """Return the transcript: the argument itself, the contents of the file it names, or stdin.
+
+    Raises:
+        OptionsError: the file is not text, or does not exist although the argument looks like a file's name.
+    """
+    try:
+        if given == "-":
+            return sys.stdin.read()
+        path = Path(given)
+        # A long text is no file name, and the system may refuse to look it up.
+        if len(given) <= 1024 and "\n" not in given and path.is_file():
+            return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionsError(f"text {given}: {reason(error)}; give UTF-8 text") from error
+    if path.suffix.lower() == ".txt" and not given.split()[1:]:
+        raise OptionsError(f"text {given}: no such file")
+    return given
+
+
+def _transcript(text: str, language: str, duration_s: float, words: Sequence[Word]) -> Transcript:
+    """Return the aligned text as a transcript of one segment, so that every writer knows what to do with it."""
+    squeezed = " ".join(text.split())
+    segment = Segment(0.0, duration_s, squeezed, language, (), "eos", 0.0, words=tuple(words))
+    segments = (segment,) if squeezed else ()
+    return Transcript(squeezed, language, duration_s, segments, tuple(words), (), "eos", 0.0)
+
+
+def _warn(words: Sequence[Word]) -> None:
+    improbable = sum("improbable" in word.flags for word in words)
+    if not words:
+        say("warning: the text has no words: nothing to align")
+    elif 2 * improbable >= len(words):
+        say(f"warning: {improbable} of {len(words)} words are improbable where they were put; does the text match?")
+
+
+COMMAND = Command("align", "find when every word of a known text is spoken", add_arguments, run)

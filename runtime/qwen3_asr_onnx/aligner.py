@@ -1,0 +1,407 @@
+"""Audio and its transcript -> when every word is spoken, by a forced aligner's bundle.
+
+The aligner reads audio and words once and answers with a time class at two slots behind every word. Audio longer than
+it was made for goes through it in windows (`alignment_windows`), so memory does not grow with the length of the audio.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias, get_args
+
+import numpy as np
+
+from .alignment_prompt import build_alignment_prompt, encode_units, fixed_tokens
+from .alignment_windows import Limits, choose_window, settled_words
+from .audio import AudioSource, load_audio
+from .bundle import TOKENIZER_FILE, Bundle, Manifest
+from .decoder import graph_inputs, graph_outputs
+from .embeddings import EmbeddingTable
+from .encoder import INPUTS as ENCODER_INPUTS
+from .encoder import OUTPUTS as ENCODER_OUTPUTS
+from .encoder import AudioEncoder
+from .errors import AudioError, LimitError, OptionsError
+from .features import log_mel
+from .languages import resolve_language
+from .model import load_session, open_variant
+from .session import return_free_memory
+from .slot_decoder import SlotAnswers, SlotDecoder
+from .timestamps import Span, repair_order, settle
+from .tokenizer import Tokenizer
+from .types import SAMPLE_RATE, Waveform, Word, WordFlag
+from .word_segmentation import Unit, segment_words
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["AlignOptions", "Aligner", "Words"]
+
+Words: TypeAlias = tuple[Word, ...]
+"""The words of one input, in order."""
+
+Progress: TypeAlias = Callable[[float], object]
+
+LONGEST_WINDOW_S = 180.0
+"""What the official package gives the model at most."""
+
+GROUP_SECONDS = 240.0
+"""Most audio encoded together by `align_many`."""
+
+IMPROBABLE = 0.1
+"""Words below this probability are flagged; see INVESTIGATION.md, entry 030."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlignOptions:
+    """How to align.
+
+    Attributes:
+        refine: pull words back that lie beyond the end of the audio and give words of no length the time around them.
+            False leaves the times of the official package, flagged.
+        max_window_s: longest stretch of audio given to the model at once, in seconds; longer audio is divided at
+            pauses between words.
+
+    Raises:
+        OptionsError: a value is out of range.
+    """
+
+    refine: bool = True
+    max_window_s: float = LONGEST_WINDOW_S
+
+    def __post_init__(self) -> None:
+        if not 5.0 <= self.max_window_s <= LONGEST_WINDOW_S:
+            raise OptionsError(f"max_window_s is {self.max_window_s}; the aligner takes windows of 5 to 180 seconds")
+
+
+DEFAULT_OPTIONS = AlignOptions()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Input:
+    """One input ready to run: its samples, its units and their token ids."""
+
+    waveform: Waveform
+    units: Sequence[Unit]
+    ids: Sequence[list[int]]
+    supported: bool
+
+    @property
+    def costs(self) -> list[int]:
+        return [len(unit) + 2 for unit in self.ids]
+
+    @property
+    def duration_s(self) -> float:
+        return self.waveform.size / SAMPLE_RATE
+
+
+class Aligner:
+    """A loaded forced aligner. Holds no state between calls: any number of threads may share one.
+
+    Attributes:
+        variant: name of the loaded variant.
+        tokenizer: text <-> token ids.
+        embeddings: token ids -> embedding rows.
+        encoder: log-mel features -> audio embeddings.
+        decoder: embedded prompts -> time classes.
+    """
+
+    def __init__(
+        self,
+        bundle: str | os.PathLike[str] | Bundle,
+        variant: str | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        """Load one variant of an aligner's bundle.
+
+        Args:
+            bundle: directory that `qwen3-asr-onnx export` wrote from a forced aligner, or an opened `Bundle`.
+            variant: name of the variant; None takes the first one the bundle lists.
+            device: "cpu" or "cuda".
+            threads: threads per operator; None uses every core this process may use.
+
+        Raises:
+            BundleError: the bundle is missing or damaged, is not an aligner's, or has no such variant.
+            OptionsError: device or threads is not valid.
+            ProviderError: the device is not available, or the variant was not made for it.
+            MissingExtra: onnxruntime is not installed.
+        """
+        opened, self.variant, entry = open_variant(bundle, variant, device, "aligner")
+        self._manifest = opened.manifest
+        assert self._manifest.timestamps is not None, "every aligner's manifest has it"
+        self._head = self._manifest.timestamps
+        dims = replace(self._manifest.decoder, cache_dtype=entry.cache_dtype)
+        self.tokenizer = Tokenizer.from_file(opened.require(TOKENIZER_FILE))
+        self.embeddings = EmbeddingTable(opened.require(entry.embeddings), dims.vocab_size, dims.hidden)
+        self._fixed_tokens = fixed_tokens(self.tokenizer, self._manifest.prompt.template)
+        encoder = load_session(opened, entry, entry.encoder, (ENCODER_INPUTS, ENCODER_OUTPUTS), device, threads)
+        self.encoder = AudioEncoder(encoder, self._manifest.encoder)
+        interface = graph_inputs(dims), graph_outputs(dims)
+        decoder = load_session(opened, entry, entry.decoder_init, interface, device, threads)
+        self.decoder = SlotDecoder(decoder, dims, self._head)
+        return_free_memory()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | os.PathLike[str],
+        *,
+        variant: str | None = None,
+        device: str = "cpu",
+        threads: int | None = None,
+        revision: str | None = None,
+    ) -> Self:
+        """Load a bundle from a directory, or from a hub id such as "owner/name", which is downloaded first.
+
+        Raises:
+            BundleError: neither a directory nor a repository with an aligner's bundle in it.
+            MissingExtra: downloading needs the hub extra.
+        """
+        from .hub import resolve
+
+        return cls(resolve(name_or_path, revision=revision, kind="bundle"), variant, device, threads)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says about itself."""
+        return self._manifest
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the model's memory; the aligner cannot be used afterwards."""
+        del self.encoder, self.decoder, self.embeddings
+
+    def align(
+        self,
+        audio: AudioSource,
+        text: str,
+        language: str | None,
+        options: AlignOptions = DEFAULT_OPTIONS,
+        progress: Progress | None = None,
+    ) -> Words:
+        """Return when every word of a transcript is spoken.
+
+        Args:
+            audio: path, URL, bytes, file object, (array, sample_rate), or a 16 kHz float32 waveform.
+            text: what is said in it. Words that are not said get times all the same, in order, of low probability.
+            language: name ("English") or code ("en") of the transcript's language.
+            options: how to align.
+            progress: called with the seconds of audio just settled.
+
+        Returns:
+            One `Word` per unit of the language: per word, per Chinese character. Empty for a text without any.
+
+        Raises:
+            AudioError: the audio cannot be read, or holds no samples for the words of the text.
+            OptionsError: the language is missing or not one of the aligner's.
+            LimitError: more words than the model's positions can hold in so little audio.
+            MissingExtra: the language or the file format needs a package.
+            OSError: the file cannot be opened.
+        """
+        return self.align_many([audio], [text], [language], options, progress)[0]
+
+    def align_many(
+        self,
+        audios: Sequence[AudioSource],
+        texts: Sequence[str],
+        languages: str | Sequence[str | None] | None,
+        options: AlignOptions = DEFAULT_OPTIONS,
+        progress: Progress | None = None,
+    ) -> list[Words]:
+        """Align several inputs; short ones share calls of the encoder. One language may stand for all.
+
+        Raises:
+            OptionsError: as `align`, or the lists have different lengths.
+            AudioError, LimitError, MissingExtra, OSError: as `align`.
+        """
+        given = [languages] * len(audios) if languages is None or isinstance(languages, str) else list(languages)
+        if not len(audios) == len(texts) == len(given):
+            raise OptionsError(
+                f"{len(audios)} audios, {len(texts)} texts and {len(given)} languages; give as many of each"
+            )
+        names = [self.resolve_language(language) for language in given]
+        found: list[Words] = []
+        waiting: list[_Input] = []
+        for audio, text, name in zip(audios, texts, names, strict=True):
+            waveform = load_audio(audio)
+            waiting.append(self._input(waveform, text, name))
+            if sum(entry.duration_s for entry in waiting) >= GROUP_SECONDS:
+                found += self._align_inputs(waiting, options, progress)
+                waiting = []
+        return found + self._align_inputs(waiting, options, progress)
+
+    def align_waveform(
+        self,
+        waveform: Waveform,
+        text: str,
+        language: str,
+        offset_s: float = 0.0,
+        options: AlignOptions = DEFAULT_OPTIONS,
+    ) -> Words:
+        """Align a piece of a longer audio with what was heard in it, whatever that is.
+
+        Args:
+            waveform: (n_samples,) float32, mono, 16 kHz.
+            text: the transcript. More words than the model has positions for, as a loop can give, share the end.
+            language: a language name; words of one that the aligner was not trained on are flagged.
+            offset_s: where the piece begins, added to all times.
+            options: how to align.
+
+        Raises:
+            MissingExtra: the language needs a package.
+        """
+        entry = self._input(waveform, text, language)
+        try:
+            (words,) = self._align_inputs([entry], options, None, offset_s)
+        except LimitError:
+            spans, probabilities = _at_the_end(entry, 0)
+            words = self._words(entry, spans, probabilities, options, offset_s)
+        return words
+
+    def answer(self, waveforms: Sequence[Waveform], units: Sequence[Sequence[list[int]]]) -> list[SlotAnswers]:
+        """Return what the model says at every slot, for inputs that each fit into one window.
+
+        Args:
+            waveforms: each (n_samples,) float32, mono, 16 kHz, at least one sample.
+            units: per waveform the token ids of every unit.
+        """
+        features = self.encoder.encode([log_mel(waveform, self.manifest.mel) for waveform in waveforms])
+        template, slot_token = self.manifest.prompt.template, self._head.token
+        answers = []
+        for rows, ids in zip(features, units, strict=True):
+            prompt = build_alignment_prompt(self.tokenizer, template, slot_token, len(rows), ids)
+            embedded = self.embeddings.splice(prompt.ids, rows, prompt.audio_start)
+            answers.append(self.decoder.answer(embedded, prompt.slots))
+        return answers
+
+    def resolve_language(self, language: str | None) -> str:
+        """Return the name of one of the aligner's languages, by name or code.
+
+        Raises:
+            OptionsError: the language is missing or not one of the aligner's; the message lists them.
+        """
+        if language is None or not language.strip():
+            raise OptionsError(
+                f"the aligner must know the language of the text; give one of: {', '.join(self.manifest.languages)}"
+            )
+        return resolve_language(language, self.manifest.languages)
+
+    def _input(self, waveform: Waveform, text: str, language: str) -> _Input:
+        units = segment_words(text, language)
+        if units and not waveform.size:
+            raise AudioError(f"the audio holds no samples, but the text has {len(units)} words; is it the right file?")
+        ids = encode_units(self.tokenizer, [unit.text for unit in units])
+        return _Input(waveform, units, ids, language in self.manifest.languages)
+
+    def _limits(self, options: AlignOptions) -> Limits:
+        longest_s = min(options.max_window_s, (self._head.classes - 1) * self._head.segment_ms / 1000)
+        return Limits(int(longest_s * SAMPLE_RATE), self.manifest.decoder.max_positions - self._fixed_tokens)
+
+    def _align_inputs(
+        self, inputs: Sequence[_Input], options: AlignOptions, progress: Progress | None, offset_s: float = 0.0
+    ) -> list[Words]:
+        """Align inputs: those of one window all together, each longer one by itself, window after window."""
+        limits = self._limits(options)
+        spoken = [entry for entry in inputs if entry.units]
+        short = [e for e in spoken if choose_window(e.waveform.size, e.costs, limits).last]
+        answers = iter(self.answer([e.waveform for e in short], [e.ids for e in short]) if short else ())
+        found: list[Words] = []
+        for entry in inputs:
+            spans: list[Span] = []
+            probabilities: list[float] = []
+            if entry in short:
+                spans, probabilities = self._spans(next(answers))
+            elif entry.units:
+                for window_spans, window_probabilities in self._windows(entry, limits, progress):
+                    spans += window_spans
+                    probabilities += window_probabilities
+            if progress is not None and (entry in short or not entry.units):
+                progress(entry.duration_s)
+            found.append(self._words(entry, spans, probabilities, options, offset_s))
+        return found
+
+    def _windows(
+        self, entry: _Input, limits: Limits, progress: Progress | None
+    ) -> Iterator[tuple[list[Span], list[float]]]:
+        """Yield the settled words of one window after the other, with the times of the whole input."""
+        costs, start, first = entry.costs, 0, 0
+        while first < len(entry.ids):
+            try:
+                window = choose_window(entry.waveform.size - start, costs[first:], limits)
+            except LimitError:
+                if start == 0:
+                    raise
+                # So many words were left over that the text cannot be that of the audio. None is lost.
+                yield _at_the_end(entry, first)
+                return
+            samples = entry.waveform[start : start + window.n_samples]
+            (answers,) = self.answer([samples], [entry.ids[first : first + window.n_units]])
+            count, border = window.n_units, window.n_samples
+            if not window.last:
+                count, border_ms = settled_words(self._spans(answers)[0], samples.size * 1000 // SAMPLE_RATE)
+                border = border_ms * SAMPLE_RATE // 1000
+            # What the words after the border did to the order of those before it is forgotten.
+            yield self._spans(answers, count, start * 1000 // SAMPLE_RATE)
+            first, start = first + count, start + border
+            if progress is not None:
+                progress(border / SAMPLE_RATE)
+
+    def _spans(
+        self, answers: SlotAnswers, count: int | None = None, offset_ms: int = 0
+    ) -> tuple[list[Span], list[float]]:
+        """Return the first `count` words (None: all) in order, and their probabilities."""
+        slots = slice(None if count is None else 2 * count)
+        raw = (answers.classes[slots] * self._head.segment_ms).tolist()
+        repaired = repair_order(raw)
+        moved = [before != after for before, after in zip(raw, repaired, strict=True)]
+        flags: list[set[WordFlag]] = [
+            {"out_of_order"} if any(moved[i : i + 2]) else set() for i in range(0, len(raw), 2)
+        ]
+        spans = [
+            Span(offset_ms + start, offset_ms + end, flagged)
+            for start, end, flagged in zip(repaired[::2], repaired[1::2], flags, strict=True)
+        ]
+        pairs = answers.probabilities[slots].reshape(-1, 2)
+        return spans, np.sqrt(pairs.prod(axis=1)).tolist()
+
+    def _words(
+        self,
+        entry: _Input,
+        spans: Sequence[Span],
+        probabilities: Sequence[float],
+        options: AlignOptions,
+        offset_s: float,
+    ) -> Words:
+        settle(spans, entry.waveform.size * 1000 // SAMPLE_RATE, self._head.segment_ms, move=options.refine)
+        order = get_args(WordFlag)
+        words = []
+        for unit, span, probability in zip(entry.units, spans, probabilities, strict=True):
+            if probability < IMPROBABLE:
+                span.flags.add("improbable")
+            if not entry.supported:
+                span.flags.add("unsupported_language")
+            words.append(
+                Word(
+                    text=unit.written,
+                    start_s=round(offset_s + span.start_ms / 1000, 3),
+                    end_s=round(offset_s + span.end_ms / 1000, 3),
+                    probability=round(probability, 4),
+                    flags=tuple(flag for flag in order if flag in span.flags),
+                    unit=unit.text,
+                    space_after=unit.space_after,
+                )
+            )
+        return tuple(words)
+
+
+def _at_the_end(entry: _Input, first: int) -> tuple[list[Span], list[float]]:
+    """Return times for the words from `first` on that nothing is known about."""
+    end_ms = entry.waveform.size * 1000 // SAMPLE_RATE
+    return [Span(end_ms, end_ms) for _ in entry.ids[first:]], [0.0] * len(entry.ids[first:])

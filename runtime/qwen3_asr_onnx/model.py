@@ -1,0 +1,154 @@
+"""A bundle on disk in, a loaded model out: the parts that turn audio into tokens, and how long loading them took."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from .bundle import TOKENIZER_FILE, Bundle, Manifest, Variant
+from .decoder import Decoder, graph_inputs, graph_outputs
+from .embeddings import EmbeddingTable
+from .encoder import INPUTS as ENCODER_INPUTS
+from .encoder import OUTPUTS as ENCODER_OUTPUTS
+from .encoder import AudioEncoder
+from .errors import BundleError, ProviderError
+from .rescoring import HIDDEN
+from .saturation import refuse_saturation
+from .session import DEVICES, Session, return_free_memory
+from .tokenizer import Tokenizer
+
+__all__ = ["Model", "load_model", "load_session", "open_variant"]
+
+WRONG_KIND = {
+    "asr": "an {} bundle cannot transcribe; give an asr bundle",
+    "aligner": "an {} bundle cannot align; give one exported from a forced aligner",
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Model:
+    """One variant of a bundle, loaded. Holds no state between calls: any number of threads may share one.
+
+    Attributes:
+        manifest: what the bundle says about itself.
+        variant: name of the variant.
+        tokenizer: text <-> token ids.
+        embeddings: token ids -> embedding rows.
+        encoder: log-mel features -> audio embeddings.
+        decoder: embedded prompts -> generated ids.
+        load_s: seconds it took to load.
+    """
+
+    manifest: Manifest
+    variant: str
+    tokenizer: Tokenizer
+    embeddings: EmbeddingTable
+    encoder: AudioEncoder
+    decoder: Decoder
+    load_s: float
+
+
+def load_model(bundle: str | os.PathLike[str] | Bundle, variant: str | None, device: str, threads: int | None) -> Model:
+    """Load one variant of a bundle.
+
+    Args:
+        bundle: directory, or an opened `Bundle`.
+        variant: name of the variant; None takes the first one the bundle lists.
+        device: "cpu" or "cuda".
+        threads: threads per operator; None uses every core this process may use.
+
+    Raises:
+        BundleError: the bundle is missing or damaged, transcribes nothing, or has no such variant.
+        OptionsError: device or threads is not valid.
+        ProviderError: the device is not available, or the variant was not made for it.
+        MissingExtra: onnxruntime is not installed.
+    """
+    started = time.perf_counter()
+    opened, name, entry = open_variant(bundle, variant, device, "asr")
+    manifest = opened.manifest
+    dims = replace(manifest.decoder, cache_dtype=entry.cache_dtype)
+    manifest = replace(manifest, decoder=dims)
+    embeddings = EmbeddingTable(opened.require(entry.embeddings), dims.vocab_size, dims.hidden)
+    # Each part is read and rearranged by one thread, outside the interpreter's lock.
+    with ThreadPoolExecutor() as pool:
+        tokenizing = pool.submit(Tokenizer.from_file, opened.require(TOKENIZER_FILE))
+        encoder, init, step = _load_graphs(opened, entry, device, threads, pool)
+        tokenizer = tokenizing.result()
+    return_free_memory()
+    decoder = Decoder(init, step, embeddings, dims, manifest.tokens.eos, rescored=entry.rescored)
+    load_s = time.perf_counter() - started
+    return Model(manifest, name, tokenizer, embeddings, AudioEncoder(encoder, manifest.encoder), decoder, load_s)
+
+
+def open_variant(
+    bundle: str | os.PathLike[str] | Bundle, variant: str | None, device: str, kind: Literal["asr", "aligner"]
+) -> tuple[Bundle, str, Variant]:
+    """Return the bundle, and the variant that is meant with its name, known to suit device and purpose.
+
+    Raises:
+        BundleError: the bundle is missing or damaged, is of the other kind, or has no such variant.
+        ProviderError: the variant was not made for the device.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    manifest = opened.manifest
+    if manifest.kind != kind:
+        raise BundleError(f"{opened.path}: {WRONG_KIND[kind].format(manifest.kind)}")
+    if not manifest.variants:
+        raise BundleError(f"{opened.path}: holds no variant; export it again")
+    name = next(iter(manifest.variants)) if variant is None else variant
+    entry = opened.variant(name)
+    if device not in entry.devices and device in DEVICES:
+        raise ProviderError(f"{opened.path}: variant {name!r} was made for {', '.join(entry.devices)}, not {device}")
+    if device == "cpu":
+        refuse_saturation(opened.path, name, entry.recipe)
+    return opened, name, entry
+
+
+def load_session(
+    bundle: Bundle,
+    variant: Variant,
+    file: str,
+    interface: tuple[Sequence[str], Sequence[str]],
+    device: str,
+    threads: int | None,
+) -> Session:
+    """Return a session of one graph of a variant; `interface` are the inputs and outputs it must have.
+
+    Raises:
+        BundleError: the file is missing or damaged, or has another interface.
+        OptionsError: device or threads is not valid.
+        ProviderError: the device is not available.
+    """
+    inputs, outputs = interface
+    return Session(
+        bundle.require(file),
+        inputs=inputs,
+        outputs=outputs,
+        device=device,
+        threads=threads,
+        prepack=file not in variant.mapped,
+        # Where many positions run at once, the intermediate results are the largest of all: they set the peak.
+        plan_memory=file != variant.encoder and bundle.manifest.kind == "asr",
+    )
+
+
+def _load_graphs(
+    bundle: Bundle, variant: Variant, device: str, threads: int | None, pool: ThreadPoolExecutor
+) -> tuple[Session, Session, Session]:
+    """Return encoder, prefill and step; the last two are one session where their graphs are equal."""
+    manifest = bundle.manifest
+
+    def load(file: str, inputs: Sequence[str], outputs: Sequence[str]) -> Session:
+        return load_session(bundle, variant, file, (inputs, outputs), device, threads)
+
+    outputs = [*graph_outputs(manifest.decoder), *([HIDDEN] if variant.rescored else [])]
+    names = graph_inputs(manifest.decoder), outputs
+    same = manifest.files[variant.decoder_init].sha256 == manifest.files[variant.decoder_step].sha256
+    init = pool.submit(load, variant.decoder_init, *names)
+    step = init if same else pool.submit(load, variant.decoder_step, *names)
+    encoder = pool.submit(load, variant.encoder, ENCODER_INPUTS, ENCODER_OUTPUTS)
+    return encoder.result(), init.result(), step.result()

@@ -1,0 +1,29 @@
+"""Logits of a rounded head + final hidden states -> the same logits, the best few computed anew and exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .embeddings import EmbeddingTable
+
+__all__ = ["HIDDEN", "rescore"]
+
+HIDDEN = "final_hidden"
+"""Output (B, K, hidden) float32 of decoder graphs made for it: logits are its products with the embedding table."""
+
+Floats = npt.NDArray[np.float32]
+
+
+def rescore(logits: Floats, hidden: Floats, table: EmbeddingTable, count: int) -> None:
+    """Replace the largest `count` logits of each row, in place.
+
+    Args:
+        logits: (..., vocab) float32.
+        hidden: (..., hidden) float32, of the same rows.
+        table: the rows of the head, which shares them with the embeddings.
+        count: how many per row.
+    """
+    for row, state in zip(logits.reshape(-1, logits.shape[-1]), hidden.reshape(-1, hidden.shape[-1]), strict=True):
+        candidates = np.argpartition(row, -count)[-count:]
+        row[candidates] = table.rows(candidates) @ state

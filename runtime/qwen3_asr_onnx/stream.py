@@ -1,0 +1,225 @@
+"""Live transcription: audio in as it comes, in blocks of any size; text out as soon as it is known.
+
+A `Stream` holds everything that is remembered of one live input; the model holds nothing, so any number of streams
+share one, each used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .activity import EnergyDetector
+from .errors import AudioError, OptionsError, StreamError
+from .languages import resolve_language
+from .model import Model
+from .resample import Resampler, make_resampler
+from .stream_incremental import IncrementalPolicy
+from .stream_official import ModelWriter, OfficialPolicy
+from .stream_policy import StreamPolicy, StreamPrompter
+from .stream_types import StreamOptions, StreamUpdate
+from .stream_voice import VoiceDetector
+from .types import SAMPLE_RATE, TranscribeOptions, Waveform
+from .wav import check_rate
+
+__all__ = ["Stream"]
+
+_FULL_SCALE = {"i1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31, "u1": 2.0**7}
+"""By numpy's codes, in either byte order."""
+
+_LARGEST_SAMPLE = 16.0
+"""Float samples may exceed full scale a little; beyond 24 dB they are integers that nobody divided."""
+
+_BLOCK_SAMPLES = 60 * SAMPLE_RATE
+"""Gaps are filled with silence a minute at a time."""
+
+
+class Stream:
+    """One live input on its way to text. Made by `Transcriber.stream`.
+
+    stream = asr.stream()
+    for block in microphone:
+        for update in stream.feed(block, sample_rate=48_000):
+            print(update.committed, end="")
+    for update in stream.finish():
+        print(update.committed)
+    """
+
+    def __init__(self, model: Model, options: TranscribeOptions, streaming: StreamOptions) -> None:
+        """Begin a stream; nothing is computed yet.
+
+        Args:
+            model: shared with other streams.
+            options: `language`, `context`, `max_new_tokens` (per segment) and `split` are used: "energy" tells speech
+                from silence by loudness, "vad" by the model of the vad extra. The others concern recordings.
+            streaming: how to run the stream.
+
+        Raises:
+            OptionsError: the language is unknown, or word times are asked for.
+            LimitError: the context leaves no room for audio.
+            MissingExtra: split="vad" without the vad extra.
+        """
+        if options.timestamps != "none":
+            raise OptionsError(
+                'a stream gives no word times; transcribe the recording afterwards with timestamps="word"'
+            )
+        known = model.manifest.languages
+        language = None if options.language is None else resolve_language(options.language, known)
+        prompter = StreamPrompter(model, options.context, language)
+        self._policy = _policy(model, prompter, options, streaming)
+        self._lock = threading.Lock()
+        self._rate: int | None = None
+        self._resampler: Resampler | None = None
+        self._n_fed = 0
+        self._finished = False
+
+    @property
+    def fed_s(self) -> float:
+        """Seconds of audio taken in so far, gaps included."""
+        return self._n_fed / (self._rate or SAMPLE_RATE)
+
+    def feed(
+        self, pcm: npt.NDArray[Any], sample_rate: int = SAMPLE_RATE, *, hurried: bool = False
+    ) -> list[StreamUpdate]:
+        """Take in audio and return what it made known: nothing most of the time, an update per chunk.
+
+        Computes in the calling thread. Updates do not depend on how the audio is portioned. After an AudioError the
+        stream is as it was before the call and may be fed on.
+
+        Args:
+            pcm: (n,), (n, channels) or (channels <= 8, n) samples: floats in [-1, 1], or integers of 8, 16 or 32 bits,
+                divided by their full scale. Channels are averaged. May be empty.
+            sample_rate: Hz; the same for all calls.
+            hurried: more audio is waiting already: form fewer hypotheses to catch up. The text at the end of a segment
+                is not affected. Incremental policy only.
+
+        Raises:
+            AudioError: not samples, not finite, out of range, or of another rate than before.
+            LimitError: official policy only: the stream has outgrown the model's positions.
+            MissingExtra: the rate needs the audio extra.
+            StreamError: the stream is finished, or another thread is using it.
+        """
+        with self._exclusively():
+            self._refuse_if_finished("feed")
+            rate = self._checked_rate(sample_rate)
+            block = _to_mono(pcm, self.fed_s, rate)
+            if self._resampler is None:
+                self._resampler = make_resampler(rate)
+            self._rate = rate
+            self._n_fed += block.size
+            return list(self._policy.feed(self._resampler.push(block), hurried=hurried))
+
+    def gap(self, seconds: float) -> list[StreamUpdate]:
+        """Note that audio was lost, as a device or network reports it: silence takes its place, so times stay true.
+
+        Args:
+            seconds: how much was lost.
+
+        Raises:
+            AudioError: the length is negative or not finite.
+            StreamError: as `feed`.
+        """
+        if not (np.isfinite(seconds) and seconds >= 0):
+            raise AudioError(f"a gap of {seconds} s; give a length of 0 s or more")
+        rate = self._rate or SAMPLE_RATE
+        left = round(seconds * rate)
+        updates: list[StreamUpdate] = []
+        while left:
+            count = min(left, _BLOCK_SAMPLES)
+            updates += self.feed(np.zeros(count, dtype=np.float32), rate)
+            left -= count
+        return updates
+
+    def finish(self) -> list[StreamUpdate]:
+        """End the stream and return the updates for what was still held back; the last one commits everything.
+
+        Raises:
+            StreamError: the stream is finished already, or another thread is using it.
+        """
+        with self._exclusively():
+            self._refuse_if_finished("finish")
+            self._finished = True
+            rest = self._resampler.finish() if self._resampler is not None else np.empty(0, dtype=np.float32)
+            return [*self._policy.feed(rest), *self._policy.finish()]
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            raise StreamError(
+                "two threads use one stream at the same time; give each input a stream of its own (they share the "
+                "model), or put a queue before this one"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _refuse_if_finished(self, call: str) -> None:
+        if self._finished:
+            raise StreamError(f"{call} after finish: this stream has ended; begin another with Transcriber.stream()")
+
+    def _checked_rate(self, sample_rate: int) -> int:
+        name = f"stream at {self.fed_s:.3f} s"
+        if isinstance(sample_rate, bool) or not isinstance(sample_rate, (int, float, np.integer, np.floating)):
+            raise AudioError(f"{name}: the sampling rate is {sample_rate!r}; give a number of Hz")
+        rate = check_rate(sample_rate, name)
+        if self._rate is not None and rate != self._rate:
+            raise AudioError(
+                f"{name}: a block at {rate} Hz, but the stream began at {self._rate} Hz; resample it, or finish this "
+                "stream and begin another"
+            )
+        return rate
+
+
+def _policy(
+    model: Model, prompter: StreamPrompter, options: TranscribeOptions, streaming: StreamOptions
+) -> StreamPolicy:
+    if streaming.policy == "official":
+        return OfficialPolicy(ModelWriter(model, prompter, options.max_new_tokens), prompter, streaming)
+    detector = EnergyDetector() if options.split == "energy" else VoiceDetector()
+    return IncrementalPolicy(model, prompter, streaming, options.max_new_tokens, detector)
+
+
+def _to_mono(pcm: npt.NDArray[Any], at_s: float, rate: int) -> Waveform:
+    """Return the block as (n,) float32, channels averaged.
+
+    Raises:
+        AudioError: not samples, not finite, or out of range.
+    """
+    name = f"stream at {at_s:.3f} s"
+    samples = np.asarray(pcm)
+    code = samples.dtype.str[1:]
+    scale = _FULL_SCALE.get(code, 0.0)
+    if not scale and samples.dtype.kind != "f":
+        raise AudioError(f"{name}: samples of type {samples.dtype}; give float, int8, int16, int32 or uint8")
+    if samples.ndim == 2 and samples.shape[0] <= 8 and samples.shape[1] > samples.shape[0]:
+        samples = samples.T
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] == 0):
+        raise AudioError(f"{name}: shape {samples.shape}; give (n_samples,) or (n_samples, n_channels)")
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is reported
+        block: Waveform = samples.astype(np.float32)
+    if code == "u1":
+        block -= np.float32(scale)
+    if scale:
+        block /= np.float32(scale)
+    mono: Waveform = block if block.ndim == 1 else block.mean(axis=1, dtype=np.float32)
+    _check_range(mono, name, rate)
+    return mono
+
+
+def _check_range(mono: Waveform, name: str, rate: int) -> None:
+    if not np.isfinite(mono).all():
+        at = int(np.argmin(np.isfinite(mono)))
+        raise AudioError(
+            f"{name}: the sample {at / rate:.3f} s into this block is not a finite number; nothing was taken in"
+        )
+    if mono.size and float(np.abs(mono).max()) > _LARGEST_SAMPLE:
+        raise AudioError(
+            f"{name}: float samples up to {float(np.abs(mono).max()):.0f}, but full scale is 1; pass integers with "
+            "their own type (int16), or divide them by 32768"
+        )

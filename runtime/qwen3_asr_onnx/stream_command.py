@@ -1,0 +1,246 @@
+"""The verb `stream`: a microphone, a pipe of samples or a file in; text out while it is spoken.
+
+Committed text goes to stdout as it is committed, one line per segment; words that may still change are shown on a
+terminal only. Whatever ends the input - the end of a pipe, Ctrl-C, a microphone that was unplugged - what was heard by
+then is finished first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
+from .console import emit, say
+from .errors import AudioError, OptionsError
+from .microphone import list_microphones, open_microphone
+from .raw_pcm import PCM_FORMATS, open_pcm
+from .session import DEVICES
+from .stream_display import Display, JsonLines, Lines
+from .stream_types import StreamOptions
+from .types import SAMPLE_RATE, TranscribeOptions
+from .wav import AudioStream
+
+if TYPE_CHECKING:
+    from .stream import Stream
+    from .transcriber import Transcriber
+
+__all__ = ["COMMAND", "add_arguments", "load_transcriber", "run"]
+
+DEFAULTS = StreamOptions()
+
+LATE_S = 10.0
+"""How far behind its input the stream may fall before the user is told."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `stream` to its parser."""
+    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="bundle directory, or a hub id")
+    parser.add_argument(
+        "input", metavar="INPUT", nargs="?", help="audio file or URL, or - for samples on stdin (default: a microphone)"
+    )
+
+    source = parser.add_argument_group("input")
+    source.add_argument("--microphone", metavar="NAME", help="number or part of the name (default: the system's)")
+    source.add_argument("--list-microphones", action="store_true", help="list the microphones and exit")
+    source.add_argument(
+        "--fast", action="store_true", help="read a file as fast as possible, not as it would be spoken"
+    )
+    source.add_argument("--rate", metavar="HZ", type=int, default=SAMPLE_RATE, help="of stdin (default %(default)s)")
+    source.add_argument(
+        "--sample-format", choices=sorted(PCM_FORMATS), default="s16le", help="of stdin (default %(default)s)"
+    )
+    source.add_argument("--channels", metavar="N", type=int, default=1, help="of stdin (default %(default)s)")
+
+    output = parser.add_argument_group("output")
+    output.add_argument("--json", action="store_true", help="one JSON object per update instead of text")
+    output.add_argument("-q", "--quiet", action="store_true", help="no tentative words on the terminal, no messages")
+
+    model = parser.add_argument_group("model")
+    model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
+    model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
+    model.add_argument("--threads", metavar="N", type=int, help="CPU threads (default: one per core)")
+
+    speech = parser.add_argument_group("speech")
+    speech.add_argument("-l", "--language", help='name or code, as "English" or "en" (default: detect)')
+    speech.add_argument("--context", metavar="TEXT", default="", help="background, such as names that may occur")
+    speech.add_argument("--policy", choices=["incremental", "official"], default=DEFAULTS.policy, help="see the README")
+    speech.add_argument(
+        "--split",
+        choices=["energy", "vad"],
+        default="energy",
+        help="what tells speech from silence: loudness, or voice activity detection (default %(default)s)",
+    )
+    speech.add_argument(
+        "--chunk-seconds",
+        metavar="S",
+        type=float,
+        default=DEFAULTS.chunk_s,
+        help="how much new audio makes a new hypothesis (default %(default)g)",
+    )
+
+
+def load_transcriber(args: argparse.Namespace) -> Transcriber:
+    """Open the bundle the arguments name. Tests put a stand-in here."""
+    from .transcriber import Transcriber
+
+    return Transcriber.from_pretrained(args.bundle, variant=args.variant, device=args.device, threads=args.threads)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Transcribe a live input and return the exit status.
+
+    Raises:
+        Qwen3AsrError: the options, the bundle, the device or the input as a whole are wrong.
+        OSError: stdout cannot take the text.
+    """
+    if args.list_microphones:
+        emit("".join(f"{line}\n" for line in list_microphones()))
+        return EXIT_OK
+    if args.bundle is None:
+        raise OptionsError("which bundle? qwen3-asr-onnx stream BUNDLE [INPUT]")
+    if args.channels < 1:
+        raise OptionsError(f"--channels is {args.channels}; give at least 1")
+    options = TranscribeOptions(language=args.language, context=args.context, split=args.split)
+    streaming = StreamOptions(policy=args.policy, chunk_s=args.chunk_seconds)
+    display: Display = JsonLines() if args.json else Lines(tentative=not args.quiet)
+    with contextlib.closing(load_transcriber(args)) as transcriber:
+        stream = transcriber.stream(options, streaming)
+        with contextlib.ExitStack() as stack:
+            source = _open(args, stack)
+            return _listen(stream, source, display, args)
+
+
+def _open(args: argparse.Namespace, stack: contextlib.ExitStack) -> AudioStream:
+    """Return the input the arguments name, to be closed with `stack`."""
+    if args.input is None:
+        name = args.microphone
+        device = int(name) if name is not None and name.isdecimal() else name
+        source = stack.enter_context(open_microphone(device))
+        if not args.quiet:
+            say("listening; Ctrl-C ends")
+        return source
+    if args.microphone is not None:
+        raise OptionsError(f"--microphone {args.microphone} and INPUT {args.input}: give one of them")
+    if args.input == "-":
+        if sys.stdin is None:
+            raise AudioError("standard input is closed")
+        stdin = sys.stdin.buffer
+        assert isinstance(stdin, io.BufferedReader)
+        return open_pcm(stdin, args.sample_format, args.rate, args.channels)
+    from .audio import open_audio
+
+    stack.enter_context(_warnings_said())
+    blocks = stack.enter_context(open_audio(args.input)).blocks
+    return AudioStream(SAMPLE_RATE, None, blocks if args.fast else _paced(blocks))
+
+
+def _listen(stream: Stream, source: AudioStream, display: Display, args: argparse.Namespace) -> int:
+    """Feed the stream until its input ends, finish it, and return the exit status."""
+    status = EXIT_OK
+    is_live = args.input is None or (args.input != "-" and not args.fast)
+    lateness = _Lateness(quiet=args.quiet)
+    with _Interrupts() as interrupts:
+        try:
+            for block in source.blocks:
+                late_s = lateness.after(stream.fed_s) if is_live else 0.0
+                with interrupts.delayed():
+                    for update in stream.feed(block, source.sample_rate, hurried=late_s > args.chunk_seconds):
+                        display.show(update)
+        except KeyboardInterrupt:
+            status = EXIT_OK if args.input is None else EXIT_INTERRUPTED  # how else would one stop a microphone
+        except AudioError as error:
+            say(f"error: {error}; finishing what was heard")
+            status = EXIT_FAILED
+        for update in stream.finish():
+            display.show(update)
+    display.end()
+    for fault in source.faults:
+        say(f"warning: {fault}")
+        status = EXIT_FAILED
+    return status
+
+
+class _Lateness:
+    """Watches how far the stream falls behind an input that does not wait, and tells the user when it is much."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._started = time.monotonic()
+        self._told_s = float("inf") if quiet else LATE_S
+
+    def after(self, fed_s: float) -> float:
+        """Return how many seconds of input are waiting, given those that were taken in."""
+        late_s = time.monotonic() - self._started - fed_s
+        if late_s > self._told_s:
+            say(f"warning: {late_s:.0f} s behind; a smaller variant or a larger --chunk-seconds needs less time")
+            self._told_s = 2 * late_s
+        return late_s
+
+
+class _Interrupts:
+    """Makes Ctrl-C and SIGTERM wait while a chunk is computed, so that the stream can still be finished."""
+
+    def __init__(self) -> None:
+        self._delayed = False
+        self._pending = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():  # no other may set handlers
+            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, *_: object) -> None:
+        if self._delayed and not self._pending:
+            self._pending = True
+        else:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def delayed(self) -> Iterator[None]:
+        """Hold back the first interrupt until the block is done."""
+        self._delayed = True
+        try:
+            yield
+        finally:
+            self._delayed = False
+        if self._pending:
+            self._pending = False
+            raise KeyboardInterrupt
+
+
+def _paced(blocks: Iterator[Any], sleep: Callable[[float], None] = time.sleep) -> Iterator[Any]:
+    """Yield 16 kHz blocks when they would have been spoken."""
+    started, n_samples = time.monotonic(), 0
+    for block in blocks:
+        n_samples += block.size
+        sleep(max(0.0, started + n_samples / SAMPLE_RATE - time.monotonic()))
+        yield block
+
+
+@contextlib.contextmanager
+def _warnings_said() -> Iterator[None]:
+    """Turn warnings about the input into messages."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        say(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = show
+        yield
+
+
+COMMAND = Command("stream", "turn live speech into text while it is spoken", add_arguments, run)

@@ -1,0 +1,182 @@
+"""One growing stretch of audio in, what the model would write for it out, without doing finished work again.
+
+The prompt is: system turn, audio, end of the user turn, text. Attention is causal and the encoder never looks beyond a
+window of 8 s, so the decoder's cache of the system turn and of finished windows stays valid as audio arrives. Only the
+unfinished window and what stands behind it are read again. The text of last time is a draft: one pass over all of its
+tokens gives the choice of the model at each, and writing goes on from the first that differs (speculative decoding with
+the model's own last answer as the draft; Leviathan et al. 2023). What comes out is what greedy decoding from scratch
+would write.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from .decoder import SHORTEST_CHUNK, End, KvCache, Watch
+from .features import log_mel, n_audio_tokens
+from .model import Model
+from .stream_policy import StreamPrompter
+from .types import Timings, Waveform
+
+__all__ = ["LOOKAHEAD_SAMPLES", "Hypothesis", "StreamDecoder"]
+
+LOOKAHEAD_SAMPLES = 40
+"""The last mel frame of a window reaches this far past its end (a frame is 400 samples wide and 160 apart). With so
+much audio more, no frame is mirrored at the edge, and a window's features are what they would be in a recording."""
+
+MAX_DRAFT = SHORTEST_CHUNK - 1
+"""Tokens checked in one pass: the output layer, the largest of all, runs for each."""
+
+Rows = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """What the model writes for the audio so far.
+
+    Attributes:
+        token_ids: all ids of the answer, the fixed ones included, the stop token excluded.
+        logprobs: natural-log probability of each id that is not fixed, and of the stop token if there was one.
+        end: why the model stopped writing.
+        n_checked: how many ids of the draft held.
+        timings: seconds spent.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    end: End
+    n_checked: int
+    timings: Timings
+
+
+class StreamDecoder:
+    """Asks the model again and again about one stretch of audio, then about the next, on one cache."""
+
+    def __init__(self, model: Model, prompter: StreamPrompter, longest_s: float, n_text: int) -> None:
+        """Prepare the cache; nothing is computed yet.
+
+        Args:
+            model: shared with other streams.
+            prompter: gives the prompt around the audio.
+            longest_s: longest stretch of audio that will be asked about.
+            n_text: most tokens of text for it.
+
+        Raises:
+            LimitError: context and audio exceed the model's positions.
+        """
+        manifest = model.manifest
+        self._model = model
+        self._window_frames = manifest.encoder.window_frames
+        self._window_samples = self._window_frames * manifest.mel.hop_length
+        self._window_tokens = n_audio_tokens(self._window_frames)
+        longest = n_audio_tokens(int(longest_s * manifest.mel.sample_rate) // manifest.mel.hop_length + 1)
+        prompt = prompter.prompt(longest)
+        after_audio = prompt.audio_start + prompt.n_audio_tokens
+        self._head = prompt.ids[: prompt.audio_start]
+        self._tail: Rows = model.embeddings.rows(prompt.ids[after_audio:])
+        room = prompter.room(len(prompt.ids), longest)
+        self._cache = KvCache(manifest.decoder, 1, len(prompt.ids) + min(n_text, room))
+        self._head_is_read = False
+        self._n_windows = 0
+
+    def restart(self) -> None:
+        """Begin a new stretch of audio; the system turn stays read."""
+        self._n_windows = 0
+
+    def listen(
+        self, audio: Waveform, fixed: Sequence[int], draft: Sequence[int], limit: int, watch: Watch | None = None
+    ) -> Hypothesis:
+        """Return what the model writes for the stretch so far.
+
+        Args:
+            audio: (n_samples,) float32, 16 kHz: the whole stretch from its start, longer or shorter than last time.
+                Finished windows that were heard before are taken as unchanged.
+            fixed: ids the answer begins with, whatever the model would choose.
+            draft: ids that probably follow them; affects the speed, never the result.
+            limit: most ids to write behind `fixed`, at least 1.
+            watch: sees the ids behind `fixed` after each new one; True stops the writing.
+        """
+        clock = time.perf_counter()
+        mel = log_mel(audio, self._model.manifest.mel)
+        mel_s = time.perf_counter() - clock
+        n_windows = max(0, audio.size - LOOKAHEAD_SAMPLES) // self._window_samples
+        n_kept = min(self._n_windows, n_windows)
+        new = mel[:, n_kept * self._window_frames :]
+        features = self._model.encoder.encode([new])[0] if new.shape[1] else self._tail[:0]
+        encoder_s = time.perf_counter() - clock - mel_s
+        past = self._read_head() + n_kept * self._window_tokens
+        rest = np.concatenate([features, self._tail, self._rows(fixed)])
+        draft = draft[: min(MAX_DRAFT, limit - 1)]
+        tokens, logprobs = self._judge(past, rest, draft)
+        self._n_windows = n_windows
+        prefill_s = time.perf_counter() - clock - mel_s - encoder_s
+        n_checked = next((i for i, token in enumerate(draft) if token != tokens[i]), len(draft))
+        kept = [*tokens[: n_checked + 1]]
+        written, more, end = self._go_on(past + len(rest) + n_checked, kept, limit, watch)
+        total_s = time.perf_counter() - clock
+        decode_s = total_s - mel_s - encoder_s - prefill_s
+        timings = Timings(
+            mel_s=mel_s, encoder_s=encoder_s, prefill_s=prefill_s, decode_s=decode_s, n_tokens=len(written) - n_checked
+        )
+        return Hypothesis((*fixed, *written), (*logprobs[: n_checked + 1], *more), end, n_checked, timings)
+
+    def _read_head(self) -> int:
+        """Put the system turn into the cache if it is not there; return its length."""
+        if not self._head_is_read:
+            self._model.decoder.extend(self._cache, 0, self._model.embeddings.rows(self._head))
+            self._head_is_read = True
+        return len(self._head)
+
+    def _judge(self, past: int, rest: Rows, draft: Sequence[int]) -> tuple[list[int], list[float]]:
+        """Read the prompt's rest and a draft; return the model's choice and its log probability after each.
+
+        The draft goes through the step graph, whose weights would have written it; where the prompt has no weights of
+        its own, one pass does both.
+        """
+        decoder = self._model.decoder
+        needed = past + len(rest) + len(draft)
+        if needed > self._cache.capacity:
+            self._cache.grow(1, past, needed)
+        if decoder.init is decoder.step or not draft:
+            both = np.concatenate([rest, self._rows(draft)])
+            logits = decoder.extend(self._cache, 0, both, past, n_logits=1 + len(draft))
+        else:
+            first = decoder.extend(self._cache, 0, rest, past)
+            others = decoder.extend(self._cache, 0, self._rows(draft), past + len(rest), n_logits=len(draft), step=True)
+            logits = np.concatenate([first, others])
+        return _greedy(logits)
+
+    def _go_on(
+        self, length: int, ids: list[int], limit: int, watch: Watch | None
+    ) -> tuple[list[int], tuple[float, ...], End]:
+        """Write on behind checked ids, of which all but the last are among the cache's first `length` positions."""
+        decoder = self._model.decoder
+        if ids[-1] in decoder.eos:
+            return ids[:-1], (), "stop_token"
+        if watch is not None and watch(ids):
+            return ids, (), "watch"
+        room = min(limit - len(ids), self._model.manifest.decoder.max_positions - length - 1)
+        if room < 1:
+            return ids, (), "limit"
+
+        def watch_all(new: Sequence[int]) -> bool:
+            return watch is not None and watch([*ids, *new])
+
+        more = decoder.continue_greedy(self._cache, length, ids[-1], room, watch=watch_all)
+        return [*ids, *more.token_ids], more.logprobs, more.end
+
+    def _rows(self, ids: Sequence[int]) -> Rows:
+        return self._model.embeddings.rows(np.array(ids, dtype=np.int64))
+
+
+def _greedy(logits: Rows) -> tuple[list[int], list[float]]:
+    """Return the best token of each row (n, vocab), and its natural-log probability."""
+    tokens = logits.argmax(axis=-1)
+    best = logits[np.arange(len(logits)), tokens]
+    logprobs = -np.log(np.exp(logits - best[:, None]).sum(axis=-1, dtype=np.float64))
+    return tokens.tolist(), logprobs.tolist()

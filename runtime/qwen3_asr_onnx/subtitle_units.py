@@ -1,0 +1,278 @@
+"""Text and its timed words in, units out: what a subtitle may not be cut inside of, each with its times and width.
+
+A unit is a word with the punctuation that belongs to it, or a single character of a script written without spaces.
+All characters come from the text, so nothing of it is lost; the words only say when.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from .types import Word
+
+__all__ = ["Span", "TimedText", "Unit", "column_width", "estimate_words", "locate_words", "make_units"]
+
+_LOOK_AHEAD = 100
+"""Letters searched for a word that is not next in the text: a mistaken find further on would drag all words along."""
+
+_ZERO_WIDTH_JOINER = "\u200d"
+
+# Small kana, prolonged sound and iteration marks: characters of words that may not begin a line (JIS X 4051).
+_NEVER_FIRST = frozenset("ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶーゝゞヽヾ々〻〜")
+
+# Thai and Lao, Myanmar, Khmer: scripts without spaces that are not wide.
+_NARROW_SPACELESS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF))
+_HANGUL = ((0x1100, 0x11FF), (0x3130, 0x318F), (0xA960, 0xA97F), (0xAC00, 0xD7FF))
+_REGIONAL = (0x1F1E6, 0x1F1FF)
+_SKIN_TONES = (0x1F3FB, 0x1F3FF)
+
+
+@dataclass(frozen=True, slots=True)
+class TimedText:
+    """A piece of text and when it is spoken, in seconds from the start of the input audio."""
+
+    text: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What stays together on one line.
+
+    Attributes:
+        words: its timed parts; more than one where several aligned words are written without a space.
+        spaced: whether a space goes before it when it is not first in its line.
+        width: columns; a wide (East Asian) character takes two.
+    """
+
+    words: tuple[TimedText, ...]
+    spaced: bool
+    width: int
+
+    @property
+    def text(self) -> str:
+        """The unit as it is written."""
+        return "".join(word.text for word in self.words)
+
+    @property
+    def start_s(self) -> float:
+        """When its first word begins."""
+        return self.words[0].start_s
+
+    @property
+    def end_s(self) -> float:
+        """When the last of its words to end has ended."""
+        return max(word.end_s for word in self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The place of a word in a text, as character offsets, and its times in seconds."""
+
+    first: int
+    end: int
+    start_s: float
+    end_s: float
+
+
+def locate_words(text: str, words: Sequence[Word]) -> tuple[list[Span], int]:
+    """Return where each word lies in the text, and how many words lead up to the last that was found.
+
+    Letters and digits are compared, in order; punctuation of either side plays no part. A word that is not found near
+    its place is passed over. The search ends where the letters of the text end.
+
+    Args:
+        text: what was said.
+        words: the words of this text, possibly followed by words of later texts.
+    """
+    letters = [index for index, char in enumerate(text) if char.isalnum()]
+    written = [text[index].lower() for index in letters]
+    spans: list[Span] = []
+    position = n_used = 0
+    for number, word in enumerate(words, start=1):
+        key = [char.lower() for char in word.text if char.isalnum()]
+        if position >= len(letters):
+            break
+        found = _find(key, written, position) if key else None
+        if found is not None:
+            position, n_used = found + len(key), number
+            spans.append(Span(letters[found], letters[position - 1] + 1, word.start_s, word.end_s))
+    return spans, n_used
+
+
+def estimate_words(text: str, start_s: float, end_s: float) -> list[Span]:
+    """Return the words of a text as if every column of it took the same time. An estimate: nothing was measured."""
+    spans: list[Span] = []
+    total = max(1, column_width(text))
+    columns = 0
+    for first, end in _word_ranges(text):
+        # Widths are summed from range to range, so that a long text takes linear time.
+        before = columns + column_width(text[spans[-1].end if spans else 0 : first])
+        columns = before + column_width(text[first:end])
+        scale = (end_s - start_s) / total
+        spans.append(Span(first, end, start_s + before * scale, start_s + columns * scale))
+    return spans
+
+
+def make_units(text: str, spans: Sequence[Span], max_width: int) -> list[Unit]:
+    """Return the whole text as units no wider than `max_width` columns; [] when there are no spans.
+
+    Punctuation goes with the word it stands at: opening marks with the next word, all else with the one before. A word
+    wider than a line is divided; only the times of its parts are then interpolated inside the word's own.
+    """
+    if not spans:
+        return []
+    starts = [0, *(_boundary(text, left.end, right.first) for left, right in pairwise(spans)), len(text)]
+    units: list[Unit] = []
+    for (first, end), span in zip(pairwise(starts), spans, strict=True):
+        piece = " ".join(text[first:end].split())
+        word = TimedText(piece, span.start_s, span.end_s)
+        spaced = bool(units) and text[first - 1].isspace()
+        if units and not spaced and not _may_break(units[-1].words[-1].text[-1], piece[0]):
+            last = units.pop()
+            units.append(_unit((*last.words, word), last.spaced))
+        else:
+            units.append(_unit((word,), spaced))
+    return [part for unit in units for part in _divide(unit, max_width)]
+
+
+def column_width(text: str) -> int:
+    """Return the columns a text takes: two for wide characters, none for marks that join the character before."""
+    width = 0
+    previous = ""
+    for char in text:
+        if previous != _ZERO_WIDTH_JOINER and not _extends(char):
+            width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        previous = char
+    return width
+
+
+def _find(key: list[str], written: list[str], position: int) -> int | None:
+    last = min(position + _LOOK_AHEAD, len(written) - len(key))
+    return next((at for at in range(position, last + 1) if written[at : at + len(key)] == key), None)
+
+
+def _word_ranges(text: str) -> Iterator[tuple[int, int]]:
+    """Yield first and end of every word: a run of letters and digits, or one character of a script without spaces."""
+    first: int | None = None
+    for index, char in enumerate(text):
+        alone = char.isalnum() and _is_spaceless(char)
+        if first is not None and (alone or char.isspace()):
+            yield first, index
+            first = None
+        if alone:
+            yield index, index + 1
+        elif first is None and char.isalnum():
+            first = index
+    if first is not None:
+        yield first, len(text)
+
+
+def _boundary(text: str, left_end: int, right_first: int) -> int:
+    """Return where the right word's text begins in the gap between two words."""
+    # What follows the last space belongs to the right word: `said, "Hello` is cut before the quotation mark.
+    start = next((at for at in range(right_first, left_end, -1) if text[at - 1].isspace()), right_first)
+    while True:
+        before = left_end + len(text[left_end:start].rstrip())
+        if before == left_end or not _opens(text[before - 1]):
+            return start
+        start = before - 1
+
+
+def _unit(words: tuple[TimedText, ...], spaced: bool) -> Unit:
+    return Unit(words, spaced, column_width("".join(word.text for word in words)))
+
+
+def _divide(unit: Unit, max_width: int) -> Iterator[Unit]:
+    """Yield a unit that fits as it is, a wider one in parts."""
+    if unit.width <= max_width:
+        yield unit
+        return
+    spaced = unit.spaced
+    for word in unit.words:
+        for part, part_spaced in _divide_word(word, max_width):
+            yield _unit((part,), spaced or part_spaced)
+            spaced = False
+
+
+def _divide_word(word: TimedText, max_width: int) -> Iterator[tuple[TimedText, bool]]:
+    """Yield parts of a word and whether a space preceded each, times in proportion to width."""
+    clusters = list(_clusters(word.text))
+    widths = [column_width(cluster) for cluster in clusters]
+    per_column_s = (word.end_s - word.start_s) / max(1, sum(widths))
+    first, columns, spaced = 0, 0, False
+    while first < len(clusters):
+        end = _end_of_part(clusters, widths, first, max_width)
+        start_s = word.start_s + columns * per_column_s
+        columns += sum(widths[first:end])
+        yield TimedText("".join(clusters[first:end]), start_s, word.start_s + columns * per_column_s), spaced
+        spaced = end < len(clusters) and clusters[end].isspace()
+        columns += spaced
+        first = end + spaced
+
+
+def _end_of_part(clusters: Sequence[str], widths: Sequence[int], first: int, max_width: int) -> int:
+    """Return where a part that begins at `first` ends: at the last space that fits, or where a line may be cut."""
+    end, width = first, 0
+    while end < len(clusters) and (end == first or width + widths[end] <= max_width):
+        width += widths[end]
+        end += 1
+    if end == len(clusters):
+        return end
+    spaces = [at for at in range(first + 1, end + 1) if clusters[at].isspace()]
+    if spaces:
+        return spaces[-1]
+    return next((at for at in range(end, first, -1) if _may_cut(clusters[at - 1][0], clusters[at][0])), end)
+
+
+def _clusters(text: str) -> Iterator[str]:
+    """Yield the characters as a reader sees them: with their accents, joined emoji and flags whole."""
+    cluster = ""
+    for char in text:
+        flag = _within(cluster[-1:], _REGIONAL) and len(cluster) == 1 and _within(char, _REGIONAL)
+        if cluster and not (_extends(char) or cluster[-1] == _ZERO_WIDTH_JOINER or flag):
+            yield cluster
+            cluster = ""
+        cluster += char
+    if cluster:
+        yield cluster
+
+
+def _extends(char: str) -> bool:
+    """Return whether a character joins the one before and takes no column of its own."""
+    return (
+        unicodedata.category(char) in {"Mn", "Me", "Cf"}
+        or _within(char, _SKIN_TONES)
+        or "\u1160" <= char <= "\u11ff"  # vowels and final consonants of decomposed Korean syllables
+    )
+
+
+def _may_break(left: str, right: str) -> bool:
+    """Return whether a line may end between two words that are written without a space."""
+    return (_is_spaceless(left) or _is_spaceless(right)) and _may_cut(left, right)
+
+
+def _may_cut(left: str, right: str) -> bool:
+    """Return whether typography lets a line end after `left` and the next begin with `right`."""
+    if right in _NEVER_FIRST or unicodedata.category(right) in {"Pe", "Pf", "Po", "Mn", "Mc", "Me"}:
+        return False
+    return not _opens(left)
+
+
+def _opens(char: str) -> bool:
+    """Return whether a mark belongs to what follows it."""
+    return unicodedata.category(char) in {"Ps", "Pi"} or char in "¿¡"
+
+
+def _is_spaceless(char: str) -> bool:
+    if any(_within(char, bounds) for bounds in _HANGUL):
+        return False
+    return unicodedata.east_asian_width(char) in "WF" or any(_within(char, bounds) for bounds in _NARROW_SPACELESS)
+
+
+def _within(char: str, bounds: tuple[int, int]) -> bool:
+    return bool(char) and bounds[0] <= ord(char) <= bounds[1]

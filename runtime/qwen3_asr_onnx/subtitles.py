@@ -1,0 +1,288 @@
+"""Transcript in, cues out: what is shown when, in lines that can be read.
+
+Cues are cut from measured word times. A segment without word times stays one cue with the times of the segment, unless
+an estimate is asked for; an estimated cue says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+from .errors import OptionsError
+from .subtitle_layout import Limits, cut_cues, cut_lines
+from .subtitle_units import Span, TimedText, Unit, column_width, estimate_words, locate_words, make_units
+from .types import Segment, Transcript, Word
+
+__all__ = ["Cue", "SubtitleStyle", "WordDisplay", "cues", "cues_of_words", "segment_cues"]
+
+WordDisplay: TypeAlias = Literal["off", "karaoke", "cues"]
+"""Phrases only; phrases whose words carry their times (WebVTT); every word a cue of its own."""
+
+CONFIDENCE_COLUMNS = len("[100%] ")
+
+_WORD_MIN_DURATION_S = 0.08
+"""A word cue of no length would not be seen; this is one step of the aligner's times."""
+
+_CLOSED_GAP_MS = 250
+"""A shorter gap between two cues only flickers, so the first one stays until the second appears."""
+
+_SEGMENT_SLACK_S = 0.5
+"""A word may begin this long before or after its segment: the aligner's times have steps of 0.08 s and overshoot."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubtitleStyle:
+    """How subtitles are cut. The defaults are those of the common guidelines for broadcast and streaming.
+
+    Widths are columns: a wide character (Chinese, Japanese, Korean) takes two, so 42 columns hold 21 of them.
+
+    Attributes:
+        max_line_width: most columns of a line.
+        max_lines: most lines of a cue.
+        max_columns_per_s: reading speed; a faster cue stays longer if there is a pause after it.
+        min_duration_s: a shorter cue stays longer if there is a pause after it.
+        max_duration_s: longest cue, unless a single word lasts longer.
+        pause_s: a pause of this length always ends a cue.
+        words: "off", "karaoke" (WebVTT only) or "cues".
+        confidence: show the mean probability of the segment's tokens before each cue's text.
+        estimate: cut segments without word times as if every column took the same time.
+
+    Raises:
+        OptionsError: a number is out of range.
+    """
+
+    max_line_width: int = 42
+    max_lines: int = 2
+    max_columns_per_s: float = 20.0
+    min_duration_s: float = 1.0
+    max_duration_s: float = 7.0
+    pause_s: float = 1.0
+    words: WordDisplay = "off"
+    confidence: bool = False
+    estimate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_line_width < 16:
+            raise OptionsError(f"max_line_width is {self.max_line_width}; give at least 16 columns")
+        if not 1 <= self.max_lines <= 4:
+            raise OptionsError(f"max_lines is {self.max_lines}; give 1 to 4")
+        for name in ("max_columns_per_s", "min_duration_s", "max_duration_s", "pause_s"):
+            value = getattr(self, name)
+            if not 0.0 < value < math.inf:
+                raise OptionsError(f"{name} is {value}; give a number above 0")
+        if self.max_duration_s < self.min_duration_s:
+            raise OptionsError(
+                f"max_duration_s ({self.max_duration_s}) is below min_duration_s ({self.min_duration_s})"
+            )
+        if self.words not in ("off", "karaoke", "cues"):
+            raise OptionsError(f"words is {self.words!r}; choose off, karaoke or cues")
+
+
+DEFAULT_STYLE = SubtitleStyle()
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """One subtitle. Times are whole milliseconds from the start of the input audio.
+
+    Attributes:
+        start_ms: when it appears.
+        end_ms: when it goes; always after it appears, and never after the next one appears.
+        lines: its lines, each made of timed parts. A part's text begins with the space that precedes it, if any.
+        measured: whether its words carry measured times.
+        estimated: whether its times were estimated inside a segment.
+        confidence: mean probability of the segment's tokens; None when it is not to be shown.
+    """
+
+    start_ms: int
+    end_ms: int
+    lines: tuple[tuple[TimedText, ...], ...]
+    measured: bool = False
+    estimated: bool = False
+    confidence: float | None = None
+
+    @property
+    def text_lines(self) -> tuple[str, ...]:
+        """The lines as plain text."""
+        return tuple("".join(part.text for part in line) for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A cue before its times are settled. `min_s` is how long it should stay if nothing follows."""
+
+    start_s: float
+    end_s: float
+    lines: tuple[tuple[TimedText, ...], ...]
+    min_s: float = 0.0
+    measured: bool = False
+    estimated: bool = False
+    confidence: float | None = None
+
+
+def cues(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> tuple[Cue, ...]:
+    """Return the cues of a transcript. No text is lost or reordered, and no two cues overlap.
+
+    Raises:
+        OptionsError: the style shows words, and the transcript has no word times.
+    """
+    if style.words != "off" and transcript.words is None and transcript.text.strip():
+        raise OptionsError(
+            f"subtitle style words={style.words!r} needs word times; transcribe with timestamps and an aligner bundle"
+        )
+    drafts: list[_Draft] = []
+    rest = transcript.words or ()
+    for segment in transcript.segments:
+        if not segment.text.strip():
+            continue
+        spans, rest = _locate(segment, rest)
+        estimated = style.estimate and not spans
+        if estimated:
+            spans = estimate_words(segment.text, segment.start_s, segment.end_s)
+        units = make_units(segment.text, spans, _unit_width(style))
+        confidence = min(1.0, math.exp(segment.avg_logprob)) if style.confidence else None
+        drafts += _cut(units, style, confidence, estimated=estimated) or [_whole(segment, confidence)]
+    return tuple(_settle(drafts, style, transcript.duration_s))
+
+
+def cues_of_words(text: str, words: Sequence[Word], style: SubtitleStyle = DEFAULT_STYLE) -> tuple[Cue, ...]:
+    """Return the cues of a text whose words have been aligned; see `cues`.
+
+    Raises:
+        OptionsError: the text has letters, and none of the words is in it.
+    """
+    spans, _ = locate_words(text, words)
+    if not spans and any(char.isalnum() for char in text):
+        raise OptionsError("none of the words occurs in the text; give the text the words were aligned with")
+    drafts = _cut(make_units(text, spans, _unit_width(style)), style, None)
+    return tuple(_settle(drafts, style, max((word.end_s for word in words), default=0.0)))
+
+
+def segment_cues(transcript: Transcript) -> tuple[Cue, ...]:
+    """Return one cue per segment that has text, with the times of the segment."""
+    drafts = [_whole(segment, None) for segment in transcript.segments if segment.text.strip()]
+    return tuple(_settle(drafts, DEFAULT_STYLE, transcript.duration_s))
+
+
+def _locate(segment: Segment, words: tuple[Word, ...]) -> tuple[list[Span], tuple[Word, ...]]:
+    """Return the words found in a segment, and the words that are left for the segments after it."""
+    first = _first_after(words, segment.start_s - _SEGMENT_SLACK_S)
+    end = _first_after(words, segment.end_s + _SEGMENT_SLACK_S)
+    spans, n_used = locate_words(segment.text, words[first:end])
+    return spans, words[first + n_used :]
+
+
+def _first_after(words: Sequence[Word], seconds: float) -> int:
+    return next((number for number, word in enumerate(words) if word.start_s > seconds), len(words))
+
+
+def _unit_width(style: SubtitleStyle) -> int:
+    return style.max_line_width - (CONFIDENCE_COLUMNS if style.confidence else 0)
+
+
+def _whole(segment: Segment, confidence: float | None) -> _Draft:
+    """Return a segment as one cue, in the lines it is written in."""
+    # A blank line inside a cue would end it, and the rest would be lost.
+    lines = [stripped for line in segment.text.splitlines() if (stripped := line.strip())]
+    parts = tuple((TimedText(line, segment.start_s, segment.end_s),) for line in lines)
+    return _Draft(segment.start_s, segment.end_s, parts, confidence=confidence)
+
+
+def _cut(
+    units: Sequence[Unit], style: SubtitleStyle, confidence: float | None, *, estimated: bool = False
+) -> list[_Draft]:
+    """Return the units as cues."""
+    if style.words == "cues" and not estimated:
+        return [
+            _Draft(part.start_s, part.end_s, ((part,),), _WORD_MIN_DURATION_S, measured=True, confidence=confidence)
+            for unit in units
+            for part in unit.words
+        ]
+    if not units:
+        return []
+    limits = Limits(
+        line_width=style.max_line_width,
+        reserved=CONFIDENCE_COLUMNS if style.confidence else 0,
+        lines=style.max_lines,
+        columns_per_s=style.max_columns_per_s,
+        min_duration_s=style.min_duration_s,
+        max_duration_s=style.max_duration_s,
+    )
+    drafts = []
+    runs = list(_runs(units, style.pause_s))
+    next_starts = [*(run[0].start_s for run in runs[1:]), math.inf]
+    for run, until_s in zip(runs, next_starts, strict=True):
+        for first, end in cut_cues(run, limits, until_s):
+            drafts.append(_draft(run[first:end], limits, style, confidence, estimated=estimated))
+    return drafts
+
+
+def _draft(
+    units: Sequence[Unit], limits: Limits, style: SubtitleStyle, confidence: float | None, *, estimated: bool
+) -> _Draft:
+    lines = tuple(tuple(_parts(units[first:end])) for first, end in cut_lines(units, limits))
+    columns = sum(column_width(part.text) for line in lines for part in line)
+    return _Draft(
+        start_s=units[0].start_s,
+        end_s=max(unit.end_s for unit in units),
+        lines=lines,
+        min_s=min(style.max_duration_s, max(style.min_duration_s, columns / style.max_columns_per_s)),
+        measured=not estimated,
+        estimated=estimated,
+        confidence=confidence,
+    )
+
+
+def _runs(units: Sequence[Unit], pause_s: float) -> Iterator[Sequence[Unit]]:
+    """Yield the units between pauses; there is at least one."""
+    first = 0
+    for index, (left, right) in enumerate(pairwise(units), start=1):
+        if right.start_s - left.end_s >= pause_s:
+            yield units[first:index]
+            first = index
+    yield units[first:]
+
+
+def _parts(units: Iterable[Unit]) -> Iterator[TimedText]:
+    """Yield the timed parts of one line, each with the space before it."""
+    for number, unit in enumerate(units):
+        for index, word in enumerate(unit.words):
+            space = " " if unit.spaced and number and not index else ""
+            yield TimedText(space + word.text, word.start_s, word.end_s)
+
+
+def _settle(drafts: Sequence[_Draft], style: SubtitleStyle, duration_s: float) -> Iterator[Cue]:
+    """Yield the cues with times no player refuses: in order, of positive length, without overlap.
+
+    A cue begins with its first word. It stays after its last one where it would be too short or too fast to read, and
+    where only a flicker would remain until the next.
+    """
+    starts: list[int] = []
+    for draft in drafts:
+        starts.append(max(_milliseconds(draft.start_s), starts[-1] + 1 if starts else 0))
+    if not drafts:
+        return
+    last_end = max(_milliseconds(duration_s), _milliseconds(drafts[-1].end_s))
+    for draft, start, limit in zip(drafts, starts, [*starts[1:], last_end], strict=True):
+        end = _milliseconds(draft.end_s)
+        if draft.min_s:
+            end = max(end, start + _milliseconds(draft.min_s))
+            end = (
+                limit if limit - end < _CLOSED_GAP_MS and limit - start <= _milliseconds(style.max_duration_s) else end
+            )
+        yield Cue(
+            start_ms=start,
+            end_ms=max(min(end, limit), start + 1),
+            lines=draft.lines,
+            measured=draft.measured,
+            estimated=draft.estimated,
+            confidence=draft.confidence,
+        )
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

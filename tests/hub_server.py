@@ -1,0 +1,170 @@
+"""As much of the Hugging Face hub's HTTP interface as downloads use, on a local port, with faults on request.
+
+HEAD and GET of `/OWNER/NAME/resolve/REVISION/FILE` with ETag, Range and redirects to a second host name, as large files
+have on the hub; model info and file lists under `/api/models/`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@dataclass
+class FakeHub:
+    """What the server has and how it behaves.
+
+    Attributes:
+        files: repository id -> file name -> content.
+        url: address of the server.
+        refusals: repository id -> HTTP status and value of X-Error-Code.
+        sent_instead: file name -> content that is sent in place of the right one.
+        cuts: file name -> bytes after which the connection is closed; 0 closes it before the first byte.
+        held: file names whose sending stops in the middle until `release` is set.
+        asked: (method, file name, Range header) of every request for a file.
+        ranges: whether parts of a file can be had.
+        leaked: whether the second host was sent the credentials of the first.
+    """
+
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    url: str = ""
+    refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
+    sent_instead: dict[str, bytes] = field(default_factory=dict)
+    cuts: dict[str, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    release: threading.Event = field(default_factory=threading.Event)
+    reached: threading.Event = field(default_factory=threading.Event)
+    asked: list[tuple[str, str, str]] = field(default_factory=list)
+    ranges: bool = True
+    leaked: bool = False
+
+    def fetched(self) -> list[str]:
+        """Return the names of the files that were sent, whole or in part, in order."""
+        return [name for method, name, _ in self.asked if method == "GET"]
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.answer(with_body=False)
+
+    def do_GET(self) -> None:
+        self.answer(with_body=True)
+
+    @property
+    def hub(self) -> FakeHub:
+        hub: FakeHub = self.server.hub  # type: ignore[attr-defined]
+        return hub
+
+    def answer(self, with_body: bool) -> None:
+        path = self.path.partition("?")[0]
+        on_cdn = re.fullmatch(r"/cdn/([^/]+/[^/]+)/([^/]+)", path)
+        if on_cdn:
+            if "Authorization" in self.headers:
+                self.hub.leaked = True
+            self.send_file(on_cdn[1], on_cdn[2], with_body)
+            return
+        parts = re.fullmatch(r"(?:/api/models)?/([^/]+/[^/]+)/(revision|tree|resolve)/([^/]+)/?(.*)", path)
+        if not parts or parts[1] not in (*self.hub.files, *self.hub.refusals):
+            self.refuse(404, "RepoNotFound", with_body)
+        elif parts[1] in self.hub.refusals:
+            self.refuse(*self.hub.refusals[parts[1]], with_body)
+        elif parts[3] not in ("main", COMMIT):
+            self.refuse(404, "RevisionNotFound", with_body)
+        elif parts[2] == "resolve":
+            self.resolve(parts[1], parts[4], with_body)
+        else:
+            self.describe(parts[1], parts[2], with_body)
+
+    def resolve(self, repo_id: str, name: str, with_body: bool) -> None:
+        content = self.hub.files[repo_id].get(name)
+        if content is None:
+            self.refuse(404, "EntryNotFound", with_body)
+            return
+        digest = hashlib.sha256(content).hexdigest()
+        if name.endswith((".data", ".bin")):  # large files lie elsewhere, and their etag is their digest
+            self.hub.asked.append((f"{self.command} ->", name, self.headers.get("Range", "")))
+            cdn = self.hub.url.replace("127.0.0.1", "localhost")
+            headers = {"Location": f"{cdn}/cdn/{repo_id}/{name}", "X-Linked-Etag": f'"{digest}"'}
+            self.reply(302, b"", with_body, headers | {"X-Linked-Size": str(len(content)), "X-Repo-Commit": COMMIT})
+        else:
+            self.send_file(repo_id, name, with_body)
+
+    def send_file(self, repo_id: str, name: str, with_body: bool) -> None:
+        wanted = self.headers.get("Range", "")
+        self.hub.asked.append((self.command, name, wanted))
+        right = self.hub.files[repo_id][name]
+        digest = hashlib.sha256(right).hexdigest()
+        content = self.hub.sent_instead.get(name, right) if with_body else right
+        headers = {"ETag": f'"{digest[:40]}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        status, first = 200, 0
+        if wanted and self.hub.ranges:
+            first = int(wanted.removeprefix("bytes=").partition("-")[0])
+            status = 206
+            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+        if with_body and name in self.hub.cuts:
+            self.reply(status, content[first:], False, headers)
+            self.wfile.write(content[first : max(first, self.hub.cuts[name])])
+            return  # and the connection closes
+        if with_body and name in self.hub.held:
+            self.reply(status, content[first:], False, headers)
+            self.wfile.write(content[first : self.hub.held[name]])
+            self.wfile.flush()
+            self.hub.reached.set()
+            self.hub.release.wait(60)
+            return
+        self.reply(status, content[first:], with_body, headers)
+
+    def describe(self, repo_id: str, what: str, with_body: bool) -> None:
+        files = self.hub.files[repo_id]
+        body: Any
+        if what == "revision":
+            siblings = [{"rfilename": name} for name in files]
+            body = {"id": repo_id, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
+        else:
+            body = [
+                {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha256(data).hexdigest()[:40]}
+                for name, data in files.items()
+            ]
+        self.reply(200, json.dumps(body).encode(), with_body, {"Content-Type": "application/json"})
+
+    def refuse(self, status: int, code: str, with_body: bool) -> None:
+        self.reply(status, b"{}", with_body, {"X-Error-Code": code} if code else {})
+
+    def reply(self, status: int, body: bytes, with_body: bool, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the base class's
+        pass
+
+
+@contextmanager
+def fake_hub() -> Iterator[FakeHub]:
+    """Run a hub without repositories."""
+    hub = FakeHub()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.hub = hub  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
+    try:
+        yield hub
+    finally:
+        hub.release.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

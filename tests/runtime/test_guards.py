@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qwen3_asr_onnx.guards import ends_in_loop, is_context_leak, is_near_silent, trim_loop
+from qwen3_asr_onnx.text import heard_speech
+
+SPEECH = [*range(100, 140)]
+RATE = 16_000
+
+
+def first_alarm(ids: list[int]) -> int | None:
+    """Return after how many ids the alarm is raised."""
+    return next((n for n in range(1, len(ids) + 1) if ends_in_loop(ids[:n])), None)
+
+
+@pytest.mark.parametrize(("period", "n_tokens"), [(1, 30), (2, 30), (7, 35), (8, 32), (20, 80), (48, 192)])
+def test_a_loop_is_noticed_after_its_fourth_copy_and_thirty_tokens(period: int, n_tokens: int) -> None:
+    loop = [*range(period)] * 200
+    assert first_alarm(SPEECH + loop) == len(SPEECH) + n_tokens
+    assert list(trim_loop(SPEECH + loop[: n_tokens + period // 2])) in (
+        SPEECH + loop[:period],
+        SPEECH + loop[: n_tokens + period // 2],  # half a copy more: no whole copy ends here
+    )
+
+
+@pytest.mark.parametrize("period", [1, 3, 20])
+def test_one_copy_is_kept(period: int) -> None:
+    loop = [*range(period)]
+    assert list(trim_loop(SPEECH + loop * 40)) == SPEECH + loop
+    assert list(trim_loop(loop * 40)) == loop
+
+
+def test_what_people_say_is_no_loop() -> None:
+    rng = np.random.default_rng(0)
+    digits = rng.integers(0, 10, 3000).tolist()
+    assert first_alarm(digits) is None
+    assert first_alarm([5] * 12 + SPEECH + [7] * 29 + SPEECH) is None
+    chorus = [*range(20)] * 3
+    assert first_alarm(SPEECH + chorus + SPEECH) is None
+    assert list(trim_loop(digits)) == digits
+
+
+@pytest.mark.parametrize(
+    ("text", "leaked"),
+    [
+        ("Maria Gonzales.", True),
+        ("maria", True),
+        ("王小明", True),
+        ("Maria spoke.", False),
+        ("王小红", False),
+        ("", False),
+        ("...", False),
+    ],
+)
+def test_words_of_the_context_on_silence_are_a_leak(text: str, leaked: bool) -> None:
+    context = "Names: Maria Gonzales, 王小明"
+    silence = np.random.default_rng(1).normal(0, 1e-4, RATE).astype(np.float32)
+    assert is_context_leak(text, context, silence) == leaked
+    assert not is_context_leak(text, context, silence + np.sin(np.arange(RATE) / 5).astype(np.float32) * 0.1)
+    assert not is_context_leak(text, "", silence)
+
+
+def test_one_short_sound_is_not_silence() -> None:
+    quiet = np.zeros(10 * RATE + 77, np.float32)
+    assert is_near_silent(quiet)
+    assert is_near_silent(quiet[:0])
+    quiet[RATE : RATE + 1600] = 0.01
+    assert not is_near_silent(quiet)
+
+
+@pytest.mark.parametrize(
+    ("raw", "forced", "heard"),
+    [
+        ("language English<asr_text>Hello", None, True),
+        ("language None<asr_text>", None, False),
+        ("language None<asr_text>Thank you.", None, False),
+        ("Thank you.", None, False),
+        ("language English", None, False),
+        ("", None, False),
+        ("Hello", "English", True),
+        (" ", "English", False),
+    ],
+)
+def test_only_the_text_tag_after_a_language_means_speech(raw: str, forced: str | None, heard: bool) -> None:
+    assert heard_speech(raw, forced) == heard

@@ -1,0 +1,31 @@
+"""Exact logits for the best few tokens of each position."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from qwen3_asr_onnx.bundle import EMBEDDINGS_FILE
+from qwen3_asr_onnx.embeddings import EmbeddingTable
+from qwen3_asr_onnx.rescoring import rescore
+
+
+def test_the_best_few_become_exact_and_all_others_stay(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((500, 16)).astype("<f2")
+    (tmp_path / EMBEDDINGS_FILE).write_bytes(table.tobytes())
+    hidden = rng.standard_normal((2, 3, 16)).astype(np.float32)
+    exact = hidden @ table.astype(np.float32).T
+    rounded = exact + rng.standard_normal(exact.shape).astype(np.float32)
+    logits = rounded.copy()
+
+    rescore(logits, hidden, EmbeddingTable(tmp_path / EMBEDDINGS_FILE, 500, 16), 4)
+
+    best = np.argsort(rounded, axis=-1)[..., -4:]
+    np.testing.assert_allclose(
+        np.take_along_axis(logits, best, -1), np.take_along_axis(exact, best, -1), rtol=1e-4, atol=1e-5
+    )
+    changed = np.zeros(logits.shape, dtype=bool)
+    np.put_along_axis(changed, best, True, -1)
+    np.testing.assert_array_equal(logits[~changed], rounded[~changed])
