@@ -99,7 +99,9 @@ class CheckpointOptions:
 def _native_config(shape: Shape, n_labels: int | None) -> Qwen3ASRConfig:
     eos = [shape.token_id("<|endoftext|>"), shape.token_id("<|im_end|>")]
     tied = n_labels is None
-    extra: dict[str, Any] = {} if n_labels is None else {"num_labels": n_labels}
+    extra: dict[str, Any] = {}
+    if n_labels is not None:
+        extra = {"num_labels": n_labels, "timestamp_token_id": shape.timestamp_id}
     return Qwen3ASRConfig(
         audio_config={
             "model_type": "qwen3_asr_encoder",
@@ -239,11 +241,15 @@ def native_from_original(original: Path, directory: Path) -> Path:
     return directory
 
 
-def make_aligner(directory: Path, shape: Shape, n_labels: int = 50) -> Path:
-    """Write a forced aligner (a head of `n_labels` time classes, untied) in the original layout."""
+def make_aligner(directory: Path, shape: Shape, n_labels: int = 50, layout: Layout = "original") -> Path:
+    """Write a forced aligner: a head of `n_labels` time classes, untied, and one token more."""
     directory.mkdir(parents=True)
-    _write_tokenizer(directory, shape, None)
-    _save_original(directory, shape, native_model(shape, n_labels), CheckpointOptions(), n_labels)
+    write_tiny_tokenizer(directory, shape.bpe_tokens, (*shape.added, ("<timestamp>", False)))
+    model = native_model(shape, n_labels)
+    if layout == "hf":
+        _save_native(directory, model, CheckpointOptions(layout="hf"))
+    else:
+        _save_original(directory, shape, model, CheckpointOptions(), n_labels)
     return directory
 
 
@@ -263,7 +269,7 @@ def _save_native(directory: Path, model: Any, options: CheckpointOptions) -> Non
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         (directory / name).unlink()
     dtype = getattr(torch, options.storage)
-    stored = Qwen3ASRForConditionalGeneration(model.config).to(dtype)
+    stored = type(model)(model.config).to(dtype)
     stored.load_state_dict(model.state_dict())
     stored.generation_config = model.generation_config
     n_bytes = sum(p.numel() * p.element_size() for p in stored.parameters())

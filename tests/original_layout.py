@@ -41,6 +41,20 @@ SUPPORT_LANGUAGES = [
     "Macedonian",
 ]
 
+ALIGNER_LANGUAGES = [
+    "Chinese",
+    "Cantonese",
+    "English",
+    "German",
+    "Spanish",
+    "French",
+    "Italian",
+    "Portuguese",
+    "Russian",
+    "Korean",
+    "Japanese",
+]
+
 
 def to_original_name(native: str) -> str:
     """Return the original repositories' name of a tensor of the native classes."""
@@ -124,5 +138,9 @@ def original_config(shape: Shape, n_labels: int | None) -> dict[str, Any]:
     }
     if not tied:
         thinker["classify_num"] = n_labels
-        body |= {"timestamp_token_id": shape.token_id("<asr_text>"), "timestamp_segment_time": 80}
+        body |= {
+            "timestamp_token_id": shape.timestamp_id,
+            "support_languages": ALIGNER_LANGUAGES,
+            "timestamp_segment_time": 80,
+        }
     return body

@@ -55,6 +55,11 @@ class Shape:
         """Added tokens in id order."""
         return FULL_ADDED_TOKENS if self.full_added_tokens else SHORT_ADDED_TOKENS
 
+    @property
+    def timestamp_id(self) -> int:
+        """The id of `<timestamp>` in an aligner's tokenizer: the last one."""
+        return self.bpe_tokens + len(self.added)
+
     def token_id(self, text: str) -> int:
         """Return the id of an added token."""
         return self.bpe_tokens + [token for token, _ in self.added].index(text)

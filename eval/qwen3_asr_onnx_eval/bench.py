@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ def run_bench(plan: BenchPlan, save: Callable[[dict[str, Any]], object] | None =
 
     Args:
         plan: what to measure.
-        save: called with the results so far after each shape, so that a later failure does not lose them.
+        save: called with the results so far after each group of models, so that a later failure does not lose them.
 
     Raises:
         MeasurementError: the export, a quantization or a model failed.
@@ -111,14 +111,16 @@ def run_bench(plan: BenchPlan, save: Callable[[dict[str, Any]], object] | None =
         "shapes": {},
     }
     for name in plan.shapes:
-        results["shapes"][name] = _bench_shape(BENCH_SHAPES[name], plan)
-        results["wall_s"] = time.time() - started
-        if save is not None:
-            save(results)
+        for shape in _bench_shape(BENCH_SHAPES[name], plan):
+            results["shapes"][name] = shape
+            results["wall_s"] = time.time() - started
+            if save is not None:
+                save(results)
     return results
 
 
-def _bench_shape(shape: BenchShape, plan: BenchPlan) -> dict[str, Any]:
+def _bench_shape(shape: BenchShape, plan: BenchPlan) -> Iterator[dict[str, Any]]:
+    """Yield the results of a shape, once for each group of models that was run, complete at the end."""
     n_parameters = _n_parameters(shape)
     with progress_bar(total=2 * n_parameters, unit="B", scale=True) as bar:
         checkpoint, made = ensure_checkpoint(shape, plan.cache_dir, bar.update)
@@ -127,7 +129,7 @@ def _bench_shape(shape: BenchShape, plan: BenchPlan) -> dict[str, Any]:
     try:
         costs = _make_variants(checkpoint, bundle, plan.variants)
         opened = Bundle.open(bundle)
-        return {
+        found: dict[str, Any] = {
             "parameters": n_parameters,
             "checkpoint_bytes": _tree_bytes(checkpoint),
             "costs": costs,
@@ -135,8 +137,11 @@ def _bench_shape(shape: BenchShape, plan: BenchPlan) -> dict[str, Any]:
             "step_bytes": {name: step_bytes(opened, name) for name in plan.variants},
             "load_s": {name: _loads(name, bundle) for name in plan.variants},
             "capacity_ms": _capacities(plan.variants[0], bundle),
-            "groups": _run_groups(n_parameters, bundle, checkpoint, plan),
+            "groups": [],
         }
+        for group in _run_groups(n_parameters, bundle, checkpoint, plan):
+            found["groups"].append(group)
+            yield found
     finally:
         if not plan.keep:
             shutil.rmtree(bundle, ignore_errors=True)
@@ -182,9 +187,8 @@ def _capacities(variant: str, bundle: Path) -> dict[str, list[float]]:
     return times
 
 
-def _run_groups(n_parameters: int, bundle: Path, checkpoint: Path, plan: BenchPlan) -> list[dict[str, Any]]:
+def _run_groups(n_parameters: int, bundle: Path, checkpoint: Path, plan: BenchPlan) -> Iterator[dict[str, Any]]:
     """Run all models in turns, as many at once as memory holds, each group with the reference in it."""
-    groups = []
     for kinds in group_by_memory(
         [*plan.variants, *(kind for kind in plan.upstream if kind != REFERENCE)],
         REFERENCE,
@@ -193,8 +197,7 @@ def _run_groups(n_parameters: int, bundle: Path, checkpoint: Path, plan: BenchPl
     ):
         together = len(kinds) > 1
         say(f"in turns: {', '.join(kinds)}" if together else f"{kinds[0]} alone: too little memory for more")
-        groups.append(_in_turns(kinds, bundle, checkpoint, plan))
-    return groups
+        yield _in_turns(kinds, bundle, checkpoint, plan)
 
 
 def group_by_memory(kinds: Sequence[str], reference: str, n_parameters: int, available: float) -> list[list[str]]:

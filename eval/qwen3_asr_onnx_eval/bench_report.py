@@ -136,7 +136,7 @@ def _peaks(shape: dict[str, Any], clip: str) -> dict[str, float]:
 
 def _times(shape: dict[str, Any], clip: str, stage: str | None) -> dict[str, str]:
     """Return the median of a stage, or of the whole utterance, of each model with its ratio."""
-    cells = {}
+    cells: dict[str, str] = {}
     anywhere = next(group["runs"][clip][REFERENCE] for group in shape["groups"] if REFERENCE in group["kinds"])
     for group in shape["groups"]:
         runs = group["runs"][clip]
@@ -151,12 +151,13 @@ def _times(shape: dict[str, Any], clip: str, stage: str | None) -> dict[str, str
 
 def _median_of(runs: Sequence[Run], stage: str | None) -> float:
     if stage is None:
-        return median(run["mel_ms"] + run["encoder_ms"] + run["prefill_ms"] + sum(run["token_ms"]) for run in runs)
+        whole = [run["mel_ms"] + run["encoder_ms"] + run["prefill_ms"] + sum(run["token_ms"]) for run in runs]
+        return float(median(whole))
     samples: list[float] = []
     for run in runs:
         value = run[stage]
         samples += value if isinstance(value, list) else [value]
-    return median(samples)
+    return float(median(samples))
 
 
 def _floors(shape: dict[str, Any], clip: str, bandwidth: float) -> dict[str, str]:

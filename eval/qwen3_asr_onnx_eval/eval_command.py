@@ -55,7 +55,9 @@ def _add_arguments(parser: ArgumentParser) -> None:
     running.add_argument(
         "-o", "--output", metavar="DIR", type=Path, help="folder of results and report (default: build/eval/DATASET)"
     )
-    running.add_argument("--overwrite", action="store_true", help="begin anew instead of going on with what is there")
+    running.add_argument(
+        "--overwrite", action="store_true", help="begin anew; the old results become results.previous.jsonl"
+    )
     running.add_argument("--retry-failed", action="store_true", help="try again where a system failed before")
     running.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
@@ -79,8 +81,8 @@ def _run(args: Namespace) -> int:
         say(f"not evaluated: {problem}")
     folder: Path = args.output or Path("build/eval") / _folder_name(dataset.name)
     results = folder / "results.jsonl"
-    if args.overwrite:
-        results.unlink(missing_ok=True)
+    if args.overwrite and results.exists():
+        results.replace(folder / "results.previous.jsonl")  # hours of computing are not thrown away for a typing error
     plan = EvaluationPlan(
         repeats=args.repeats,
         settle_s=args.settle_ms / 1000,

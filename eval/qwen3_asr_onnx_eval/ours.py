@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +74,7 @@ class OurRecognizer:
             n_tokens: steps per cache.
         """
         decoder, dims = self._asr.decoder, self._asr.manifest.decoder
-        inputs = {
+        inputs: dict[str, npt.NDArray[Any]] = {
             EMBEDS: self._asr.embeddings.rows(np.array([0]))[None],
             SEQLENS: np.array([PAST_TOKENS], np.int32),
             TOTAL: np.array(PAST_TOKENS + 1, np.int32),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
 from qwen3_asr_onnx.types import SAMPLE_RATE
 
-from .compare import Comparison
+from .compare import Change, Comparison
 from .datasets import Utterance, read_waveform
 from .plots import N_COLOURS, Scale, error_against_size, speed_against_length, whisker
 from .rows import Row
@@ -70,12 +70,6 @@ def report_page(summary: Summary) -> str:
     ranked = sorted(by_id.values(), key=_badness, reverse=True)
     wrong = [rows for rows in ranked if _badness(rows) > 0]
     colours = {name: i % N_COLOURS for i, name in enumerate(summary.results.systems)}
-    budget = MAX_AUDIO_BYTES
-    worst = []
-    for rows in wrong[:N_WITH_AUDIO]:
-        audio, why_not = _embedded_audio(rows[0], summary.results.folder, budget)
-        budget -= len(audio)
-        worst.append(_shown(rows, colours, audio, why_not))
     return (
         templates()
         .get_template("report.html.j2")
@@ -94,7 +88,7 @@ def report_page(summary: Summary) -> str:
                 ("Error rate against size on disk, with 95 % intervals", error_against_size(summary)),
                 ("Speed against length: a dot per utterance, lines through medians", speed_against_length(summary)),
             ],
-            worst=worst,
+            worst=_with_audio(wrong[:N_WITH_AUDIO], colours, summary.results.folder),
             listed=[_shown(rows, colours) for rows in wrong[:MAX_LISTED]],
             n_wrong=len(wrong),
             n_right=len(ranked) - len(wrong),
@@ -115,12 +109,28 @@ def comparison_page(comparison: Comparison) -> str:
             comparison=comparison,
             captions=[caption(comparison.before), caption(comparison.after)],
             pairs=pairs_table([change.pair for change in comparison.changes]),
-            changes=[
-                (change, [_shown([a, b], {a.system: 0, b.system: 1}) for a, b in change.rows[:MAX_LISTED]])
-                for change in comparison.changes
-            ],
+            changes=[(change, _changed(change, comparison.before.results.folder)) for change in comparison.changes],
         )
     )
+
+
+def _changed(change: Change, folder: Path) -> list[Shown]:
+    """Return the utterances that changed, those that changed most with their audio."""
+    colours = {change.pair.first: 0, change.pair.second: 1}
+    listed = change.rows[:MAX_LISTED]
+    heard = _with_audio(listed[:N_WITH_AUDIO], colours, folder)
+    return [*heard, *(_shown(rows, colours) for rows in listed[N_WITH_AUDIO:])]
+
+
+def _with_audio(utterances: Sequence[Sequence[Row]], colours: Mapping[str, int], folder: Path) -> list[Shown]:
+    """Return utterances with their audio in the page, as long as it does not grow too large."""
+    budget = MAX_AUDIO_BYTES
+    shown = []
+    for rows in utterances:
+        audio, why_not = _embedded_audio(rows[0], folder, budget)
+        budget -= len(audio)
+        shown.append(_shown(rows, colours, audio, why_not))
+    return shown
 
 
 def _rows_by_id(summary: Summary) -> dict[str, list[Row]]:

@@ -319,7 +319,7 @@ def _config(shape: BenchShape) -> dict[str, Any]:
         "initializer_range": 0.02,
         "text_config": text,
     }
-    config = {
+    config: dict[str, Any] = {
         "architectures": ["Qwen3ASRForConditionalGeneration"],
         "model_type": "qwen3_asr",
         "support_languages": list(LANGUAGES),

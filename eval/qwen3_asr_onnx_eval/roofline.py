@@ -12,14 +12,24 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims, Manifest
+from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims
 from qwen3_asr_onnx.features import n_audio_tokens
 
-__all__ = ["Arithmetic", "Cost", "Limits", "decoder_cost", "encoder_cost", "measure_limits"]
+__all__ = [
+    "Arithmetic",
+    "Cost",
+    "Limits",
+    "best_limits",
+    "decoder_cost",
+    "encoder_cost",
+    "graph_cost_facts",
+    "measure_limits",
+]
 
 Arithmetic: TypeAlias = Literal["float32", "int8"]
 """What the products of a stage are computed in: 8-bit integers where the graph quantizes its activations."""
@@ -29,6 +39,9 @@ MEL_BINS = 128
 BANDWIDTH_BYTES = 1 << 28
 GEMM_SIZE = 1536
 REPEATS = 5
+
+INTEGER_OPERATORS = frozenset({"MatMulInteger", "DynamicQuantizeMatMul", "MatMulNBits"})
+"""Operators that quantize activations to 8 bits (MatMulNBits at accuracy level 4, which our recipes set)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,30 +61,48 @@ class Limits:
     int8_per_s: float | None
 
 
+def best_limits(one: Limits, other: Limits) -> Limits:
+    """Return the higher of each figure: what else ran while measuring only lowers it.
+
+    Args:
+        one: limits of a machine.
+        other: limits of the same machine with the same number of threads.
+    """
+    int8 = [rate for rate in (one.int8_per_s, other.int8_per_s) if rate is not None]
+    return Limits(
+        one.threads,
+        max(one.bytes_per_s, other.bytes_per_s),
+        max(one.float32_per_s, other.float32_per_s),
+        max(int8, default=None),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What a stage must at least do.
 
     Attributes:
         n_bytes: to be read from memory once.
-        n_operations: in products (one multiply-add is two).
-        arithmetic: of those products.
+        n_float32: operations of float32 products (one multiply-add is two).
+        n_int8: the same of 8-bit integers.
     """
 
     n_bytes: float
-    n_operations: float
-    arithmetic: Arithmetic
-
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.n_bytes + other.n_bytes, self.n_operations + other.n_operations, self.arithmetic)
+    n_float32: float
+    n_int8: float = 0.0
 
     def floor_s(self, limits: Limits) -> tuple[float, str]:
         """Return the least seconds, and which limit sets them: "memory" or "arithmetic"."""
-        rate = limits.float32_per_s
-        if self.arithmetic == "int8" and limits.int8_per_s is not None:
-            rate = max(rate, limits.int8_per_s)
-        memory_s, arithmetic_s = self.n_bytes / limits.bytes_per_s, self.n_operations / rate
+        int8_rate = max(limits.float32_per_s, limits.int8_per_s or 0.0)
+        memory_s = self.n_bytes / limits.bytes_per_s
+        arithmetic_s = self.n_float32 / limits.float32_per_s + self.n_int8 / int8_rate
         return max(memory_s, arithmetic_s), "memory" if memory_s >= arithmetic_s else "arithmetic"
+
+
+def _cost(n_bytes: float, always_float32: float, products: float, arithmetic: Arithmetic) -> Cost:
+    if arithmetic == "int8":
+        return Cost(n_bytes, always_float32, products)
+    return Cost(n_bytes, always_float32 + products)
 
 
 def encoder_cost(dims: EncoderDims, audio_s: float, weight_bytes: int, arithmetic: Arithmetic) -> Cost:
@@ -81,7 +112,7 @@ def encoder_cost(dims: EncoderDims, audio_s: float, weight_bytes: int, arithmeti
         dims: of the encoder.
         audio_s: seconds.
         weight_bytes: of the stored weights.
-        arithmetic: of the transformer's products.
+        arithmetic: of the products with weights; convolutions and attention are float32 in any case.
     """
     frames = audio_s * FRAMES_PER_S
     tokens = n_audio_tokens(round(frames))
@@ -91,11 +122,11 @@ def encoder_cost(dims: EncoderDims, audio_s: float, weight_bytes: int, arithmeti
         2 * 9 * (1 if i == 0 else channels) * channels * (frames / 2 ** (i + 1)) * (MEL_BINS / 2 ** (i + 1))
         for i in range(3)
     )
-    stem += 2 * tokens * channels * (MEL_BINS // 8) * dims.d_model
     window = n_audio_tokens(min(round(frames), dims.window_frames))
-    layer = 2 * tokens * (4 * dims.d_model**2 + 2 * dims.d_model * dims.ffn) + 4 * tokens * window * dims.d_model
-    projection = 2 * tokens * (dims.d_model**2 + dims.d_model * dims.output_dim)
-    return Cost(weight_bytes, stem + dims.layers * layer + projection, arithmetic)
+    attention = dims.layers * 4 * tokens * window * dims.d_model
+    layers = dims.layers * 2 * tokens * (4 * dims.d_model**2 + 2 * dims.d_model * dims.ffn)
+    ends = 2 * tokens * dims.d_model * (channels * (MEL_BINS // 8) + dims.d_model + dims.output_dim)
+    return _cost(weight_bytes, stem + attention, layers + ends, arithmetic)
 
 
 def decoder_cost(
@@ -109,7 +140,7 @@ def decoder_cost(
         n_past: positions in the cache before them.
         batch: rows.
         weight_bytes: of the stored weights, the head's included.
-        arithmetic: of the products.
+        arithmetic: of the products with weights; attention is float32 in any case.
     """
     query, cache = dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim
     layer = dims.hidden * (2 * query + 2 * cache) + 3 * dims.hidden * dims.intermediate
@@ -117,14 +148,21 @@ def decoder_cost(
     seen = n_new * n_past + n_new * (n_new + 1) / 2
     attention = 4 * dims.layers * query * seen
     cache_bytes = 4 * 2 * dims.layers * cache * (n_past + n_new)
-    return Cost(weight_bytes + batch * cache_bytes, batch * (products + attention), arithmetic)
+    return _cost(weight_bytes + batch * cache_bytes, batch * attention, batch * products, arithmetic)
 
 
-def weight_bytes(manifest: Manifest, variant: str, stage: Literal["encoder", "decoder"]) -> int:
-    """Return the bytes of the weight files of a stage, told apart by name as the bundle's files are."""
-    files = manifest.variants[variant].weights
-    prefix = "encoder" if stage == "encoder" else "decoder"
-    return sum(manifest.files[name].size for name in files if name.startswith(prefix))
+def graph_cost_facts(graph: Path) -> tuple[int, Arithmetic]:
+    """Return the bytes of a graph's weights as stored, and what its products are computed in.
+
+    Args:
+        graph: .onnx file whose weights are external data.
+    """
+    import onnx
+
+    model = onnx.load(str(graph), load_external_data=False).graph
+    lengths = [int(e.value) for one in model.initializer for e in one.external_data if e.key == "length"]
+    operators = {node.op_type for node in model.node}
+    return sum(lengths), "int8" if operators & INTEGER_OPERATORS else "float32"
 
 
 def measure_limits(threads: int) -> Limits:

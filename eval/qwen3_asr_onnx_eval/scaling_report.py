@@ -120,13 +120,13 @@ def _batches(results: dict[str, Any]) -> Table:
 
 
 def _starts(results: dict[str, Any]) -> Table:
-    header = ("", "start", "process to ready", "of it imports", "loading", "first 5 s of audio", "resident then")
+    header = ("", "start", "process to ready", "of it Python", "loading", "first 5 s of audio", "resident then")
     rows = tuple(
         (
             _name(one),
             one["kind"],
             _seconds(one["start_s"]),
-            _seconds(one["import_s"]),
+            _seconds(one["start_s"] - one["load_s"]),
             _seconds(one["load_s"]),
             _seconds(one["first_s"]),
             f"{one['rss'] / 1e9:.2f} GB",

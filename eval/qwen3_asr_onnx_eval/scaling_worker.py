@@ -24,7 +24,7 @@ class ScalingWorker:
     """The parent's side. Use as a context manager.
 
     Attributes:
-        loaded: `start_s` (process to model loaded), of it `import_s` and `load_s`; `rss` then.
+        loaded: `start_s` (start of the process to model loaded), of it `load_s` (the model); `rss` then.
     """
 
     def __init__(self, bundle: Path, variant: str, threads: int) -> None:
@@ -86,16 +86,15 @@ class ScalingWorker:
 def main(argv: list[str]) -> int:
     """Serve requests until stdin ends."""
     bundle, variant, threads = argv
-    started = time.perf_counter()
     from qwen3_asr_onnx import TranscribeOptions, Transcriber
 
     from .recognizers import benchmark_clip
     from .worker import process_memory
 
-    imported = time.perf_counter()
+    started = time.perf_counter()
     asr = Transcriber(bundle, variant, threads=int(threads))
     loaded = time.perf_counter()
-    _reply(import_s=imported - started, load_s=loaded - imported, rss=process_memory()["rss"])
+    _reply(load_s=loaded - started, rss=process_memory()["rss"])
     for line in sys.stdin:
         request = json.loads(line)
         options = TranscribeOptions(

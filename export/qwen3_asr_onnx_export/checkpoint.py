@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims, MelParams, TimestampHead
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.languages import LANGUAGES
+from qwen3_asr_onnx.word_segmentation import ALIGNER_LANGUAGES
 
 from .shapes import expected_shapes
 
@@ -115,7 +116,7 @@ class Checkpoint:
                 mel=_mel_params(path, audio),
                 audio_token=int(thinker["audio_token_id"]),
                 eos_tokens=tuple(int(i) for i in (eos if isinstance(eos, list) else [eos])),
-                languages=tuple(config.get("support_languages") or LANGUAGES),
+                languages=tuple(config.get("support_languages") or _languages(config)),
                 tied=_tied(thinker, text) and not _is_aligner(config),
                 tensors=_index(path, layout),
                 timestamps=_timestamp_head(path, config) if _is_aligner(config) else None,
@@ -219,6 +220,10 @@ def _is_aligner(config: Mapping[str, Any]) -> bool:
     inner = thinker if isinstance(thinker, dict) else config
     kinds = {inner.get("model_type"), *(config.get("architectures") or ())}
     return bool(kinds & {"qwen3_forced_aligner", "Qwen3ASRForTokenClassification"}) or "classify_num" in inner
+
+
+def _languages(config: Mapping[str, Any]) -> tuple[str, ...]:
+    return ALIGNER_LANGUAGES if _is_aligner(config) else tuple(LANGUAGES)
 
 
 def _tied(thinker: Mapping[str, Any], text: Mapping[str, Any]) -> bool:

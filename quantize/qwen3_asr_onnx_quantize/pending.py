@@ -100,6 +100,7 @@ class Job:
             return (values.astype(np.float16),)
         if isinstance(self.part, Dynamic):
             return quantize_channels(values, REDUCED_RANGE if self.part.reduce_range else FULL_RANGE)
+        assert isinstance(self.part, WeightOnly), self.part  # half precision takes whole graphs, not weights
         with np.errstate(over="ignore", invalid="ignore"):  # looked for right here
             if self.calibrated:
                 assert self.factor is not None, "calibration was not attached"
@@ -164,6 +165,7 @@ def _outputs(name: str, shape: tuple[int, ...], part: Part | Stem) -> tuple[Stor
             Stored(f"{name}.int8", np.dtype(np.int8), (k, n), axis=1),
             Stored(f"{name}.int8_scales", np.dtype(np.float32), (n,)),
         )
+    assert isinstance(part, WeightOnly), part
     codes, scales, zeros = packed_shapes(k, n, part)
     stored = (
         Stored(f"{name}.{part.scheme}", np.dtype(np.uint8), codes),

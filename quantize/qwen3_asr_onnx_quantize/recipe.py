@@ -26,13 +26,15 @@ import difflib
 import importlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
+
+from .parts import SCHEMES, Dynamic, Embedding, Half, Keep, Part, Stem, WeightOnly, require
 
 __all__ = [
     "Dynamic",
@@ -53,109 +55,9 @@ __all__ = [
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Variant names become parts of file names, on every file system."""
 
-BLOCKS = (16, 32, 64, 128, 256)
-
-Activations: TypeAlias = Literal["token", "tensor"]
-
-
-@dataclass(frozen=True, slots=True)
-class Keep:
-    """Leave the part as it is, in float32."""
-
-    scheme: Literal["fp32"] = "fp32"
-
-
-@dataclass(frozen=True, slots=True)
-class Half:
-    """The whole graph in float16, for CUDA; a decoder's layers and head only together."""
-
-    scheme: Literal["fp16"] = "fp16"
-
-
-@dataclass(frozen=True, slots=True)
-class WeightOnly:
-    """Weights in blocks of `block` inputs with one scale each (`com.microsoft::MatMulNBits`), activations float32.
-
-    Attributes:
-        scheme: "int4" or "int8": bits per weight.
-        block: weights per scale, along the input dimension.
-        symmetric: zero is code 8 (int4) or 128 (int8); otherwise each block stores a zero point of its own.
-        accuracy_level: what the operator computes in: 0 its choice, 1 float32, 2 float16, 3 bfloat16, 4 int8.
-        scales: "fp16" stores scales in half precision (they are widened at load), "fp32" as they are.
-        search: choose each block's scale by least squared error; otherwise from its largest weight.
-        calibration: "gptq" rounds so that errors cancel on the inputs that calibration audio gives; "none" to nearest.
-        exclude: patterns (`*` matches anything) of weight names that stay float32.
-    """
-
-    scheme: Literal["int4", "int8"] = "int4"
-    block: int = 128
-    symmetric: bool = True
-    accuracy_level: int = 4
-    scales: Literal["fp16", "fp32"] = "fp16"
-    search: bool = True
-    calibration: Literal["none", "gptq"] = "none"
-    exclude: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _require(self.calibration in ("none", "gptq"), "calibration", self.calibration, '"none" or "gptq"')
-        _require(self.block in BLOCKS, "block", self.block, f"one of {', '.join(map(str, BLOCKS))}")
-        _require(0 <= self.accuracy_level <= 4, "accuracy_level", self.accuracy_level, "0 to 4")
-        _require(self.scales in ("fp16", "fp32"), "scales", self.scales, '"fp16" or "fp32"')
-
-    @property
-    def bits(self) -> int:
-        """Bits per weight."""
-        return int(self.scheme[3:])
-
-
-@dataclass(frozen=True, slots=True)
-class Dynamic:
-    """int8 weights, one scale per output; activations are quantised to 8 bits as they come.
-
-    Attributes:
-        scheme: "w8a8".
-        activations: "token" gives each position its own scale, "tensor" one scale to all of a call: 8 % faster, and
-            an outlier at one position costs all others their precision.
-        reduce_range: 7-bit weights. x86 processors without VNNI add pairs of 8 x 8 bit products in 16 bits, where
-            full-range weights saturate; with 7 bits no sum can.
-        exclude: patterns (`*` matches anything) of weight names that stay float32.
-    """
-
-    scheme: Literal["w8a8"] = "w8a8"
-    activations: Activations = "token"
-    reduce_range: bool = False
-    exclude: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _require(self.activations in ("token", "tensor"), "activations", self.activations, '"token" or "tensor"')
-
-
-@dataclass(frozen=True, slots=True)
-class Embedding:
-    """The table of input embeddings: "fp16", as exported and shared by variants, or "int8" with one scale per token."""
-
-    scheme: Literal["fp16", "int8"] = "fp16"
-
-
-@dataclass(frozen=True, slots=True)
-class Stem:
-    """How the weights of the encoder's convolutions are stored: "fp16" is widened to float32 at load."""
-
-    scheme: Literal["fp32", "fp16"] = "fp32"
-
-
 DECODER_SWITCHES = ("rotation", "smoothing", "rescoring")
 SWITCHES = (*DECODER_SWITCHES, "encoder_rotation")
 """Keys of the recipe itself that are true or false."""
-
-Part: TypeAlias = Keep | Half | WeightOnly | Dynamic
-SCHEMES: Mapping[str, type[Keep] | type[Half] | type[WeightOnly] | type[Dynamic]] = {
-    "fp32": Keep,
-    "fp16": Half,
-    "int4": WeightOnly,
-    "int8": WeightOnly,
-    "w8a8": Dynamic,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +84,8 @@ class Recipe:
     init: Part
     step: Part
     head: Part
-    embedding: Embedding = Embedding()
-    stem: Stem = Stem()
+    embedding: Embedding = field(default_factory=Embedding)
+    stem: Stem = field(default_factory=Stem)
     rotation: bool = False
     encoder_rotation: bool = False
     smoothing: bool = False
@@ -290,9 +192,9 @@ def recipe_from_table(body: Mapping[str, Any], default_name: str, *, where: str)
         if "step" not in body:
             raise OptionsError('no [step] table; give at least [step] with a scheme, for example scheme = "int4"')
         name = body.get("name", default_name)
-        _require(isinstance(name, str), "name", name, "a string")
+        require(isinstance(name, str), "name", name, "a string")
         for key in SWITCHES:
-            _require(isinstance(body.get(key, False), bool), key, body.get(key), "true or false")
+            require(isinstance(body.get(key, False), bool), key, body.get(key), "true or false")
         step = _part(body["step"], "[step]")
         head = _part(body["head"], "[head]") if "head" in body else _without_exclusions(step)
         return Recipe(
@@ -353,7 +255,7 @@ def _scheme(body: Mapping[str, Any], key: str, schemes: list[str]) -> Any:
     table = _table(body.get(key, {"scheme": schemes[0]}), f"[{key}]")
     _known(table, ["scheme"], f"[{key}]")
     scheme = table.get("scheme")
-    _require(scheme in schemes, f"[{key}]: scheme", scheme, " or ".join(f'"{name}"' for name in schemes))
+    require(scheme in schemes, f"[{key}]: scheme", scheme, " or ".join(f'"{name}"' for name in schemes))
     return scheme
 
 
@@ -372,14 +274,9 @@ def _table(value: object, where: str) -> Mapping[str, Any]:
 
 def _same_type(key: str, value: object, default: object) -> None:
     """Raise unless a value has the type of the field's default. A bool is no int here."""
-    _require(type(value) is type(default), key, value, f"a value like {default!r}")
+    require(type(value) is type(default), key, value, f"a value like {default!r}")
     if isinstance(value, tuple):
-        _require(all(isinstance(item, str) and item for item in value), key, list(value), "a list of patterns")
-
-
-def _require(condition: bool, key: str, value: object, wanted: str) -> None:
-    if not condition:
-        raise OptionsError(f"{key} is {value!r}; give {wanted}")
+        require(all(isinstance(item, str) and item for item in value), key, list(value), "a list of patterns")
 
 
 def _known(table: Mapping[str, Any], keys: Iterable[str], what: str) -> None:

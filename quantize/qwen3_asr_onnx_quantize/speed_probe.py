@@ -64,7 +64,7 @@ def _main(bundle: str, variant: str, file: str, max_new_tokens: str, threads: st
     started = time.perf_counter()
     asr = Transcriber(bundle, variant, threads=None if threads == "None" else int(threads))
     load_s = time.perf_counter() - started
-    resident_mb = _resident_mb()
+    resident_mb = _memory_mb("VmRSS:")
     options = TranscribeOptions(max_new_tokens=int(max_new_tokens))
     for _ in range(PASSES):
         timings = [(found.timings, len(found.token_ids)) for found in (asr.transcribe(clip, options) for clip in clips)]
@@ -79,17 +79,20 @@ def _main(bundle: str, variant: str, file: str, max_new_tokens: str, threads: st
     sys.stdout.write(json.dumps(measured))
 
 
-def _resident_mb() -> float | None:
-    """Return what of this process is in memory now; Linux tells."""
+def _memory_mb(field: str) -> float | None:
+    """Return one line of what Linux tells about this process: VmRSS is in memory now, VmHWM the most there ever was."""
     try:
         status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         return None
-    return next(float(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmRSS:"))
+    return next(float(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith(field))
 
 
 def _peak_mb() -> float | None:
     """Return the most that was ever in memory; Windows does not tell."""
+    peak = _memory_mb("VmHWM:")  # on Linux the value of getrusage is handed down from the parent process
+    if peak is not None:
+        return peak
     try:
         import resource
     except ImportError:

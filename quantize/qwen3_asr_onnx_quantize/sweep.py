@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,11 +18,12 @@ import numpy as np
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.bundle import Bundle
-from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.session import runtime_version
 from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
 
 from .apply import quantize_bundle
+from .calibrated import calibration_record
 from .clips import Clip, clips_digest
 from .fidelity import Trace, compare, trace_reference
 from .recipe import Recipe
@@ -124,8 +125,8 @@ class _Sweep:
         """Make the variant where it is not there yet, and measure it."""
         plan = self._plan
         started = time.perf_counter()
-        if recipe is not None and not _made(plan.bundle, recipe):
-            calibration = plan.calibration if recipe.calibrated else ()
+        calibration = plan.calibration if recipe is not None and recipe.calibrated else ()
+        if recipe is not None and not _made(plan.bundle, recipe, calibration):
             quantize_bundle(plan.bundle, recipe, threads=plan.threads, calibration=calibration)
         quantize_s = time.perf_counter() - started
         name = recipe.name if recipe else _float32(plan.bundle)
@@ -245,13 +246,24 @@ def _float32(bundle: Path) -> str:
     raise OptionsError(f"{bundle}: no float32 variant to compare with; export the checkpoint again")
 
 
-def _made(bundle: Path, recipe: Recipe) -> bool:
-    """Return whether the variant is there already, made by this very recipe."""
+def _made(bundle: Path, recipe: Recipe, calibration: Sequence[Waveform]) -> bool:
+    """Return whether the variant is there already.
+
+    Raises:
+        BundleError: one of that name is there, made by another recipe or on other calibration audio.
+    """
     variant = Bundle.open(bundle).manifest.variants.get(recipe.name)
     if variant is None:
         return False
     wanted = recipe.to_dict()
-    return {key: variant.recipe.get(key) for key in wanted} == wanted
+    if recipe.calibrated:
+        wanted["calibration"] = calibration_record(calibration)
+    if {key: variant.recipe.get(key) for key in wanted} != wanted:
+        raise BundleError(
+            f"{bundle}: variant {recipe.name!r} exists and was made in another way; give the recipe another name, or "
+            "make the variant again with `quantize --force`"
+        )
+    return True
 
 
 def _size(path: Path, name: str) -> Row:

@@ -97,14 +97,17 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             axes.errorbar(sizes, errors, yerr=(low, high), fmt="none", ecolor="0.8", zorder=1)
         else:
             axes.set_yscale("symlog", linthresh=1e-5)
-        dots = axes.scatter(sizes, errors, c=[row.get("step_ms", 0.0) for row in variants], s=60, zorder=2)
+        timed = all("step_ms" in row for row in variants)
+        dots = axes.scatter(sizes, errors, c=[row["step_ms"] for row in variants] if timed else None, s=60, zorder=2)
         for row, size, error in zip(variants, sizes, errors, strict=True):
             axes.annotate(row["variant"], (size, error), textcoords="offset points", xytext=(7, 4))
         axes.set_xlabel("size, MB")
         axes.set_ylabel("word error rate, % (bars: 95 % interval)" if counted else "divergence from float32, nats")
+        axes.margins(x=0.12)
         axes.grid(visible=True, color="0.92")
         axes.set_axisbelow(True)
-        figure.colorbar(dots, label="step, ms per token")
+        if timed:
+            figure.colorbar(dots, label="step, ms per token")
         metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
         figure.savefig(path, dpi=150, metadata=metadata)
 

@@ -100,7 +100,7 @@ def _format(args: argparse.Namespace) -> str:
         return str(args.format)
     if args.output is None:
         return FORMATS[0]
-    suffix = args.output.suffix.lower().lstrip(".")
+    suffix: str = args.output.suffix.lower().lstrip(".")
     if suffix not in FORMATS:
         raise OptionsError(f"--output {args.output}: no format is called {suffix!r}; add --format {'|'.join(FORMATS)}")
     return suffix

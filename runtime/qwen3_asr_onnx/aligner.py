@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, get_args
 
 import numpy as np
@@ -146,22 +147,22 @@ class Aligner:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | os.PathLike[str],
+        name_or_path: str | Path,
         *,
         variant: str | None = None,
         device: str = "cpu",
         threads: int | None = None,
         revision: str | None = None,
     ) -> Self:
-        """Load a bundle from a directory, or from a hub id such as "owner/name", which is downloaded first.
+        """Load a bundle from a directory, or the files of one variant from a hub id such as "owner/name".
 
         Raises:
             BundleError: neither a directory nor a repository with an aligner's bundle in it.
             MissingExtra: downloading needs the hub extra.
         """
-        from .hub import resolve
+        from .hub_variant import fetch_variant
 
-        return cls(resolve(name_or_path, revision=revision, kind="bundle"), variant, device, threads)
+        return cls(fetch_variant(name_or_path, variant, revision=revision), variant, device, threads)
 
     @property
     def manifest(self) -> Manifest:

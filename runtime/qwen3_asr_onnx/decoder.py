@@ -21,7 +21,7 @@ from .kv_cache import LOGITS, KvCache, cache_names
 from .rescoring import HIDDEN, rescore
 from .session import Session
 
-__all__ = ["Batch", "Decoder", "End", "Generated", "KvCache", "Watch", "graph_inputs", "graph_outputs"]
+__all__ = ["LOGITS", "Batch", "Decoder", "End", "Generated", "KvCache", "Watch", "graph_inputs", "graph_outputs"]
 
 EMBEDS, SEQLENS, TOTAL, POSITIONS = "inputs_embeds", "seqlens_k", "total_sequence_length", "logit_positions"
 
@@ -182,7 +182,6 @@ class Decoder:
             self.call(self.step if step else self.init, cache, row, row + 1, inputs, logits)()
         last: npt.NDArray[np.float32] = logits[0]
         return last
-
 
     def call(
         self,

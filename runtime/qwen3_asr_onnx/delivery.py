@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .console import emit, say
 from .jobs import Job, write_atomically
-from .outputs import WRITERS
+from .outputs import Writer
 from .types import StopReason, Transcript
 
 __all__ = ["Delivery", "Tally", "about", "reason"]
@@ -49,6 +50,7 @@ class Delivery:
 
     stdout_format: str
     tally: Tally
+    writers: Mapping[str, Writer]
 
     def deliver(self, job: Job, transcript: Transcript) -> None:
         """Write one result.
@@ -58,7 +60,7 @@ class Delivery:
         """
         if job.outputs:
             for name, path in job.outputs.items():
-                write_atomically(_marked(path, transcript), WRITERS[name](transcript))
+                write_atomically(_marked(path, transcript), self.writers[name](transcript))
         else:
             emit(self._stdout_text(job.source.label, transcript))
         if transcript.stop_reason in PARTIAL:
@@ -69,7 +71,7 @@ class Delivery:
     def _stdout_text(self, label: str, transcript: Transcript) -> str:
         if self.stdout_format == "json":
             return json.dumps({"input": label, **transcript.to_dict()}, ensure_ascii=False) + "\n"
-        text = WRITERS[self.stdout_format](transcript)
+        text = self.writers[self.stdout_format](transcript)
         if self.tally.n_inputs == 1:
             return text
         separator = "\n" if self.tally.n_done else ""

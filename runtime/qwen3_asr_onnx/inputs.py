@@ -15,6 +15,7 @@ from typing import TypeAlias
 from .audio import AudioSource, open_audio
 from .errors import AudioError, LimitError, MissingExtra
 from .features import n_audio_tokens, n_frames
+from .interrupt import Interrupt
 from .model import Model
 from .pauses import SpeechDetector, split_at_pauses
 from .prompt import Prompt, build_prompt
@@ -126,14 +127,22 @@ class Input:
         ended_by: why the call ended before the input did.
     """
 
-    def __init__(self, audio: AudioSource, prompter: Prompter, detector: SpeechDetector | None) -> None:
+    def __init__(
+        self,
+        audio: AudioSource,
+        prompter: Prompter,
+        detector: SpeechDetector | None = None,
+        interrupt: Interrupt | None = None,
+    ) -> None:
         """Remember what to read.
 
         Args:
             audio: see `AudioSource`.
             prompter: makes the jobs.
             detector: finds speech for split="vad", shared by inputs that are read one after the other.
+            interrupt: ends the reading too: hours of silence give no clip, and nobody else would ask.
         """
+        self._interrupt = interrupt
         self.slots: deque[Slot] = deque()
         self.is_read = False
         self.promised_s: float | None = None
@@ -197,5 +206,8 @@ class Input:
 
     def _counted(self, blocks: Iterator[Waveform]) -> Iterator[Waveform]:
         for block in blocks:
+            if self._interrupt is not None and self._interrupt():
+                self.ended_by = self._interrupt.reason
+                return
             self._n_samples += block.size
             yield block

@@ -133,6 +133,7 @@ def load_session(
         prepack=file not in variant.mapped,
         # Where many positions run at once, the intermediate results are the largest of all: they set the peak.
         plan_memory=file != variant.encoder and bundle.manifest.kind == "asr",
+        release_memory=bundle.manifest.kind == "aligner",
     )
 
 

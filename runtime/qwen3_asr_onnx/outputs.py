@@ -21,8 +21,6 @@ __all__ = [
     "WRITERS",
     "Writer",
     "add_subtitle_arguments",
-    "cues_to_srt",
-    "cues_to_vtt",
     "subtitle_style",
     "to_json",
     "to_srt",
@@ -57,7 +55,10 @@ def to_srt(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> str:
     Raises:
         OptionsError: the style shows words, and the transcript has no word times.
     """
-    return cues_to_srt(cues(transcript, style))
+    return "\n".join(
+        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{_srt_text(cue)}\n"
+        for number, cue in enumerate(cues(transcript, style), start=1)
+    )
 
 
 def to_vtt(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> str:
@@ -66,36 +67,20 @@ def to_vtt(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> str:
     Raises:
         OptionsError: the style shows words, and the transcript has no word times.
     """
-    return cues_to_vtt(cues(transcript, style), karaoke=style.words == "karaoke")
+    made = cues(transcript, style)
+    karaoke = style.words == "karaoke"
+    note = f"\n{ESTIMATE_NOTE}" if any(cue.estimated for cue in made) else ""
+    body = (
+        f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{_vtt_text(cue, karaoke=karaoke)}\n"
+        for cue in made
+    )
+    return f"WEBVTT\n{note}" + "".join(body)
 
 
 def to_tsv(transcript: Transcript) -> str:
     """Return a header and one row per segment: start and end in milliseconds, text on one line."""
     rows = (f"{cue.start_ms}\t{cue.end_ms}\t{_one_line(cue)}\n" for cue in segment_cues(transcript))
     return "start\tend\ttext\n" + "".join(rows)
-
-
-def cues_to_srt(cues: tuple[Cue, ...]) -> str:
-    """Return cues as the text of a SubRip file."""
-    return "\n".join(
-        f"{number}\n{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}\n{_srt_text(cue)}\n"
-        for number, cue in enumerate(cues, start=1)
-    )
-
-
-def cues_to_vtt(cues: tuple[Cue, ...], *, karaoke: bool = False) -> str:
-    """Return cues as the text of a WebVTT file.
-
-    Args:
-        cues: what to show.
-        karaoke: put the time of every word into the text of its cue, so that a player can follow the speech.
-    """
-    note = f"\n{ESTIMATE_NOTE}" if any(cue.estimated for cue in cues) else ""
-    body = (
-        f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{_vtt_text(cue, karaoke=karaoke)}\n"
-        for cue in cues
-    )
-    return f"WEBVTT\n{note}" + "".join(body)
 
 
 def writers(style: SubtitleStyle = DEFAULT_STYLE) -> Mapping[str, Writer]:

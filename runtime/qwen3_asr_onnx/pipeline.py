@@ -7,7 +7,6 @@ taken depends on the batch, never on the length or the number of inputs.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -18,13 +17,14 @@ from .decoder import Batch, Generated, KvCache, Watch
 from .features import log_mel
 from .guards import ends_in_loop, is_context_leak, trim_loop
 from .inputs import Input, Job, Prompter
+from .interrupt import Interrupt
 from .memory import available_bytes
 from .model import Model
 from .segmenter import halve_at_quiet
 from .text import TEXT_TAG, collapse_repetitions, heard_speech, parse_output
 from .types import Segment, StopReason, Timings
 
-__all__ = ["Interrupt", "Pipeline", "RunSettings"]
+__all__ = ["Pipeline", "RunSettings"]
 
 MAX_ROWS = 8
 """Most rows by default: a step of 8 costs little more than one of 4, and one of 16 twice as much as one of 8."""
@@ -38,24 +38,6 @@ CACHE_SHARE = 4
 
 SHORTEST_RETRY_S = 2.0
 """A clip this short is not cut in two when the model loops on it."""
-
-
-class Interrupt:
-    """Says when to stop: the time is up, or somebody asked for it."""
-
-    def __init__(self, time_limit_s: float | None = None, cancel: threading.Event | None = None) -> None:
-        self._deadline_s = None if time_limit_s is None else time.monotonic() + time_limit_s
-        self._cancel = cancel
-        self.reason: StopReason | None = None
-
-    def __call__(self) -> bool:
-        """Return whether to stop; once it said so, it stays with it."""
-        if self.reason is None:
-            if self._cancel is not None and self._cancel.is_set():
-                self.reason = "cancelled"
-            elif self._deadline_s is not None and time.monotonic() >= self._deadline_s:
-                self.reason = "time_limit"
-        return self.reason is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +76,7 @@ class Pipeline:
         self._open: deque[Input] = deque()  # begun and not handed out, in order; the last one is being read
         self._retries: deque[Job] = deque()
         self._held: Job | None = None
+        self._exhausted = False
 
     def run(self, inputs: Iterator[Input]) -> Iterator[tuple[Input, Segment | None]]:
         """Yield the segments of all inputs, in order; after the last of an input, (input, None).
@@ -111,7 +94,7 @@ class Pipeline:
                 if self._interrupt():
                     yield from self._stop()
                     return
-                if not (self._batch.n_active or self._open):
+                if self._exhausted and not (self._batch.n_active or self._open):
                     return
                 yield from self._in_order()
         finally:
@@ -135,8 +118,11 @@ class Pipeline:
                 job = self._open[-1].next_job()
                 if job is not None:
                     return job
+                if not self._batch.n_active:
+                    return None  # an input without a clip: hand it out before the next one is read
             source = next(inputs, None)
             if source is None:
+                self._exhausted = True
                 return None
             self._open.append(source)
 

@@ -82,6 +82,7 @@ class Session:
         threads: int | None = None,
         prepack: bool = True,
         plan_memory: bool = True,
+        release_memory: bool = False,
     ) -> None:
         """Load a graph and check that it has the interface the bundle format promises.
 
@@ -95,6 +96,8 @@ class Session:
                 Without it, float32 weights are used where the file is mapped.
             plan_memory: from the second call of a shape on, reserve one block for all its intermediate results: a few
                 per cent faster for small calls, and a second copy of the largest ones.
+            release_memory: give the memory of intermediate results back after every call, so that sessions that run
+                one after the other do not keep the peak of each.
 
         Raises:
             BundleError: the graph cannot be loaded or has another interface.
@@ -120,6 +123,9 @@ class Session:
         except _load_errors(ort) as error:
             raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load this graph ({error})") from error
         self._ort = ort
+        self._run_options = ort.RunOptions()
+        if release_memory and device == "cpu":
+            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         self._check_interface(path, inputs, outputs)
 
     def _check_interface(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -130,7 +136,7 @@ class Session:
 
     def run(self, output: str, inputs: Mapping[str, Array]) -> Array:
         """Return one output for the given inputs."""
-        result: Array = self._session.run([output], dict(inputs))[0]
+        result: Array = self._session.run([output], dict(inputs), self._run_options)[0]
         return result
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Binding:
@@ -138,14 +144,17 @@ class Session:
 
         Arrays must be C-contiguous. One array may be input and output at once.
         """
-        return Binding(self._ort, self._session, inputs, outputs)
+        return Binding(self._ort, self._session, self._run_options, inputs, outputs)
 
 
 class Binding:
     """A session call on fixed memory: change the input arrays, `run`, read the output arrays."""
 
-    def __init__(self, ort: Any, session: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
+    def __init__(
+        self, ort: Any, session: Any, run_options: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> None:
         self._session = session
+        self._run_options = run_options
         self._binding = session.io_binding()
         self._values: dict[int, Any] = {}
         self._arrays = (tuple(inputs.values()), tuple(outputs.values()))
@@ -164,7 +173,7 @@ class Binding:
 
     def run(self) -> None:
         """Run the graph on the bound arrays."""
-        self._session.run_with_iobinding(self._binding)
+        self._session.run_with_iobinding(self._binding, self._run_options)
 
 
 def _provider(device: str) -> str:

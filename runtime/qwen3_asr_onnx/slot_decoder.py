@@ -7,6 +7,7 @@ the other. Keys and values of their own would take 224 KiB per position, 300 MB 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,7 @@ class SlotDecoder:
             for of in (past_name, present_name)
         ]
         logits = np.empty((1, len(slots), self._head.classes), dtype=np.float32)
-        inputs = {
+        inputs: dict[str, npt.NDArray[Any]] = {
             EMBEDS: np.ascontiguousarray(embedded[None]),
             SEQLENS: np.array([total - 1], dtype=np.int32),
             TOTAL: np.array(total, dtype=np.int32),

@@ -79,29 +79,23 @@ class Span:
     end_s: float
 
 
-def locate_words(text: str, words: Sequence[Word]) -> tuple[list[Span], int]:
-    """Return where each word lies in the text, and how many words lead up to the last that was found.
+def locate_words(text: str, words: Sequence[Word]) -> list[Span]:
+    """Return where the words lie in their text.
 
     Letters and digits are compared, in order; punctuation of either side plays no part. A word that is not found near
-    its place is passed over. The search ends where the letters of the text end.
-
-    Args:
-        text: what was said.
-        words: the words of this text, possibly followed by words of later texts.
+    its place is passed over.
     """
     letters = [index for index, char in enumerate(text) if char.isalnum()]
     written = [text[index].lower() for index in letters]
     spans: list[Span] = []
-    position = n_used = 0
-    for number, word in enumerate(words, start=1):
+    position = 0
+    for word in words:
         key = [char.lower() for char in word.text if char.isalnum()]
-        if position >= len(letters):
-            break
         found = _find(key, written, position) if key else None
         if found is not None:
-            position, n_used = found + len(key), number
+            position = found + len(key)
             spans.append(Span(letters[found], letters[position - 1] + 1, word.start_s, word.end_s))
-    return spans, n_used
+    return spans
 
 
 def estimate_words(text: str, start_s: float, end_s: float) -> list[Span]:

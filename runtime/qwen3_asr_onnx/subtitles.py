@@ -14,10 +14,10 @@ from typing import Literal, TypeAlias
 
 from .errors import OptionsError
 from .subtitle_layout import Limits, cut_cues, cut_lines
-from .subtitle_units import Span, TimedText, Unit, column_width, estimate_words, locate_words, make_units
-from .types import Segment, Transcript, Word
+from .subtitle_units import TimedText, Unit, column_width, estimate_words, locate_words, make_units
+from .types import Segment, Transcript
 
-__all__ = ["Cue", "SubtitleStyle", "WordDisplay", "cues", "cues_of_words", "segment_cues"]
+__all__ = ["Cue", "SubtitleStyle", "WordDisplay", "cues", "segment_cues"]
 
 WordDisplay: TypeAlias = Literal["off", "karaoke", "cues"]
 """Phrases only; phrases whose words carry their times (WebVTT); every word a cue of its own."""
@@ -29,9 +29,6 @@ _WORD_MIN_DURATION_S = 0.08
 
 _CLOSED_GAP_MS = 250
 """A shorter gap between two cues only flickers, so the first one stays until the second appears."""
-
-_SEGMENT_SLACK_S = 0.5
-"""A word may begin this long before or after its segment: the aligner's times have steps of 0.08 s and overshoot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,16 +127,14 @@ def cues(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> tuple[
     Raises:
         OptionsError: the style shows words, and the transcript has no word times.
     """
-    if style.words != "off" and transcript.words is None and transcript.text.strip():
+    spoken = [segment for segment in transcript.segments if segment.text.strip()]
+    if style.words != "off" and spoken and all(segment.words is None for segment in spoken):
         raise OptionsError(
             f"subtitle style words={style.words!r} needs word times; transcribe with timestamps and an aligner bundle"
         )
     drafts: list[_Draft] = []
-    rest = transcript.words or ()
-    for segment in transcript.segments:
-        if not segment.text.strip():
-            continue
-        spans, rest = _locate(segment, rest)
+    for segment in spoken:
+        spans = locate_words(segment.text, segment.words or ())
         estimated = style.estimate and not spans
         if estimated:
             spans = estimate_words(segment.text, segment.start_s, segment.end_s)
@@ -149,35 +144,10 @@ def cues(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> tuple[
     return tuple(_settle(drafts, style, transcript.duration_s))
 
 
-def cues_of_words(text: str, words: Sequence[Word], style: SubtitleStyle = DEFAULT_STYLE) -> tuple[Cue, ...]:
-    """Return the cues of a text whose words have been aligned; see `cues`.
-
-    Raises:
-        OptionsError: the text has letters, and none of the words is in it.
-    """
-    spans, _ = locate_words(text, words)
-    if not spans and any(char.isalnum() for char in text):
-        raise OptionsError("none of the words occurs in the text; give the text the words were aligned with")
-    drafts = _cut(make_units(text, spans, _unit_width(style)), style, None)
-    return tuple(_settle(drafts, style, max((word.end_s for word in words), default=0.0)))
-
-
 def segment_cues(transcript: Transcript) -> tuple[Cue, ...]:
     """Return one cue per segment that has text, with the times of the segment."""
     drafts = [_whole(segment, None) for segment in transcript.segments if segment.text.strip()]
     return tuple(_settle(drafts, DEFAULT_STYLE, transcript.duration_s))
-
-
-def _locate(segment: Segment, words: tuple[Word, ...]) -> tuple[list[Span], tuple[Word, ...]]:
-    """Return the words found in a segment, and the words that are left for the segments after it."""
-    first = _first_after(words, segment.start_s - _SEGMENT_SLACK_S)
-    end = _first_after(words, segment.end_s + _SEGMENT_SLACK_S)
-    spans, n_used = locate_words(segment.text, words[first:end])
-    return spans, words[first + n_used :]
-
-
-def _first_after(words: Sequence[Word], seconds: float) -> int:
-    return next((number for number, word in enumerate(words) if word.start_s > seconds), len(words))
 
 
 def _unit_width(style: SubtitleStyle) -> int:

@@ -20,7 +20,7 @@ from .console import say
 from .delivery import Delivery, Tally, about, reason
 from .errors import OptionsError
 from .jobs import Destination, Job, find_sources, plan_jobs
-from .outputs import WRITERS
+from .outputs import WRITERS, add_subtitle_arguments, subtitle_style, writers
 from .progress import AudioMeter, audio_progress
 from .session import DEVICES
 from .types import Split, StopReason, Timestamps, TranscribeOptions, Transcript
@@ -76,6 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--aligner", metavar="DIR", help="bundle of a forced aligner, or a hub id, for --timestamps word"
     )
+    model.add_argument("--aligner-variant", metavar="VARIANT", help="variant of that bundle (default: its first)")
     model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
     model.add_argument("--threads", metavar="N", type=_at_least_one, help="CPU threads (default: one per core)")
 
@@ -111,6 +112,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     speech.add_argument(
         "--time-limit", metavar="S", type=float, help="stop after S seconds and keep what is there, marked as partial"
     )
+    add_subtitle_arguments(parser)
 
 
 def load_transcriber(args: argparse.Namespace) -> Transcriber:
@@ -137,13 +139,14 @@ def run(args: argparse.Namespace) -> int:
     """
     options = _options(args)
     destination = _destination(args)
+    chosen = writers(subtitle_style(args, args.formats or ["txt"], word_times=options.timestamps == "word"))
     sources, unusable = find_sources(args.inputs)
     tally = Tally(len(sources) + len(unusable))
     if destination is None:
-        delivery = Delivery(_stdout_format(args, tally.n_inputs), tally)
+        delivery = Delivery(_stdout_format(args, tally.n_inputs), tally, chosen)
         jobs = [Job(source, {}) for source in sources]
     else:
-        delivery = Delivery("", tally)
+        delivery = Delivery("", tally, chosen)
         jobs = plan_jobs(sources, destination)
         tally.n_skipped = len(sources) - len(jobs)
     for item in unusable:

@@ -13,9 +13,10 @@ from .audio import AudioSource
 from .bundle import Bundle, Manifest
 from .errors import OptionsError
 from .inputs import Input, InputError, Prompter
+from .interrupt import Interrupt
 from .languages import resolve_language
 from .model import Model, load_model
-from .pipeline import Interrupt, Pipeline
+from .pipeline import Pipeline
 from .stream import Stream
 from .stream_types import StreamOptions
 from .text import join_texts, merge_languages
@@ -100,15 +101,15 @@ class Transcriber:
         revision: str | None = None,
         aligner: Aligner | None = None,
     ) -> Self:
-        """Load a bundle from a directory, or from a hub id such as "owner/name", which is downloaded first.
+        """Load a bundle from a directory, or the files of one variant from a hub id such as "owner/name".
 
         Raises:
             BundleError: neither a directory nor a repository with a bundle in it.
             MissingExtra: downloading needs the hub extra.
         """
-        from .hub import resolve
+        from .hub_variant import fetch_variant
 
-        return cls(resolve(name_or_path, revision=revision, kind="bundle"), variant, device, threads, aligner)
+        return cls(fetch_variant(name_or_path, variant, revision=revision), variant, device, threads, aligner)
 
     @property
     def manifest(self) -> Manifest:
@@ -140,6 +141,7 @@ class Transcriber:
         Raises:
             OptionsError: the language is unknown, or an option makes no sense for a stream.
             LimitError: the context leaves no room for audio.
+            MissingExtra: split="vad" without the vad extra.
         """
         return Stream(self._loaded, options, streaming)
 
@@ -186,9 +188,9 @@ class Transcriber:
             As `transcribe`: at once for a bad input, while iterating for what is wrong far inside the audio.
         """
         prompter, detector = self._prompter(options), self._detector(options)
-        source = Input(audio, prompter, detector)
-        source.open()
         interrupt = Interrupt(options.time_limit_s, cancel)
+        source = Input(audio, prompter, detector, interrupt)
+        source.open()
         return self._segments(source, self._pipeline(prompter, interrupt), progress)
 
     def _segments(self, source: Input, pipeline: Pipeline, progress: Progress | None) -> Iterator[Segment]:
@@ -262,7 +264,7 @@ class Transcriber:
         pipeline = self._pipeline(prompter, interrupt)
         segments: list[Segment] = []
         meter = _Meter(progress)
-        for source, segment in pipeline.run(Input(audio, prompter, detector) for audio in audios):
+        for source, segment in pipeline.run(Input(audio, prompter, detector, interrupt) for audio in audios):
             if segment is not None:
                 meter.advance_to(segment.end_s)
                 segments.append(segment)

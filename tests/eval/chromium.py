@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ import pytest
 __all__ = ["Page", "open_page"]
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+TIME_LIMIT_S = 120
+"""Then Chromium is killed and the test fails, rather than wait for an answer for ever."""
+
 FLAGS = (
     "--headless",
     "--no-sandbox",
@@ -126,9 +130,12 @@ def open_page(path: Path, profile: Path) -> Iterator[Page]:
             return json.loads(message)
 
         page = Page(send, receive)
+        watchdog = threading.Timer(TIME_LIMIT_S, process.kill)
+        watchdog.start()
         try:
             page.open(path)
             yield page
         finally:
+            watchdog.cancel()
             process.kill()
             process.wait()

@@ -204,7 +204,7 @@ def test_a_tiny_run_from_nothing(tmp_path: Path) -> None:
 
     shape = results["shapes"]["tiny"]
     (group,) = shape["groups"]
-    assert saved == [results]
+    assert saved[-1] == results
     assert set(group["runs"]) == {"1s/3", "9s/5"}
     for clip, rounds in zip(clips, (2, 1), strict=True):
         for kind in ("fp32", "compact", "float32"):

@@ -39,6 +39,10 @@ def test_a_run_and_its_report(make_dataset: Make, tmp_path: Path, capsys: pytest
     assert evaluate(manifest, "--output", out, "--threads", 1) == EXIT_OK
     assert "0 transcribed, 3 done before" in capsys.readouterr().err
 
+    assert evaluate(manifest, "--output", out, "--threads", 2, "--overwrite") == EXIT_OK
+    assert (out / "results.previous.jsonl").read_text(encoding="utf-8").splitlines() == lines
+    (out / "results.previous.jsonl").unlink()
+
     before = (out / "report.html").read_bytes()
     assert main(["report", str(out)]) == EXIT_OK
     assert (out / "report.html").read_bytes() == before, "the same rows give the same page"

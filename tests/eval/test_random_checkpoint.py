@@ -32,7 +32,10 @@ def read_tensors(directory: Path) -> dict[str, np.ndarray]:
     return tensors
 
 
-@pytest.mark.parametrize(("name", "parameters", "tensors"), [("0.6b", 938_008_576, 612), ("1.7b", 2_349_217_408, 708)])
+@pytest.mark.parametrize(
+    ("name", "parameters", "tensors"),
+    [("0.6b", 938_008_576, 612), ("1.7b", 2_349_217_408, 708), ("aligner-0.6b", 917_728_896, 708)],
+)
 def test_full_sizes_are_the_published_ones(name: str, parameters: int, tensors: int) -> None:
     shapes = tensor_shapes(BENCH_SHAPES[name])
 

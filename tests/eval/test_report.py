@@ -98,6 +98,7 @@ def test_the_comparison_shows_what_changed(run: Path, make_answers: Make, tmp_pa
     assert "bad (before)" in page
     assert "3 utterances have fewer errors than before, 0 have more" in page
     assert "Not compared: good" in page
+    assert page.count("<audio") == 3
 
 
 def test_a_run_without_an_error_says_so(

@@ -18,45 +18,51 @@ from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx_eval import scaling
 from qwen3_asr_onnx_eval.cli import BENCH
 from qwen3_asr_onnx_eval.history import append_history, find_regressions, read_history
-from qwen3_asr_onnx_eval.roofline import Cost, Limits, decoder_cost, encoder_cost, measure_limits, weight_bytes
+from qwen3_asr_onnx_eval.roofline import Cost, Limits, decoder_cost, encoder_cost, graph_cost_facts, measure_limits
 
 TINY = Path(__file__).resolve().parents[1] / "data" / "tiny_bundle"
 LIMITS = Limits(1, bytes_per_s=10e9, float32_per_s=100e9, int8_per_s=400e9)
 
 
 def test_a_floor_is_the_slower_of_memory_and_arithmetic() -> None:
-    assert Cost(10e9, 1e9, "float32").floor_s(LIMITS) == (1.0, "memory")
-    assert Cost(1e6, 400e9, "float32").floor_s(LIMITS) == (4.0, "arithmetic")
-    assert Cost(1e6, 400e9, "int8").floor_s(LIMITS) == (1.0, "arithmetic")
+    assert Cost(10e9, 1e9).floor_s(LIMITS) == (1.0, "memory")
+    assert Cost(1e6, 400e9).floor_s(LIMITS) == (4.0, "arithmetic")
+    assert Cost(1e6, 100e9, 400e9).floor_s(LIMITS) == (2.0, "arithmetic")
     no_onnx = Limits(1, 10e9, 100e9, None)
-    assert Cost(1e6, 400e9, "int8").floor_s(no_onnx) == (4.0, "arithmetic")
+    assert Cost(1e6, 0, 400e9).floor_s(no_onnx) == (4.0, "arithmetic")
 
 
 def test_a_decoder_is_counted_as_its_matrices_say() -> None:
     dims = DecoderDims(2, 8, 16, 4, 2, 4, 100, 1e6, 1e-6, 1000)
     # Per layer: query 8x16, key and value 8x8 each, output 16x8, gate, up and down 8x16 each.
     layer = 8 * 16 + 2 * 8 * 8 + 16 * 8 + 3 * 8 * 16
-    step = decoder_cost(dims, 1, 9, 1, 5000, "float32")
-    assert step.n_operations == 2 * (2 * layer + 8 * 100) + 2 * 4 * 16 * 10
+    step = decoder_cost(dims, 1, 9, 1, 5000, "int8")
+    assert step.n_int8 == 2 * (2 * layer + 8 * 100)
+    assert step.n_float32 == 2 * 4 * 16 * 10
     assert step.n_bytes == 5000 + 4 * 2 * 2 * 8 * 10
-    batch = decoder_cost(dims, 1, 9, 3, 5000, "float32")
-    assert batch.n_operations == 3 * step.n_operations
+    whole = decoder_cost(dims, 1, 9, 1, 5000, "float32")
+    assert (whole.n_float32, whole.n_int8) == (step.n_float32 + step.n_int8, 0)
+    batch = decoder_cost(dims, 1, 9, 3, 5000, "int8")
+    assert (batch.n_float32, batch.n_int8) == (3 * step.n_float32, 3 * step.n_int8)
     assert batch.n_bytes - 5000 == 3 * (step.n_bytes - 5000)
-    prefill = decoder_cost(dims, 10, 0, 1, 5000, "float32")
-    assert prefill.n_operations == 2 * (10 * 2 * layer + 8 * 100) + 2 * 4 * 16 * 55
+    prefill = decoder_cost(dims, 10, 0, 1, 5000, "int8")
+    assert prefill.n_int8 == 2 * (10 * 2 * layer + 8 * 100)
+    assert prefill.n_float32 == 2 * 4 * 16 * 55
 
 
 def test_an_encoder_is_linear_in_the_length_beyond_its_window() -> None:
     dims = EncoderDims(2, 64, 4, 128, 16, 32)
-    costs = [encoder_cost(dims, seconds, 1000, "float32").n_operations for seconds in (80, 160, 320)]
+    costs = [encoder_cost(dims, seconds, 1000, "float32").n_float32 for seconds in (80, 160, 320)]
     assert costs[1] == pytest.approx(2 * costs[0], rel=0.01)
     assert costs[2] == pytest.approx(4 * costs[0], rel=0.01)
 
 
-def test_weights_are_told_apart() -> None:
+def test_what_a_graph_reads_and_computes_in() -> None:
     manifest = Bundle.open(TINY).manifest
-    assert weight_bytes(manifest, "fp32", "encoder") == manifest.files["encoder.data"].size
-    assert weight_bytes(manifest, "fp32", "decoder") == manifest.files["decoder_weights.data"].size
+    for graph, data in (("encoder.onnx", "encoder.data"), ("decoder_step.onnx", "decoder_weights.data")):
+        n_bytes, arithmetic = graph_cost_facts(TINY / graph)
+        assert 0.5 * manifest.files[data].size < n_bytes <= manifest.files[data].size
+        assert arithmetic == "float32"
 
 
 def test_the_machine_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +151,11 @@ def test_a_run_in_pieces_becomes_one(tiny_results: dict[str, Any]) -> None:
     assert {one["seconds"] == 7.0 for one in merged["figures"] if one["audio_s"] == 9} == {True}
     assert {one["seconds"] == 7.0 for one in merged["figures"] if one["audio_s"] == 1} == {False}
     assert len(merged["starts"]) == 2
+    faster = {**again, "limits": [{**again["limits"][0], "float32_per_s": 200e9, "bytes_per_s": 1.0}]}
+    bound = [one for one in tiny_results["figures"] if one["bound"] == "arithmetic"]
+    halved = {one["what"]: one["floor_s"] for one in scaling.merge_results(tiny_results, faster)["figures"]}
+    assert bound
+    assert all(halved[one["what"]] < one["floor_s"] for one in bound if one["audio_s"] == 9)
     with pytest.raises(OptionsError, match="another model"):
         scaling.merge_results(tiny_results, {**again, "model": "another model"})
 

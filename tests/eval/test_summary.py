@@ -132,6 +132,16 @@ def test_csv_holds_unrounded_figures_and_all_rows() -> None:
     assert utterances[0]["deletions"] == "1"
 
 
+def test_a_run_of_which_nothing_could_be_scored() -> None:
+    pytest.importorskip("jinja2", reason="needs the eval extra")
+    from qwen3_asr_onnx_eval.page import report_page
+
+    found = summary([one for one in rows("a") if one.error_kind == "audio"])
+    assert (found.systems[0].overall, found.systems[0].speed, found.pairs) == (None, None, ())
+    assert "| a | 5.0 MB | – |" in report_markdown(found)
+    assert "the audio cannot be decoded" in report_page(found)
+
+
 def test_two_runs_are_compared_utterance_by_utterance() -> None:
     before, after = summary([*rows("a"), *rows("x")]), summary([*rows("a", third="cat"), *rows("y")])
     found = compare_runs(before, after)

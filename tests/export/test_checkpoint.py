@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tests.checkpoints import SHAPES, CheckpointOptions, Defect, make_aligner, make_checkpoint
 
+from qwen3_asr_onnx.bundle import TimestampHead
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx_export.checkpoint import EMBED, HEAD, Checkpoint
 
@@ -98,9 +99,51 @@ def test_defects_are_named(tmp_path: Path, defect: Defect, message: str) -> None
         Checkpoint.open(directory)
 
 
-def test_an_aligner_is_not_a_recogniser(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="forced aligner, not a speech recogniser"):
-        Checkpoint.open(make_aligner(tmp_path / "aligner", SHAPE))
+def test_both_layouts_of_an_aligner_say_the_same(tmp_path: Path) -> None:
+    original = Checkpoint.open(make_aligner(tmp_path / "original", SHAPE))
+    native = Checkpoint.open(make_aligner(tmp_path / "native", SHAPE, layout="hf"))
+    assert original.timestamps == native.timestamps == TimestampHead(50, 80, SHAPE.timestamp_id)
+    assert (original.decoder, original.encoder) == (native.decoder, native.encoder)
+    assert original.languages == native.languages
+    assert len(original.languages) == 11
+    assert not original.tied
+    assert original.head_rows == native.head_rows == 50
+    assert set(original.tensors) == set(native.tensors)
+    for name in native.tensors:
+        assert torch.equal(original.read(name), native.read(name)), name
+
+
+def test_a_recogniser_has_no_time_classes(sound: Path) -> None:
+    assert Checkpoint.open(sound).timestamps is None
+
+
+def test_an_aligner_without_its_class_count_is_damaged(tmp_path: Path) -> None:
+    directory = make_aligner(tmp_path / "aligner", SHAPE)
+    edit(directory, lambda config: config["thinker_config"].pop("classify_num"))
+    with pytest.raises(BundleError, match="classify_num"):
+        Checkpoint.open(directory)
+
+
+def test_a_head_of_another_width_is_named(tmp_path: Path) -> None:
+    directory = make_aligner(tmp_path / "aligner", SHAPE)
+    edit(directory, lambda config: config["thinker_config"].update(classify_num=60))
+    with pytest.raises(BundleError, match=r"lm_head.weight has shape \[50, 96\]"):
+        Checkpoint.open(directory)
+
+
+@pytest.mark.parametrize(("key", "value"), [("timestamp_segment_time", 0), ("timestamp_segment_time", 12.5)])
+def test_impossible_time_steps_are_refused(tmp_path: Path, key: str, value: float) -> None:
+    directory = make_aligner(tmp_path / "aligner", SHAPE)
+    edit(directory, lambda config: config.update({key: value}))
+    with pytest.raises(BundleError, match="whole milliseconds"):
+        Checkpoint.open(directory)
+
+
+def test_a_bias_on_the_time_classes_is_refused(tmp_path: Path) -> None:
+    directory = make_aligner(tmp_path / "aligner", SHAPE, layout="hf")
+    edit(directory, lambda config: config.update(token_classification_bias=True))
+    with pytest.raises(BundleError, match="token_classification_bias"):
+        Checkpoint.open(directory)
 
 
 def test_a_bundle_is_not_a_checkpoint(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Only transformers, torch and numpy are used: a fault in the packages under test 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,9 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from tests.clips import CLIP_SECONDS, SAMPLE_RATE, synthetic_clip
-from transformers import AutoTokenizer, Qwen3ASRFeatureExtractor, Qwen3ASRForConditionalGeneration
+from transformers import (
+    AutoTokenizer,
+    Qwen3ASRFeatureExtractor,
+    Qwen3ASRForConditionalGeneration,
+    Qwen3ASRForTokenClassification,
+)
 
-__all__ = ["CLIP_SECONDS", "Reference", "generate", "prompt_ids", "reference", "synthetic_clip"]
+__all__ = ["CLIP_SECONDS", "Reference", "generate", "prompt_ids", "reference", "slot_logits", "synthetic_clip"]
 
 Floats = npt.NDArray[np.float32]
 
@@ -145,3 +151,31 @@ def generate(hf_dir: Path, waveform: Floats, max_new_tokens: int = 24) -> tuple[
     while new and new[-1] in stops:
         new.pop()
     return tuple(new)
+
+
+@lru_cache(maxsize=8)
+def _load_aligner(hf_dir: Path) -> Any:
+    return Qwen3ASRForTokenClassification.from_pretrained(hf_dir, dtype=torch.float32).eval()
+
+
+@torch.inference_mode()
+def slot_logits(hf_dir: Path, waveform: Floats, units: Sequence[str]) -> Floats:
+    """Return the aligner's logits (2 n_units, n_classes) at every slot, start and end of each unit in turn.
+
+    Args:
+        hf_dir: an aligner in transformers' layout.
+        waveform: (n_samples,) float32, 16 kHz.
+        units: what is said, cut into units.
+    """
+    model, tokenizer = _load_aligner(hf_dir), AutoTokenizer.from_pretrained(hf_dir)
+    extractor = Qwen3ASRFeatureExtractor.from_pretrained(hf_dir)
+    batch = extractor(waveform, sampling_rate=SAMPLE_RATE, padding="longest", return_attention_mask=True)
+    n_frames = int(batch["attention_mask"].sum())
+    # 13 per full second, then one per started 8 frames; what the model itself counts would fail to fit otherwise.
+    n_audio_tokens = 13 * (n_frames // 100) + -(-(n_frames % 100) // 8)
+    text = "".join(f"{unit}<timestamp><timestamp>" for unit in units)
+    prompt = "<|audio_start|>" + "<|audio_pad|>" * n_audio_tokens + "<|audio_end|>" + text
+    ids = torch.tensor([tokenizer(prompt, add_special_tokens=False)["input_ids"]])
+    output = model(input_ids=ids, input_features=batch["input_features"], input_features_mask=batch["attention_mask"])
+    logits: Floats = output.logits[0, ids[0] == model.config.timestamp_token_id].numpy()
+    return logits

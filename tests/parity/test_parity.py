@@ -17,6 +17,10 @@ from qwen3_asr_onnx.types import TranscribeOptions
 pytestmark = pytest.mark.torch
 
 MAX_NEW_TOKENS = 24
+
+WHOLE = 1200.0
+"""Seconds given to the model at once: no clip is cut, as none is by the oracle."""
+
 LAYOUTS: tuple[Layout, ...] = ("original", "hf")
 
 # Absolute. The features' deviation is about 0.7, the logits' about 3.
@@ -49,7 +53,8 @@ def test_features_logits_and_ids(
     prompt = asr.embeddings.splice(ids, want.features, start)
     np.testing.assert_allclose(asr.decoder.prefill_logits(prompt), want.first_logits, rtol=0, atol=LOGIT_TOLERANCE)
 
-    transcript = asr.transcribe(synthetic_clip(seconds), TranscribeOptions(max_new_tokens=MAX_NEW_TOKENS))
+    options = TranscribeOptions(max_new_tokens=MAX_NEW_TOKENS, max_segment_s=WHOLE)
+    transcript = asr.transcribe(synthetic_clip(seconds), options)
     assert transcript.token_ids == want.token_ids
     assert (transcript.stop_reason == "length") == (not want.stopped)
 
@@ -57,7 +62,7 @@ def test_features_logits_and_ids(
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_batch_of_mixed_lengths(name: str, transcriber: TranscriberMaker, expected: Expectation) -> None:
     clips = [synthetic_clip(seconds) for seconds in CLIP_SECONDS]
-    options = TranscribeOptions(max_new_tokens=MAX_NEW_TOKENS, batch_size=len(clips))
+    options = TranscribeOptions(max_new_tokens=MAX_NEW_TOKENS, batch_size=len(clips), max_segment_s=WHOLE)
 
     transcripts = list(transcriber(name, "original").transcribe_many(clips, options))
 

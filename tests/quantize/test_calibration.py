@@ -175,3 +175,16 @@ def test_a_graph_without_boundaries_says_so(bundle: Path, tmp_path: Path) -> Non
     ir.save(model, bundle / "other.onnx")
     with pytest.raises(BundleError, match="no layer boundaries"):
         Calibration(bundle / "other.onnx", opened.manifest.decoder, [])
+
+
+def test_an_interruption_while_it_listens_leaves_the_bundle_as_it_was(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    monkeypatch.setattr(Calibration, "_run_stage", stop)
+    with pytest.raises(KeyboardInterrupt):
+        quantize_bundle(bundle, CALIBRATED, calibration=CLIPS, threads=1)
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before

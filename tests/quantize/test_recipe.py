@@ -122,4 +122,4 @@ def test_the_example_of_the_readme_is_a_recipe() -> None:
     recipe = parse(example)
     assert recipe.rotation
     assert isinstance(recipe.init, Dynamic)
-    assert recipe.step == WeightOnly("int4", 32, exclude=("model.layers.0.*", "*.v_proj.weight"))
+    assert recipe.step == WeightOnly("int4", 32, calibration="gptq", exclude=("model.layers.0.*", "*.v_proj.weight"))

@@ -140,10 +140,19 @@ def test_refusals(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match="line 1: not a row of a sweep"):
         run_sweep(plan(bundle, output))
     quantize_bundle(bundle, Recipe("int8", Keep(), INT8, INT8, INT8))
-    with pytest.raises(BundleError, match="variant 'int8' exists"):
+    with pytest.raises(BundleError, match="variant 'int8' exists and was made in another way"):
         run_sweep(plan(bundle, tmp_path / "other.jsonl"))
 
 
 def test_a_variant_that_cannot_be_timed_says_why(bundle: Path) -> None:
     with pytest.raises(BundleError, match=r"variant 'absent' cannot be measured: .*absent"):
         probe_speed(bundle, "absent", CLIPS[:1], 4, 1)
+
+
+def test_a_variant_calibrated_on_other_audio_is_not_taken_for_this_one(bundle: Path, tmp_path: Path) -> None:
+    calibrated = load_recipe("int4-gptq")
+    quantize_bundle(bundle, calibrated, calibration=CLIPS[:1], threads=1)
+    wanted = replace(plan(bundle, tmp_path / "rows", calibrated), calibration=CLIPS)
+    with pytest.raises(BundleError, match="variant 'int4-gptq' exists and was made in another way"):
+        run_sweep(wanted)
+    assert sweep._made(bundle, calibrated, CLIPS[:1])

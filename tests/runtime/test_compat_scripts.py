@@ -57,7 +57,7 @@ def test_streaming(tiny_bundle: Path, clip: Path, tmp_path: Path, capsys: pytest
 
 @pytest.fixture
 def _aligner_for_any_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(cls: type[Qwen3ForcedAligner], path: str, **_: object) -> Qwen3ForcedAligner:
+    def load(cls: type[Qwen3ForcedAligner], path: str, /, **_: object) -> Qwen3ForcedAligner:
         assert path == "ALIGNER"
         return cls(RecordingAligner(), None, None)
 

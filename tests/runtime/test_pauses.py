@@ -27,7 +27,8 @@ class Loudness:
 
     def probabilities(self, samples: Waveform) -> npt.NDArray[np.float32]:
         frames = np.abs(samples.reshape(-1, FRAME_SAMPLES))
-        return (frames.mean(axis=1) > 0.1).astype(np.float32)
+        loud: npt.NDArray[np.float32] = (frames.mean(axis=1) > 0.1).astype(np.float32)
+        return loud
 
 
 def sound(*stretches: tuple[float, float], total_s: float) -> Waveform:

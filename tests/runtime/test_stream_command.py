@@ -38,7 +38,7 @@ def wav_file(path: Path, audio: Waveform = CLIP, rate: int = SAMPLE_RATE) -> Pat
 
 
 def pipe(content: bytes) -> io.BufferedReader:
-    return io.BufferedReader(io.BytesIO(content))  # type: ignore[arg-type]
+    return io.BufferedReader(io.BytesIO(content))
 
 
 @pytest.fixture
@@ -159,7 +159,6 @@ def test_a_file_as_fast_as_possible_and_as_it_is_spoken(
 ) -> None:
     path = wav_file(tmp_path / "a.wav")
     slept: list[float] = []
-    monkeypatch.setattr(stream_command.time, "sleep", slept.append)
     monkeypatch.setattr(stream_command._paced, "__defaults__", (slept.append,))
     assert main(["stream", "bundle", str(path), "--fast"]) == 0
     assert not slept

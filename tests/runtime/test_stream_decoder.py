@@ -115,9 +115,9 @@ def test_finished_windows_and_the_system_turn_are_read_once(model: Model, clip: 
     draft: tuple[int, ...] = ()
     for end in range(2 * SAMPLE_RATE, clip.size, 2 * SAMPLE_RATE):
         draft = decoder.listen(clip[: end + LOOKAHEAD_SAMPLES], (), draft, 8).token_ids
-    frames = [sum(mel.shape[1] for mel in call.args[0]) for call in counted.encoder.encode.call_args_list]  # type: ignore[attr-defined]
+    frames = [sum(mel.shape[1] for mel in call.args[0]) for call in counted.encoder.encode.call_args_list]
     assert frames == [200, 400, 600, 800] * 2
-    positions = [len(call.args[2]) for call in counted.decoder.extend.call_args_list]  # type: ignore[attr-defined]
+    positions = [len(call.args[2]) for call in counted.decoder.extend.call_args_list]
     head, *rest = positions
     around = StreamPrompter(model, "", None).prompt(1)
     assert head == around.audio_start

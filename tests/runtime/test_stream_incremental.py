@@ -35,7 +35,8 @@ class Sound:
         self._cutter = FrameCutter()
 
     def push(self, samples: Waveform) -> npt.NDArray[np.bool_]:
-        return self._cutter.push(samples).any(axis=1)
+        flags: npt.NDArray[np.bool_] = np.any(self._cutter.push(samples) != 0, axis=1)
+        return flags
 
 
 def speech(words: Sequence[tuple[float, float]]) -> Waveform:

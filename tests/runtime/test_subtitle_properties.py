@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from itertools import accumulate, cycle, islice, pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -26,11 +26,14 @@ def units_of(text: str) -> list[str]:
     return [unit for unit in kept if unit]
 
 
-def make_transcript(pieces: Sequence[tuple[float, float, str]], words: Sequence[Word] | None) -> Transcript:
-    segments = tuple(Segment(start, end, text, "English", (1,), "eos", -0.25) for start, end, text in pieces)
+Piece: TypeAlias = "tuple[float, float, str, tuple[Word, ...] | None]"
+
+
+def make_transcript(pieces: Sequence[Piece]) -> Transcript:
+    segments = tuple(Segment(*piece[:3], "English", (1,), "eos", -0.25, words=piece[3]) for piece in pieces)
     text = " ".join(segment.text for segment in segments)
     duration_s = segments[-1].end_s if segments else 0.0
-    return Transcript(text, "English", duration_s, segments, None if words is None else tuple(words), (), "eos", -0.25)
+    return Transcript(text, "English", duration_s, segments, None, (), "eos", -0.25)
 
 
 # fmt: off
@@ -56,19 +59,19 @@ STYLES = st.builds(
 
 def draw_transcript(draw: Any) -> Transcript:
     """Return segments whose words have ordered times, as the aligner gives them, or any times at all."""
-    segments, words, start_s = [], [], 0.0
+    pieces: list[Piece] = []
+    start_s = 0.0
     for text in draw(st.lists(TEXTS, max_size=4)):
         units = units_of(text)
         steps = draw(st.lists(st.floats(0.0, 2.0), min_size=1, max_size=7))
         times = [start_s, *accumulate(islice(cycle(steps), 2 * len(units)), initial=start_s)]
         if draw(st.integers(0, 9)) == 0:
             times.reverse()
-        for number, unit in enumerate(units):
-            words.append(Word(unit, times[2 * number], times[2 * number + 1]))
+        words = tuple(Word(unit, times[2 * n], times[2 * n + 1]) for n, unit in enumerate(units))
         end_s = max(times) + 0.5
-        segments.append((start_s, end_s, text))
+        pieces.append((start_s, end_s, text, words))
         start_s = end_s
-    return make_transcript(segments, words)
+    return make_transcript(pieces)
 
 
 def check(told: Transcript, style: SubtitleStyle) -> None:
@@ -101,7 +104,7 @@ def test_nothing_is_lost_and_limits_hold() -> None:
 
 def test_estimates_lose_nothing_either() -> None:
     def check_estimate(text: str, seconds: float, width: int) -> None:
-        told = make_transcript([(2.0, 2.0 + seconds, text)], None)
+        told = make_transcript([(2.0, 2.0 + seconds, text, None)])
         check(told, SubtitleStyle(estimate=True, max_line_width=width))
 
     given = hypothesis.given(TEXTS, st.floats(0.0, 60.0), st.integers(16, 60))

@@ -11,7 +11,7 @@ import pytest
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs import to_srt, to_vtt, writers
 from qwen3_asr_onnx.subtitle_units import column_width
-from qwen3_asr_onnx.subtitles import Cue, SubtitleStyle, WordDisplay, cues, cues_of_words
+from qwen3_asr_onnx.subtitles import Cue, SubtitleStyle, WordDisplay, cues
 from qwen3_asr_onnx.types import Segment, Transcript, Word
 
 SECONDS_PER_LETTER = 0.08
@@ -34,12 +34,21 @@ def spoken(text: str, start_s: float = 0.0, pauses: dict[str, float] | None = No
 
 
 def transcript(
-    *segments: tuple[float, float, str], words: Sequence[Word] | None = None, logprob: float = -0.25
+    *segments: tuple[float, float, str],
+    words: Sequence[Word] | None = None,
+    words_of: Sequence[Sequence[Word]] | None = None,
+    logprob: float = -0.25,
 ) -> Transcript:
-    pieces = tuple(Segment(start, end, text, "English", (1,), "eos", logprob) for start, end, text in segments)
+    """Return a transcript; `words` are those of its only segment, `words_of` those of each."""
+    given = words_of if words_of is not None else [words] * len(segments)
+    pieces = tuple(
+        Segment(start, end, text, "English", (1,), "eos", logprob, words=None if own is None else tuple(own))
+        for (start, end, text), own in zip(segments, given, strict=True)
+    )
     text = " ".join(piece.text for piece in pieces)
-    timed = None if words is None else tuple(words)
-    return Transcript(text, "English", pieces[-1].end_s if pieces else 0.0, pieces, timed, (1,), "eos", logprob)
+    timed = tuple(word for piece in pieces for word in piece.words or ())
+    duration_s = pieces[-1].end_s if pieces else 0.0
+    return Transcript(text, "English", duration_s, pieces, timed or None, (1,), "eos", logprob)
 
 
 def timed(text: str, **arguments: Any) -> Transcript:
@@ -171,9 +180,9 @@ def test_words_that_do_not_fit_the_text_lose_nothing_of_it() -> None:
     assert joined(made) == "alphabetagammadelta"
 
 
-def test_each_segment_takes_its_own_words() -> None:
-    words = [Word("so", 0.0, 0.4), Word("so", 9.6, 10.0), Word("so", 10.0, 10.5), Word("long", 10.5, 11.0)]
-    made = cues(transcript((0.0, 10.0, "So. So!"), (10.0, 20.0, "..."), (10.0, 20.0, "So long."), words=words))
+def test_a_segment_without_letters_stays_between_its_neighbours() -> None:
+    words_of = [[Word("so", 0.0, 0.4), Word("so", 9.6, 10.0)], [], [Word("so", 10.0, 10.5), Word("long", 10.5, 11.0)]]
+    made = cues(transcript((0.0, 10.0, "So. So!"), (10.0, 20.0, "..."), (10.0, 20.0, "So long."), words_of=words_of))
     assert [(cue.start_ms, *cue.text_lines) for cue in made] == [
         (0, "So."),
         (9600, "So!"),
@@ -192,7 +201,7 @@ def test_without_word_times_a_segment_is_one_cue_with_the_segments_times() -> No
 def test_an_estimate_is_made_only_on_request_and_says_so() -> None:
     text = "A long sentence that goes on and on. " * 20
     measured = "Just this"
-    told = transcript((0.0, 40.0, text), (40.0, 42.0, measured), words=spoken(measured, 40.0))
+    told = transcript((0.0, 40.0, text), (40.0, 42.0, measured), words_of=[[], spoken(measured, 40.0)])
     made = cues(told, SubtitleStyle(estimate=True))
     assert [cue.estimated for cue in made] == [True] * (len(made) - 1) + [False]
     assert len(made) > 10
@@ -235,14 +244,6 @@ def test_confidence_is_shown_and_counts_as_width() -> None:
     assert "[78%]" in to_vtt(told, style)
     assert "%" not in to_srt(told)
     assert "[100%] " in to_srt(transcript((0.0, 1.0, "x"), logprob=0.0), style)
-
-
-def test_text_and_words_alone_make_cues() -> None:
-    words = spoken("Hello there, world.")
-    assert lines(cues_of_words("Hello there, world.", words)) == [("Hello there, world.",)]
-    assert cues_of_words("", []) == ()
-    with pytest.raises(OptionsError, match="none of the words occurs"):
-        cues_of_words("something else", words)
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def test_options_are_passed_on(fake: FakeTranscriber, audio: Path) -> None:
         *("a.wav", "--language", "pl", "--context-file", "names.txt", "--max-new-tokens", "99"),
         *("--max-segment-seconds", "20", "--batch-size", "2", "--split", "vad", "--time-limit", "7.5"),
     )
-    assert fake.options == [TranscribeOptions("pl", "Kraków, Łódź", False, 99, 20.0, 2, "vad", 7.5)]
+    assert fake.options == [TranscribeOptions("pl", "Kraków, Łódź", "none", 99, 20.0, 2, "vad", 7.5)]
 
 
 def test_verbose_says_where_the_time_went(

@@ -77,13 +77,12 @@ def test_prefill_in_chunks_gives_the_same_ids(
     assert results == ids(tiny_expected)
 
 
-def test_one_window_per_call_gives_the_same_features(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_windows_per_call_give_the_same_features(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
     mels = [log_mel(synthetic_clip(seconds)) for seconds in CLIP_SECONDS]
-    together = asr.encoder.encode(mels)
-    monkeypatch.setattr(encoder, "WINDOWS_PER_CALL", 1)
-    for mel, features in zip(mels, together, strict=True):
-        (alone,) = asr.encoder.encode([mel])
-        np.testing.assert_allclose(alone, features, rtol=0, atol=1e-5)
+    alone = [asr.encoder.encode([mel])[0] for mel in mels]
+    monkeypatch.setattr(encoder, "WINDOWS_PER_CALL", 4)
+    for features, expected in zip(asr.encoder.encode(mels), alone, strict=True):
+        np.testing.assert_allclose(features, expected, rtol=0, atol=1e-5)
 
 
 def test_windows_do_not_see_each_other(asr: Transcriber) -> None:
@@ -209,7 +208,7 @@ def test_numbers_out_of_range(bad: dict[str, Any]) -> None:
 
 def test_word_times_are_refused_not_ignored(asr: Transcriber) -> None:
     with pytest.raises(OptionsError, match="aligner"):
-        asr.transcribe(synthetic_clip(1.0), TranscribeOptions(timestamps=True))
+        asr.transcribe(synthetic_clip(1.0), TranscribeOptions(timestamps="word"))
 
 
 # --- loading ---
@@ -247,7 +246,8 @@ def test_a_graph_with_another_interface_is_refused(bundle_copy: Path) -> None:
 
 def test_an_aligner_bundle_cannot_transcribe(bundle_copy: Path) -> None:
     manifest = json.loads((bundle_copy / MANIFEST_FILE).read_text(encoding="utf-8"))
-    (bundle_copy / MANIFEST_FILE).write_text(json.dumps({**manifest, "kind": "aligner"}), encoding="utf-8")
+    manifest |= {"kind": "aligner", "timestamps": {"classes": 2, "segment_ms": 80, "token": 1}}
+    (bundle_copy / MANIFEST_FILE).write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(BundleError, match="aligner bundle cannot transcribe"):
         Transcriber(bundle_copy)
 

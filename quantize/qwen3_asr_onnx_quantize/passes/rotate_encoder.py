@@ -25,7 +25,7 @@ from qwen3_asr_onnx_quantize.rotation import RotatedTensor
 
 __all__ = ["RotateEncoderPass"]
 
-UNIT_GAIN = "residual.unit_gain"
+UNIT_GAIN = "audio_tower.unit_gain"
 NORM = "LayerNormalization"
 
 
