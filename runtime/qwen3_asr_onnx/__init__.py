@@ -5,6 +5,7 @@ from qwen3_asr_onnx import Transcriber
 print(Transcriber("bundle/").transcribe("talk.flac").text)
 """
 
+from .aligner import Aligner, AlignOptions
 from .audio import AudioLimits, TruncatedAudioWarning, load_audio
 from .bundle import Bundle
 from .errors import (
@@ -23,6 +24,8 @@ from .transcriber import Transcriber
 from .types import Segment, Timings, TranscribeOptions, Transcript, Word
 
 __all__ = [
+    "AlignOptions",
+    "Aligner",
     "AudioError",
     "AudioLimits",
     "Bundle",

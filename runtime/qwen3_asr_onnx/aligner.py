@@ -50,8 +50,8 @@ LONGEST_WINDOW_S = 180.0
 GROUP_SECONDS = 240.0
 """Most audio encoded together by `align_many`."""
 
-IMPROBABLE = 0.1
-"""Words below this probability are flagged; see INVESTIGATION.md, entry 030."""
+IMPROBABLE = 0.3
+"""Words below this probability are flagged; see INVESTIGATION.md, entry 029."""
 
 
 @dataclass(frozen=True, slots=True)
