@@ -12,25 +12,27 @@ from typing import Literal
 
 from tqdm import tqdm
 
+from mini.clips import TEST_SEED
+from mini.costs import measure, total_costs
 from mini.speech import SpeechError
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("corpus", "transcriber", "aligner", "clips", "evaluate")
-EXTRA = ("names",)  # an experiment: better use of the context, paid for with unseen voices (README.md)
+STAGES = ("corpus", "transcriber", "names", "aligner", "clips", "evaluate")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(prog="python -m mini", description=__doc__)
-    parser.add_argument("stage", choices=("all", *STAGES, *EXTRA), help="what to make; 'all': everything but names")
+    parser.add_argument("stage", choices=("all", *STAGES), help="what to make")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "mini", help="working folder, about 5 GB")
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "data", help="where the checkpoints and clips go")
     parser.add_argument("--seed", type=int, default=20261)
     parser.add_argument("--clips", type=int, default=34000, help="training clips to render (46 h)")
     parser.add_argument("--steps", type=int, default=17000, help="training steps of the transcriber")
     parser.add_argument("--name-steps", type=int, default=3400, help="steps that teach the use of the context")
-    parser.add_argument("--aligner-steps", type=int, default=4000, help="training steps of the aligner")
+    parser.add_argument("--aligner-steps", type=int, default=8000, help="training steps of the aligner")
     parser.add_argument("--count", type=int, default=300, help="clips of each test set")
+    parser.add_argument("--set-seed", type=int, default=TEST_SEED, help="another seed gives a validation set")
     parser.add_argument("--float32", action="store_true", help="train in float32 even where bfloat16 is faster")
     return parser.parse_args(argv)
 
@@ -52,7 +54,7 @@ def make_corpus(args: argparse.Namespace) -> None:
 
 
 def make_model(args: argparse.Namespace, task: Literal["transcriber", "names", "aligner"]) -> None:
-    """Train one stage and write its checkpoint folder; "names" improves on the folder of "transcriber"."""
+    """Train one stage and write its checkpoint folder: for "names", the mean of its weights and the transcriber's."""
     from mini.checkpoint import publish
     from mini.network import has_fast_bfloat16
     from mini.train import TrainOptions, train
@@ -67,7 +69,8 @@ def make_model(args: argparse.Namespace, task: Literal["transcriber", "names", "
     )
     train(options)
     folder = args.out / ("mini-aligner" if task == "aligner" else "mini-asr")
-    publish(options.state_path, args.work / "vocabulary", folder)
+    states = [args.work / "train.pt", options.state_path] if task == "names" else [options.state_path]
+    publish(states, args.work / "vocabulary", folder)
 
 
 def make_clips(args: argparse.Namespace) -> None:
@@ -90,12 +93,14 @@ def make_report(args: argparse.Namespace) -> None:
 
     torch.set_num_threads(1)  # two threads lose more to a busy machine than they gain
     folder = args.out / "mini-asr"
-    report = evaluate(load_original(folder), Vocabulary.load(folder), args.count, say)
+    report = evaluate(load_original(folder), Vocabulary.load(folder), args.count, say, args.set_seed)
     folder = args.out / "mini-aligner"
     if folder.exists():
-        report["aligner"] = evaluate_aligner(load_original(folder), Vocabulary.load(folder), args.count)
-    if (args.work / "curve.jsonl").exists():
-        draw_curve(args.work / "curve.jsonl", args.work / "curve.svg")
+        report["aligner"] = evaluate_aligner(load_original(folder), Vocabulary.load(folder), args.count, args.set_seed)
+    report["costs"] = total_costs(args.work / "costs.jsonl")
+    for name in ("curve", "names_curve", "aligner_curve"):
+        if (args.work / f"{name}.jsonl").exists():
+            draw_curve(args.work / f"{name}.jsonl", args.work / f"{name}.svg")
     (args.work / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     sys.stdout.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
@@ -113,7 +118,8 @@ def run(args: argparse.Namespace) -> int:
     }
     try:
         for stage in wanted:
-            actions[stage]()
+            with measure(stage, args.work / "costs.jsonl"):
+                actions[stage]()
     except SpeechError as error:
         say(f"mini: {error}")
         return 1

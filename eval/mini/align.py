@@ -12,7 +12,6 @@ import torch
 
 from mini.aligner_task import align_ids, clean_unit
 from mini.batches import n_audio_tokens, pad_mels
-from mini.clips import TEST_SEED
 from mini.corpus import Clip, examples
 from mini.features import Mel, log_mel
 from mini.language import LANGUAGES
@@ -90,13 +89,13 @@ def boundary_errors_ms(model: Any, vocabulary: Vocabulary, clip: Clip) -> list[f
     return errors
 
 
-def evaluate_aligner(model: Any, vocabulary: Vocabulary, count: int) -> dict[str, str]:
+def evaluate_aligner(model: Any, vocabulary: Vocabulary, count: int, seed: int) -> dict[str, str]:
     """Return mean and median boundary error of `count` clips of each speech set, and by language."""
     report: dict[str, str] = {}
     by_language: dict[str, list[list[float]]] = {language: [] for language in LANGUAGES}
     for set_name in ("seen", "unseen", "long"):
         clips = []
-        for utterance, clip in examples(set_name, TEST_SEED, count if set_name != "long" else count // 3):
+        for utterance, clip in examples(set_name, seed, count if set_name != "long" else count // 3):
             clips.append(boundary_errors_ms(model, vocabulary, clip))
             if set_name != "long":
                 by_language[utterance.language].append(clips[-1])

@@ -24,7 +24,8 @@ from mini.network import decode_layers, encode, low_precision_copy
 from mini.vocabulary import Vocabulary
 
 TIME_CLASSES = 1024  # 82 s
-LONGEST_FRAMES = 1000  # absolute time in longer clips takes many more steps to learn
+LONGEST_FRAMES, LONGEST_FIRST_FRAMES = 2600, 1000  # absolute time is learned first in clips under 10 s
+SHORT_UNTIL, CLOCK_UNTIL = 0.45, 0.85  # shares of the steps
 SOFTNESS = 0.7  # classes; the target is a bump around the true time, so that a near miss costs less than a far one
 
 
@@ -87,8 +88,12 @@ class AlignerTask:
         self.live: Any = low_precision_copy(self.model) if bf16 else self.model
 
     def plan(self, seed: int, n_steps: int, n_ranks: int) -> list[list[list[int]]]:
-        """See `Task.plan`; the encoder already hears words, so there is no curriculum."""
-        return plan_batches(self.rows, seed + 1, n_steps, n_ranks, curriculum=False)
+        """See `Task.plan`; the encoder already hears words, so clips of all lengths under 10 s come from the start."""
+        n_first = int(SHORT_UNTIL * n_steps)
+        short = [i for i, row in enumerate(self.rows) if row["n_frames"] < LONGEST_FIRST_FRAMES]
+        first = plan_batches([self.rows[i] for i in short], seed + 1, n_first, n_ranks, curriculum=False)
+        steps = [[[short[i] for i in batch] for batch in ranks] for ranks in first]
+        return steps + plan_batches(self.rows, seed + 2, n_steps - n_first, n_ranks, curriculum=False)
 
     def make(self, row: Row, rng: Rng) -> AlignExample:
         """Return one example with a random shift of the clip against the 1-second grid."""
@@ -122,7 +127,7 @@ class AlignerTask:
         loss = F.cross_entropy(logits, soft_targets(times[known], self.dims.time_classes))
         error_ms = (logits.argmax(-1) * SEGMENT_MS - times[known] * 1000).abs().mean()
         found = {"ce": loss, "error_ms": error_ms, "total": loss}
-        if progress < 0.6:
+        if progress < CLOCK_UNTIL:
             clock = self._clock_loss(layers[0][ids == pad], n_frames)
             found |= {"clock": clock, "total": loss + 0.5 * clock}
         return found

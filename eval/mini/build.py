@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mini.corpus import plan, render
+from mini.corpus import plan, plan_digest, render
 from mini.features import log_mel
 
 N_SHARDS = 32
@@ -72,6 +72,7 @@ def build(folder: Path, seed: int, n_clips: int, n_workers: int) -> dict[str, An
         "seed": seed,
         "clips": n_clips,
         "hours": round(n_frames / 360000, 3),
+        "plan_sha256": plan_digest(seed, n_clips),
         "shards": digests,
         "sha256": hashlib.sha256("".join(digests).encode()).hexdigest(),
     }

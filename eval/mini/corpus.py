@@ -7,6 +7,8 @@ context) and from it a `Clip` (the waveform and the time of every word).
 # ruff: noqa: SIM905 - word lists read better as text
 
 import dataclasses
+import hashlib
+import json
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -181,6 +183,15 @@ def plan(set_name: str, seed: int, index: int) -> Utterance:
         pause_s = float(rng.uniform(0.1, 0.8)) if position else 0.0
         parts.append(Part(sentence, voice, round(pause_s, 3)))
     return Utterance(set_name, seed, index, kind, language, tuple(parts), context, name)
+
+
+def plan_digest(seed: int, count: int) -> str:
+    """Return the SHA-256 over the plans of the first training clips: texts, voices with all settings, contexts."""
+    digest = hashlib.sha256()
+    for index in range(count):
+        plain = dataclasses.asdict(plan("train", seed, index))
+        digest.update(json.dumps(plain, ensure_ascii=False, sort_keys=True).encode())
+    return digest.hexdigest()
 
 
 def _read_part(part: Part) -> tuple[Waveform, list[TimedWord]]:

@@ -69,14 +69,16 @@ def report_set(result: SetResult) -> dict[str, str]:
     return lines
 
 
-def evaluate(model: Any, vocabulary: Vocabulary, count: int, say: Callable[[str], None]) -> dict[str, dict[str, str]]:
+def evaluate(
+    model: Any, vocabulary: Vocabulary, count: int, say: Callable[[str], None], seed: int
+) -> dict[str, dict[str, str]]:
     """Run every measurement and return the report by set."""
     report: dict[str, dict[str, str]] = {}
-    items = {name: make_items(name, count) for name in ("seen", "unseen", "clean", "long", "names")}
+    items = {name: make_items(name, count, seed) for name in ("seen", "unseen", "clean", "long", "names")}
     for name in ("seen", "unseen", "clean", "long"):
         report[name] = report_set(run_set(model, vocabulary, items[name]))
         say(f"{name}: {report[name]}")
-    quiet = run_set(model, vocabulary, make_items("nonspeech", count))
+    quiet = run_set(model, vocabulary, make_items("nonspeech", count, seed))
     report["nonspeech"] = {"no words": str(share([not text for text in quiet.texts]))}
     for position, kind in enumerate(NON_SPEECH):
         report["nonspeech"][kind] = str(share([not text for text in quiet.texts[position :: len(NON_SPEECH)]]))

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mini.clips import TEST_SEED
 from mini.corpus import NO_LANGUAGE, Utterance, examples
 from mini.features import log_mel
 from mini.score import Score, score, share
@@ -42,7 +41,7 @@ class SetResult:
         return share([a == b for a, b in zip(wanted, self.languages, strict=True)])
 
 
-def make_items(set_name: str, count: int, seed: int = TEST_SEED) -> list[TestItem]:
+def make_items(set_name: str, count: int, seed: int) -> list[TestItem]:
     """Return the first clips of a named test set, regenerated from the seed."""
     return [TestItem(u, Request(log_mel(c.waveform))) for u, c in examples(set_name, seed, count)]
 

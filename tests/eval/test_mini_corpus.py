@@ -16,12 +16,15 @@ import torch.distributed as dist
 from safetensors import safe_open
 
 from mini.align import repair
-from mini.batches import CorpusReader, longest_frames, n_audio_tokens, pad_mels, plan_batches
+from mini.aligner_task import LONGEST_FIRST_FRAMES, SHORT_UNTIL, AlignerTask
+from mini.batches import CorpusReader, longest_frames, n_audio_tokens, pad_mels, plan_batches, respelled
 from mini.build import N_SHARDS, ShardJob, read_rows, render_shard
+from mini.checkpoint import mean_model
 from mini.clips import read_test_manifest, regenerate, samples
-from mini.corpus import plan
+from mini.corpus import plan, plan_digest
+from mini.costs import LONGEST_TICK_S, RunningClock, measure, total_costs
 from mini.features import filter_bank, log_mel
-from mini.language import LANGUAGES, is_held_out
+from mini.language import LANGUAGES, is_held_out, written_name
 from mini.model import Dimensions, load_original, new_transcriber, read_dimensions, save_original
 from mini.network import decode_layers, encode
 from mini.score import edit_distance, score
@@ -63,6 +66,11 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_plan_is_a_function_of_seed_and_index() -> None:
     assert [plan("train", 3, i) for i in range(40)] == [plan("train", 3, i) for i in range(40)]
     assert [plan("train", 3, i) for i in range(40)] != [plan("train", 4, i) for i in range(40)]
+
+
+def test_the_whole_corpus_plan_is_the_recorded_one() -> None:
+    """All 34,000 clips of `make mini`: texts, contexts, and voices with every setting; the sound follows from these."""
+    assert plan_digest(20261, 34000) == "fff62662b099dd650c53336ebc380a29b77f42dcdb419149560f7128b68e7250"
 
 
 def test_test_sentences_never_occur_in_training() -> None:
@@ -181,6 +189,76 @@ def test_batches_cover_the_steps_and_respect_the_curriculum(work: Path) -> None:
     assert len(steps) == 500
     assert all(len(ranks) == 2 and all(ranks) for ranks in steps)
     assert all(reader.rows[i]["n_frames"] < longest_frames(0, 500) for rank in steps[0] for i in rank)
+
+
+def test_names_are_spelled_anew_and_the_context_tells_how() -> None:
+    planned = (plan("train", 3, i) for i in itertools.count())
+    rows = [u.to_json() for u in itertools.islice((u for u in planned if u.kind == "named"), 60)]
+    rng = np.random.default_rng(0)
+    spellings, told = 0, 0
+    for row in rows:
+        drawn = [respelled(row, rng) for _ in range(8)]
+        for one in drawn:
+            assert written_name(one["rare_name"]) in one["text"]
+            assert not one["context"] or written_name(one["rare_name"]) in one["context"]
+        spellings += len({one["text"] for one in drawn})
+        told += sum(bool(one["context"]) for one in drawn)
+    assert spellings > 3 * len(rows)
+    assert 0.65 < told / (8 * len(rows)) < 0.85
+
+
+@needs_speech
+@pytest.mark.usefixtures("one_process")
+def test_the_names_stage_goes_on_from_the_transcriber_and_both_are_averaged(work: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(work, folder)
+    first = Trainer(0, TrainOptions("transcriber", folder, 1, 1, dims=TINY))
+    first.save(0.0, 0.0)
+    names = Trainer(0, TrainOptions("names", folder, 1, 2, warm_up=1, dims=TINY))
+    batches = names.task.plan(1, 2, 1)
+    rows = read_rows(folder / "corpus")
+    assert any(rows[i]["rare_name"] for i in batches[0][0])
+    before = {name: tensor.clone() for name, tensor in names.task.model.state_dict().items()}
+    for name, tensor in first.task.model.state_dict().items():
+        torch.testing.assert_close(before[name], tensor)
+    names.update(batches[0][0][:4])
+    names.save(0.0, 0.0)
+    model, _ = mean_model([folder / "train.pt", folder / "names.pt"], Vocabulary.load(folder / "vocabulary"))
+    for name, tensor in names.task.model.state_dict().items():
+        assert torch.equal(model.state_dict()[name], ((before[name] + tensor) / 2).bfloat16().float())
+
+
+@needs_speech
+@pytest.mark.usefixtures("one_process")
+def test_the_aligner_learns_short_clips_first(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work, tmp_path / "work")
+    transcriber = Trainer(0, TrainOptions("transcriber", tmp_path / "work", 1, 1, dims=TINY))
+    transcriber.save(0.0, 0.0)
+    task = AlignerTask(tmp_path / "work", bf16=False)
+    steps = task.plan(1, 100, 1)
+    longest = [max(task.rows[i]["n_frames"] for i in ranks[0]) for ranks in steps]
+    assert len(steps) == 100
+    assert max(longest[: int(SHORT_UNTIL * 100)]) < LONGEST_FIRST_FRAMES < max(longest)
+
+
+def test_costs_are_logged_for_every_attempt(tmp_path: Path) -> None:
+    log = tmp_path / "work" / "costs.jsonl"
+    with measure("corpus", log):
+        pass
+    with pytest.raises(SpeechError), measure("corpus", log):
+        raise SpeechError("no voice")
+    assert [json.loads(line)["stage"] for line in log.read_text(encoding="utf-8").splitlines()] == ["corpus"] * 2
+    assert set(total_costs(log)) == {"corpus", "all"}
+
+
+def test_time_in_which_the_process_stood_still_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([False, False, False, True])
+    times = iter([100.0, 101.0, 901.0, 902.0])  # stopped for 800 s after the second
+    clock = RunningClock()
+    monkeypatch.setattr(clock._done, "wait", lambda _: next(ticks))
+    monkeypatch.setattr("mini.costs.time.monotonic", lambda: next(times))
+    clock.run()
+    assert clock.running_s == 1.0 + LONGEST_TICK_S + 1.0
 
 
 @needs_speech
