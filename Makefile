@@ -42,7 +42,7 @@ test-wheel:            ## build the wheel, install it bare with [cpu], run the r
 	@$(PYTHON) -m venv build/wheel/venv
 	@build/wheel/venv/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/wheel .
 	@build/wheel/venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
-	    "$$(ls build/wheel/*.whl)[cpu]" pytest
+	    "$$(ls build/wheel/*.whl)[cpu]" pytest hypothesis
 	@cp -r tests build/wheel/tests && cp pyproject.toml build/wheel/
 	@cd build/wheel && venv/bin/python -m pytest -m "not torch" tests/runtime
 
