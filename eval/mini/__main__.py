@@ -18,19 +18,17 @@ from mini.speech import SpeechError
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("corpus", "transcriber", "aligner", "clips", "evaluate")
-EXTRA = ("names",)  # twice the use of the context; not in the checked-in weights (README.md says why)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(prog="python -m mini", description=__doc__)
-    parser.add_argument("stage", choices=("all", *STAGES, *EXTRA), help="what to make; 'all': everything but names")
+    parser.add_argument("stage", choices=("all", *STAGES), help="what to make")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "mini", help="working folder, about 5 GB")
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "data", help="where the checkpoints and clips go")
     parser.add_argument("--seed", type=int, default=20261)
     parser.add_argument("--clips", type=int, default=34000, help="training clips to render (46 h)")
     parser.add_argument("--steps", type=int, default=17000, help="training steps of the transcriber")
-    parser.add_argument("--name-steps", type=int, default=3400, help="steps that teach the use of the context")
     parser.add_argument("--aligner-steps", type=int, default=8000, help="training steps of the aligner")
     parser.add_argument("--count", type=int, default=300, help="clips of each test set")
     parser.add_argument("--set-seed", type=int, default=TEST_SEED, help="another seed gives a validation set")
@@ -54,8 +52,8 @@ def make_corpus(args: argparse.Namespace) -> None:
         train_vocabulary(vocabulary_texts(read_rows(args.work / "corpus")), args.work / "vocabulary")
 
 
-def make_model(args: argparse.Namespace, task: Literal["transcriber", "names", "aligner"]) -> None:
-    """Train one stage and write its checkpoint folder: for "names", the mean of its weights and the transcriber's."""
+def make_model(args: argparse.Namespace, task: Literal["transcriber", "aligner"]) -> None:
+    """Train one model and write its checkpoint folder."""
     from mini.checkpoint import publish
     from mini.network import has_fast_bfloat16
     from mini.train import TrainOptions, train
@@ -64,14 +62,13 @@ def make_model(args: argparse.Namespace, task: Literal["transcriber", "names", "
         task=task,
         folder=args.work,
         seed=args.seed,
-        n_steps={"transcriber": args.steps, "names": args.name_steps, "aligner": args.aligner_steps}[task],
-        peak_rate={"transcriber": 1.2e-3, "names": 4e-4, "aligner": 8e-4}[task],
+        n_steps={"transcriber": args.steps, "aligner": args.aligner_steps}[task],
+        peak_rate={"transcriber": 1.2e-3, "aligner": 8e-4}[task],
         bf16=has_fast_bfloat16() and not args.float32,
     )
     train(options)
     folder = args.out / ("mini-aligner" if task == "aligner" else "mini-asr")
-    states = [args.work / "train.pt", options.state_path] if task == "names" else [options.state_path]
-    publish(states, args.work / "vocabulary", folder)
+    publish(options.state_path, args.work / "vocabulary", folder)
 
 
 def make_clips(args: argparse.Namespace) -> None:
@@ -99,7 +96,7 @@ def make_report(args: argparse.Namespace) -> None:
     if folder.exists():
         report["aligner"] = evaluate_aligner(load_original(folder), Vocabulary.load(folder), args.count, args.set_seed)
     report["costs"] = total_costs(args.work / "costs.jsonl")
-    for name in ("curve", "names_curve", "aligner_curve"):
+    for name in ("curve", "aligner_curve"):
         if (args.work / f"{name}.jsonl").exists():
             draw_curve(args.work / f"{name}.jsonl", args.work / f"{name}.svg")
     (args.work / "report.json").write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -112,7 +109,6 @@ def run(args: argparse.Namespace) -> int:
     actions = {
         "corpus": lambda: make_corpus(args),
         "transcriber": lambda: make_model(args, "transcriber"),
-        "names": lambda: make_model(args, "names"),
         "aligner": lambda: make_model(args, "aligner"),
         "clips": lambda: make_clips(args),
         "evaluate": lambda: make_report(args),

@@ -16,7 +16,7 @@ import torch
 
 from mini.build import read_rows
 from mini.corpus import NO_LANGUAGE
-from mini.features import Mel
+from mini.features import Mel, stretch_spectrum
 from mini.grammar import Rng
 from mini.language import GRAMMARS, bare, default_spelling, draw_context, respell, written_name
 from mini.vocabulary import Vocabulary
@@ -27,6 +27,7 @@ FRAMES_PER_BATCH = 2400  # padded mel frames of one process and step
 MOST_CLIPS = 28
 STORY_FRAMES = 600  # longer clips have several sentences; from half of the steps on they come more often
 STORIES_FROM = 0.49
+STRETCHED, STRETCH = 0.5, 0.08  # share of the clips heard from a longer or shorter vocal tract, and by how much at most
 ANY_LENGTH = 10**9
 LETTERS = "abcdefghijklmnopqrstuvwxyzäöüß'"
 N_WORD_CLASSES = 800  # silence, then the most frequent spoken words; the rest is left to the letters
@@ -130,24 +131,24 @@ def plan_batches(
 
 
 class ExampleMaker:
-    """Turns rows into examples, drawing the crop, the level, an early end and the forced prefix.
+    """Turns rows into examples, drawing the crop, the level, the vocal tract, an early end and the forced prefix.
 
-    With `respelling`, rare names are spelled anew every time and the context with them: the sound cannot tell the
-    spelling any more, and what was learned about one clip does not help with the next.
+    Rare names are spelled anew every time and the context with them: the sound cannot tell the spelling any more, and
+    what was learned about one clip does not help with the next.
     """
 
-    def __init__(self, reader: CorpusReader, vocabulary: Vocabulary, respelling: bool = False) -> None:
-        self.reader, self.vocabulary, self.respelling = reader, vocabulary, respelling
+    def __init__(self, reader: CorpusReader, vocabulary: Vocabulary) -> None:
+        self.reader, self.vocabulary = reader, vocabulary
         self._letter = {letter: 1 + i for i, letter in enumerate(LETTERS)}
         self._end = vocabulary.ids["<|im_end|>"]
 
     def make(self, row: Row, rng: Rng) -> Example:
         """Return one randomly varied example of a row."""
-        if self.respelling and row["rare_name"]:
+        if row["rare_name"]:
             row = respelled(row, rng)
         crop = int(rng.integers(0, min(30, int(row["lead_s"] * 100)) + 1)) if row["words"] else 0
         words, text, last = row["words"], row["text"], row["n_frames"]
-        whole = row["kind"] == "mixed" or (self.respelling and row["rare_name"])
+        whole = row["kind"] == "mixed" or row["rare_name"]
         if len(words) > 3 and rng.random() < 0.07 and not whole:
             keep = int(rng.integers(2, len(words)))
             last = min(last, math.ceil(words[keep - 1][3] * 100) + int(rng.integers(2, 8)))
@@ -156,6 +157,8 @@ class ExampleMaker:
         mel = self.reader.mel(row, crop, max(last, crop + 50))
         if row["language"] != NO_LANGUAGE:
             mel = mel + np.float32(rng.uniform(-0.15, 0.1))
+            if rng.random() < STRETCHED:
+                mel = stretch_spectrum(mel, float(rng.uniform(1 - STRETCH, 1 + STRETCH)))
         language = row["language"]
         prompt = self.vocabulary.prompt(n_audio_tokens(len(mel)), row["context"])
         prefix = self.vocabulary.encode(f"language {language}<asr_text>")

@@ -27,9 +27,15 @@ def _mel_to_hz(mel: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 @cache
+def _filter_edges() -> npt.NDArray[np.float64]:
+    """Return where the filters begin, peak and end, in Hz: (130,), filter k peaks at entry k + 1."""
+    return _mel_to_hz(np.linspace(_hz_to_mel(0.0), _hz_to_mel(8000.0), N_MELS + 2))
+
+
+@cache
 def filter_bank() -> npt.NDArray[np.float32]:
     """Return the (201, 128) Slaney-scale, area-normalised triangular filters, 0 to 8000 Hz."""
-    edges = _mel_to_hz(np.linspace(_hz_to_mel(0.0), _hz_to_mel(8000.0), N_MELS + 2))
+    edges = _filter_edges()
     bins = np.linspace(0, SAMPLE_RATE / 2, N_FFT // 2 + 1)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
@@ -56,3 +62,20 @@ def log_mel(waveform: Waveform) -> Mel:
     log_power = np.log10(np.maximum(power @ filter_bank(), 1e-10))
     floored = np.maximum(log_power, log_power.max() - 8.0)
     return np.asarray((floored + 4.0) / 4.0, dtype=np.float32)
+
+
+def stretch_spectrum(mel: Mel, factor: float) -> Mel:
+    """Return the features with every frequency multiplied by `factor`: a longer or shorter vocal tract.
+
+    Vocal tract length perturbation (Jaitly & Hinton, 2013), on the features instead of the spectrum: band k takes the
+    value that lay at its peak frequency divided by `factor`, interpolated between neighbouring bands.
+
+    Args:
+        mel: (n_frames, 128) float32.
+        factor: 1 changes nothing.
+    """
+    peaks = _filter_edges()[1:-1]
+    position = np.interp(peaks / factor, peaks, np.arange(N_MELS))
+    below = np.minimum(position.astype(int), N_MELS - 2)
+    share = (position - below).astype(np.float32)
+    return np.asarray(mel[:, below] * (1 - share) + mel[:, below + 1] * share, dtype=np.float32)

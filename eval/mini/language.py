@@ -16,6 +16,7 @@ from mini.grammar import Grammar, Rng, pick
 GRAMMARS: dict[str, Grammar] = {g.language: g for g in (english.GRAMMAR, german.GRAMMAR, chinese.GRAMMAR)}
 LANGUAGES = tuple(GRAMMARS)
 HELD_OUT_ONE_IN = 16  # share of texts, chosen by hash, that no training clip may contain
+SINGLE_WORDS = 0.3  # share of the training clips of random words that are one word alone
 TOKEN = re.compile(r"^([^|.,?!]+)(?:\|([^.,?!]+))?([.,?!]*)$")
 
 # Spelling alternatives of invented names; the first of each pair is what the voice reads.
@@ -206,7 +207,9 @@ def draw_sentence(rng: Rng, language: str, kind: str, held_out: bool, name: str 
     grammar = GRAMMARS[language]
     while True:
         if kind == "salad":
-            words = [pick(rng, vocabulary(language)) for _ in range(int(rng.integers(3, 8)))]
+            alone = not held_out and rng.random() < SINGLE_WORDS
+            n_words = 1 if alone else int(rng.integers(3, 8))
+            words = [pick(rng, vocabulary(language)) for _ in range(n_words)]
             expanded = grammar.joiner.join(words) + grammar.full_stop
         else:
             templates = {"plain": grammar.sentences, "short": grammar.short, "named": grammar.named}[kind]

@@ -28,8 +28,6 @@ from mini.model import Dimensions, new_transcriber
 from mini.network import decode_layers, encode, low_precision_copy
 from mini.vocabulary import Vocabulary
 
-NAMED_TIMES, OTHERS_SHARE = 3, 0.3  # of the clips with and without rare names in one round of the names stage
-
 
 class Task(Protocol):
     """What one training run trains, and on what.
@@ -78,34 +76,20 @@ def auxiliary_weight(progress: float) -> float:
 
 
 class TranscriberTask:
-    """Speech to ``language X<asr_text>...``: decoder cross-entropy plus the throw-away heads.
+    """Speech to ``language X<asr_text>...``: decoder cross-entropy plus the throw-away heads."""
 
-    With `names` it goes on from the trained weights, without the heads, on clips with rare names that are spelled anew
-    every time, and a share of all others so that nothing is forgotten.
-    """
-
-    def __init__(self, folder: Path, bf16: bool, dims: Dimensions, names: bool = False) -> None:
+    def __init__(self, folder: Path, bf16: bool, dims: Dimensions) -> None:
         self.vocabulary = Vocabulary.load(folder / "vocabulary")
         self.reader = CorpusReader(folder / "corpus")
-        self.maker = ExampleMaker(self.reader, self.vocabulary, respelling=names)
-        self.dims, self._names = dims, names
+        self.maker = ExampleMaker(self.reader, self.vocabulary)
+        self.dims = dims
         self.model: Any = new_transcriber(self.dims, self.vocabulary).train()
-        if names:
-            state = torch.load(folder / "train.pt", weights_only=True)
-            self.model.load_state_dict(state["model"])
         self.heads: Any = Heads(self.dims)
         self.live: Any = low_precision_copy(self.model) if bf16 else self.model
 
     def plan(self, seed: int, n_steps: int, n_ranks: int) -> list[list[list[int]]]:
         """See `Task.plan`."""
-        if not self._names:
-            return plan_batches(self.reader.rows, seed, n_steps, n_ranks)
-        rng = np.random.default_rng([seed, 78])
-        named = [i for i, row in enumerate(self.reader.rows) if row["rare_name"]]
-        others = [i for i, row in enumerate(self.reader.rows) if not row["rare_name"] and rng.random() < OTHERS_SHARE]
-        chosen = named * NAMED_TIMES + others
-        steps = plan_batches([self.reader.rows[i] for i in chosen], seed, n_steps, n_ranks, curriculum=False)
-        return [[[chosen[i] for i in batch] for batch in ranks] for ranks in steps]
+        return plan_batches(self.reader.rows, seed, n_steps, n_ranks)
 
     def losses(self, rows: list[int], rng: Rng, progress: float) -> dict[str, torch.Tensor]:
         """See `Task.losses`; "ce" is the decoder's cross-entropy and "acc" its token accuracy."""
@@ -118,7 +102,7 @@ class TranscriberTask:
         logits = self.live.lm_head(hidden[asked]).float()
         targets = batch.labels[asked]
         found = {"ce": F.cross_entropy(logits, targets), "acc": (logits.argmax(-1) == targets).float().mean()}
-        total, weight = found["ce"], 0.0 if self._names else auxiliary_weight(progress)
+        total, weight = found["ce"], auxiliary_weight(progress)
         if weight > 0:
             lengths = [n_audio_tokens(n) for n in batch.n_frames]
             found |= self.heads.losses(states.float(), batch, lengths, ids["<|endoftext|>"])

@@ -33,7 +33,7 @@ BETAS, WEIGHT_DECAY, LARGEST_GRADIENT = (0.9, 0.98), 0.03, 1.0
 class TrainOptions:
     """One training run; the learning rate follows the share of `n_steps` done, never the clock."""
 
-    task: Literal["transcriber", "names", "aligner"]
+    task: Literal["transcriber", "aligner"]
     folder: Path
     seed: int
     n_steps: int
@@ -47,7 +47,7 @@ class TrainOptions:
     @property
     def state_path(self) -> Path:
         """Where the state of the run is kept."""
-        return self.folder / {"transcriber": "train.pt", "names": "names.pt", "aligner": "aligner.pt"}[self.task]
+        return self.folder / {"transcriber": "train.pt", "aligner": "aligner.pt"}[self.task]
 
     @property
     def curve_path(self) -> Path:
@@ -98,7 +98,7 @@ class Trainer:
         self.task: Task = (
             AlignerTask(options.folder, options.bf16)
             if options.task == "aligner"
-            else TranscriberTask(options.folder, options.bf16, options.dims, names=options.task == "names")
+            else TranscriberTask(options.folder, options.bf16, options.dims)
         )
         self.parameters = [p for module in (self.task.model, self.task.heads) for p in module.parameters()]
         self.live = [p for module in (self.task.live, self.task.heads) for p in module.parameters()]

@@ -6,21 +6,17 @@ python -m qwen3_asr_onnx_eval.scaling_worker BUNDLE VARIANT THREADS
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-from .machine import MeasurementError
+from .child_process import ChildProcess, reply
 
 __all__ = ["ScalingWorker", "main"]
 
-EXIT_TIMEOUT_S = 30
 
-
-class ScalingWorker:
+class ScalingWorker(ChildProcess):
     """The parent's side. Use as a context manager.
 
     Attributes:
@@ -28,31 +24,9 @@ class ScalingWorker:
     """
 
     def __init__(self, bundle: Path, variant: str, threads: int) -> None:
-        command = [sys.executable, "-m", __name__, str(bundle), variant, str(threads)]
         started = time.perf_counter()
-        self._process = subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-        )
-        self.loaded = {**self._answer(), "start_s": time.perf_counter() - started}
-
-    @property
-    def pid(self) -> int:
-        """The process's id."""
-        return self._process.pid
-
-    def __enter__(self) -> ScalingWorker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        if error is not None:
-            self._process.kill()
-        self._process.wait(EXIT_TIMEOUT_S)
-        self._process.stdout.close()
+        super().__init__("the benchmark's process", __name__, [str(bundle), variant, str(threads)])
+        self.loaded["start_s"] = time.perf_counter() - started
 
     def transcribe(self, audio_s: float, max_new_tokens: int, batch: int) -> dict[str, Any]:
         """Return what transcribing equal clips together took.
@@ -68,19 +42,7 @@ class ScalingWorker:
         Raises:
             MeasurementError: the process ended instead.
         """
-        assert self._process.stdin is not None
-        request = {"audio_s": audio_s, "max_new_tokens": max_new_tokens, "batch": batch}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise MeasurementError(f"the benchmark's process ended with status {self._process.wait(EXIT_TIMEOUT_S)}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return self.ask(audio_s=audio_s, max_new_tokens=max_new_tokens, batch=batch)
 
 
 def main(argv: list[str]) -> int:
@@ -94,7 +56,7 @@ def main(argv: list[str]) -> int:
     started = time.perf_counter()
     asr = Transcriber(bundle, variant, threads=int(threads))
     loaded = time.perf_counter()
-    _reply(load_s=loaded - started, rss=process_memory()["rss"])
+    reply(load_s=loaded - started, rss=process_memory()["rss"])
     for line in sys.stdin:
         request = json.loads(line)
         options = TranscribeOptions(
@@ -108,7 +70,7 @@ def main(argv: list[str]) -> int:
         found = list(asr.transcribe_many(clips, options))
         seconds = time.perf_counter() - began
         memory = process_memory()
-        _reply(
+        reply(
             seconds=seconds,
             encoder_s=sum(one.timings.encoder_s for one in found),
             prefill_s=sum(one.timings.prefill_s for one in found),
@@ -118,11 +80,6 @@ def main(argv: list[str]) -> int:
             peak_rss=memory["peak_rss"],
         )
     return 0
-
-
-def _reply(**answer: Any) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

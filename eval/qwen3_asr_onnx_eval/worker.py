@@ -10,16 +10,13 @@ read off and its allocator, threads and caches are its own.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import psutil
 
-from .machine import MeasurementError
+from .child_process import ChildProcess, reply
 from .recognizers import Recognizer, benchmark_clip
 
 __all__ = ["UPSTREAM", "Worker", "main", "process_memory"]
@@ -27,52 +24,13 @@ __all__ = ["UPSTREAM", "Worker", "main", "process_memory"]
 UPSTREAM = ("float32", "bfloat16")
 """Kinds of worker that run transformers; every other name is one of our variants."""
 
-EXIT_TIMEOUT_S = 30
 
-
-class Worker:
+class Worker(ChildProcess):
     """The parent's side: starts the process, asks, reads memory. Use as a context manager."""
 
     def __init__(self, kind: str, directory: Path) -> None:
         self.kind = kind
-        command = [sys.executable, "-m", "qwen3_asr_onnx_eval.worker", kind, str(directory)]
-        self._process = subprocess.Popen(  # noqa: S603 - our own module
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
-        )
-        self.loaded = self._answer()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        if error is not None:
-            self._process.kill()
-        self._process.wait(EXIT_TIMEOUT_S)
-        self._process.stdout.close()
-
-    def ask(self, **request: Any) -> dict[str, Any]:
-        """Send one request and wait for its answer.
-
-        Raises:
-            MeasurementError: the process ended instead.
-        """
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise MeasurementError(f"the {self.kind} worker ended with status {self._process.wait(EXIT_TIMEOUT_S)}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        super().__init__(f"the {kind} worker", "qwen3_asr_onnx_eval.worker", [kind, str(directory)])
 
 
 def _load(kind: str, directory: Path) -> Recognizer:
@@ -121,20 +79,15 @@ def main(argv: list[str]) -> int:
     imported = time.perf_counter()
     recognizer = _load(kind, Path(directory))
     loaded = time.perf_counter()
-    _reply(import_s=imported - started, load_s=loaded - imported, memory=process_memory())
+    reply(import_s=imported - started, load_s=loaded - imported, memory=process_memory())
     for line in sys.stdin:
         request = json.loads(line)
         if request["do"] == "run":
             times = recognizer.run(benchmark_clip(request["audio_s"]), request["n_tokens"])
-            _reply(**times.to_dict(), memory=process_memory())
+            reply(**times.to_dict(), memory=process_memory())
         else:
-            _reply(times_ms=recognizer.step_times(tuple(request["capacities"]), request["n_tokens"]))
+            reply(times_ms=recognizer.step_times(tuple(request["capacities"]), request["n_tokens"]))
     return 0
-
-
-def _reply(**answer: Any) -> None:
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

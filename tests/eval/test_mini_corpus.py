@@ -17,13 +17,12 @@ from safetensors import safe_open
 
 from mini.align import repair
 from mini.aligner_task import LONGEST_FIRST_FRAMES, SHORT_UNTIL, AlignerTask
-from mini.batches import CorpusReader, longest_frames, n_audio_tokens, pad_mels, plan_batches, respelled
+from mini.batches import CorpusReader, ExampleMaker, longest_frames, n_audio_tokens, pad_mels, plan_batches, respelled
 from mini.build import N_SHARDS, ShardJob, read_rows, render_shard
-from mini.checkpoint import mean_model
 from mini.clips import read_test_manifest, regenerate, samples
 from mini.corpus import plan, plan_digest
 from mini.costs import LONGEST_TICK_S, RunningClock, measure, total_costs
-from mini.features import filter_bank, log_mel
+from mini.features import filter_bank, log_mel, stretch_spectrum
 from mini.language import LANGUAGES, is_held_out, written_name
 from mini.model import Dimensions, load_original, new_transcriber, read_dimensions, save_original
 from mini.network import decode_layers, encode
@@ -70,7 +69,7 @@ def test_plan_is_a_function_of_seed_and_index() -> None:
 
 def test_the_whole_corpus_plan_is_the_recorded_one() -> None:
     """All 34,000 clips of `make mini`: texts, contexts, and voices with every setting; the sound follows from these."""
-    assert plan_digest(20261, 34000) == "fff62662b099dd650c53336ebc380a29b77f42dcdb419149560f7128b68e7250"
+    assert plan_digest(20261, 34000) == "7b73380ea005ad65dc3cf1204764eab91aff1ac8ff11250374648f1907f693af"
 
 
 def test_test_sentences_never_occur_in_training() -> None:
@@ -208,24 +207,23 @@ def test_names_are_spelled_anew_and_the_context_tells_how() -> None:
 
 
 @needs_speech
-@pytest.mark.usefixtures("one_process")
-def test_the_names_stage_goes_on_from_the_transcriber_and_both_are_averaged(work: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "work"
-    shutil.copytree(work, folder)
-    first = Trainer(0, TrainOptions("transcriber", folder, 1, 1, dims=TINY))
-    first.save(0.0, 0.0)
-    names = Trainer(0, TrainOptions("names", folder, 1, 2, warm_up=1, dims=TINY))
-    batches = names.task.plan(1, 2, 1)
-    rows = read_rows(folder / "corpus")
-    assert any(rows[i]["rare_name"] for i in batches[0][0])
-    before = {name: tensor.clone() for name, tensor in names.task.model.state_dict().items()}
-    for name, tensor in first.task.model.state_dict().items():
-        torch.testing.assert_close(before[name], tensor)
-    names.update(batches[0][0][:4])
-    names.save(0.0, 0.0)
-    model, _ = mean_model([folder / "train.pt", folder / "names.pt"], Vocabulary.load(folder / "vocabulary"))
-    for name, tensor in names.task.model.state_dict().items():
-        assert torch.equal(model.state_dict()[name], ((before[name] + tensor) / 2).bfloat16().float())
+def test_examples_respell_rare_names_and_put_the_spelling_in_the_prompt(work: Path) -> None:
+    maker = ExampleMaker(CorpusReader(work / "corpus"), Vocabulary.load(work / "vocabulary"))
+    named = [row for row in maker.reader.rows if row["rare_name"]]
+    for row in named[:5]:
+        made = [maker.make(row, np.random.default_rng(seed)) for seed in range(12)]
+        assert len({tuple(one.answer) for one in made}) > 1
+        assert len({len(one.ids) - len(one.answer) - n_audio_tokens(len(one.mel)) for one in made}) > 1
+
+
+def test_stretching_moves_a_peak_in_frequency_and_nothing_else() -> None:
+    seconds = np.arange(16000) / 16000
+    tones = {hz: log_mel(np.sin(2 * np.pi * hz * seconds).astype(np.float32)) for hz in (2000, 2160)}
+    moved = stretch_spectrum(tones[2000], 1.08)
+    assert moved.shape == tones[2000].shape
+    assert moved.dtype == np.float32
+    assert (moved[10:-10].argmax(1) == tones[2160][10:-10].argmax(1)).all()
+    np.testing.assert_allclose(stretch_spectrum(tones[2000], 1.0), tones[2000], atol=1e-6)
 
 
 @needs_speech
