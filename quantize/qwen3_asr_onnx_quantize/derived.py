@@ -19,17 +19,17 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 
 class DerivedTensor(ir.LazyTensor):
-    """A tensor computed from another of the same shape.
+    """A tensor computed from another, of the same shape unless it is given one.
 
     Attributes:
         base: the tensor it is computed from, derived itself or the source's.
     """
 
-    def __init__(self, base: ir.TensorProtocol) -> None:
+    def __init__(self, base: ir.TensorProtocol, shape: tuple[int, ...] | None = None) -> None:
         super().__init__(
             lambda: ir.tensor(self.derive(base.numpy(), slice(None)), name=base.name),
             ir.DataType.FLOAT,
-            ir.Shape(base.shape.numpy()),
+            ir.Shape(base.shape.numpy() if shape is None else shape),
             name=base.name,
         )
         self.base = base

@@ -96,9 +96,16 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Stem:
-    """How the weights of the encoder's convolutions are stored: "fp16" is widened to float32 at load."""
+    """The encoder's convolutions.
 
-    scheme: Literal["fp32", "fp16"] = "fp32"
+    Attributes:
+        scheme: "fp32" as they are; "fp16" stores their weights in half precision, widened at load; "w8a8" computes all
+            but the first, which is stored as with "fp16", in 8-bit integers.
+        reduce_range: of "w8a8": 7-bit weights, as in `Dynamic`.
+    """
+
+    scheme: Literal["fp32", "fp16", "w8a8"] = "fp32"
+    reduce_range: bool = True
 
 
 Part: TypeAlias = Keep | Half | WeightOnly | Dynamic

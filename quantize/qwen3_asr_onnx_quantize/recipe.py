@@ -8,7 +8,7 @@
     [encoder]                              # absent: stays float32, by reference to the source's files
     scheme = "w8a8"                        # fp32 | fp16 | int4 | int8 | w8a8
     [stem]                                 # the encoder's convolutions
-    scheme = "fp16"                        # fp32 (when absent) | fp16: how they are stored; they compute in float32
+    scheme = "fp16"                        # fp32 (when absent) | fp16: how they are stored | w8a8: integer products
     [step]                                 # the one-token graph
     scheme = "int4"
     block = 128
@@ -25,12 +25,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
 
@@ -58,6 +58,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DECODER_SWITCHES = ("rotation", "smoothing", "rescoring")
 SWITCHES = (*DECODER_SWITCHES, "encoder_rotation")
 """Keys of the recipe itself that are true or false."""
+
+_Kind = TypeVar("_Kind", Embedding, Stem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +205,8 @@ def recipe_from_table(body: Mapping[str, Any], default_name: str, *, where: str)
             init=_part(body["init"], "[init]") if "init" in body else step,
             step=step,
             head=head,
-            embedding=Embedding(_scheme(body, "embedding", ["fp16", "int8"])),
-            stem=Stem(_scheme(body, "stem", ["fp32", "fp16"])),
+            embedding=_choice(Embedding, body, "embedding", ("fp16", "int8")),
+            stem=_choice(Stem, body, "stem", ("fp32", "fp16", "w8a8")),
             **{key: body.get(key, False) for key in SWITCHES},
         )
     except OptionsError as error:
@@ -250,13 +252,17 @@ def _part(table: object, where: str) -> Part:
         raise OptionsError(f"{where}: {error}") from error
 
 
-def _scheme(body: Mapping[str, Any], key: str, schemes: list[str]) -> Any:
-    """Return the scheme of a table that holds nothing else; the first one where there is no such table."""
-    table = _table(body.get(key, {"scheme": schemes[0]}), f"[{key}]")
-    _known(table, ["scheme"], f"[{key}]")
+def _choice(kind: type[_Kind], body: Mapping[str, Any], key: str, schemes: Sequence[str]) -> _Kind:
+    """Return the part that a table describes; the default one where there is no such table."""
+    if key not in body:
+        return kind()
+    table = _table(body[key], f"[{key}]")
+    _known(table, [field.name for field in fields(kind)], f"[{key}]")
+    for name, value in table.items():
+        _same_type(f"[{key}]: {name}", value, getattr(kind(), name))
     scheme = table.get("scheme")
     require(scheme in schemes, f"[{key}]: scheme", scheme, " or ".join(f'"{name}"' for name in schemes))
-    return scheme
+    return kind(**table)
 
 
 def _without_exclusions(part: Part) -> Part:

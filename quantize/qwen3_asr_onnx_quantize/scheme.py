@@ -16,6 +16,7 @@ from .passes.dynamic_per_token import DynamicPerTokenPass
 from .passes.expose_hidden import ExposeHiddenPass
 from .passes.half_convolutions import HalfConvolutionsPass
 from .passes.half_graph import HalfGraphPass
+from .passes.integer_convolutions import IntegerConvolutionsPass
 from .passes.products import Choose, constant_products
 from .passes.rotate_encoder import RotateEncoderPass
 from .passes.rotate_residual import ROTATION, RotateResidualPass
@@ -45,7 +46,9 @@ def quantized_encoder(path: Path, part: Part, stem: Stem, *, rotation: bool = Fa
     model = _quantized(path, lambda _: part, [("[encoder]", part, lambda _: True)], first=first)
     if isinstance(part, Half):
         HalfGraphPass()(model)
-    elif stem.scheme == "fp16":
+    elif stem.scheme != "fp32":
+        if stem.scheme == "w8a8":
+            IntegerConvolutionsPass(reduce_range=stem.reduce_range)(model)
         HalfConvolutionsPass()(model)
     return model
 

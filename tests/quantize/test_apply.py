@@ -130,6 +130,14 @@ def test_the_stem_alone_can_be_stored_in_half(bundle: Path) -> None:
     assert relative_rms(encoded(bundle, "mine"), encoded(bundle, "fp32")) < 1e-3
 
 
+def test_the_stem_can_compute_in_integers(bundle: Path) -> None:
+    quantize_bundle(bundle, Recipe("mine", Keep(), Keep(), Keep(), Keep(), stem=Stem("w8a8")))
+    names = tensors(bundle, "encoder.mine.onnx")
+    assert {"audio_tower.conv2d1.weight.fp16", "audio_tower.conv2d2.weight.int8"} < set(names)
+    assert "audio_tower.conv2d2.weight" not in names
+    assert 0 < relative_rms(encoded(bundle, "mine"), encoded(bundle, "fp32")) < 0.05
+
+
 def test_excluded_weights_stay_float32(bundle: Path) -> None:
     quantize_bundle(bundle, recipe("mine", WeightOnly("int4", 32, exclude=("model.layers.1.*", "*.v_proj.weight"))))
     names = tensors(bundle, "decoder_step.mine.onnx")

@@ -11,6 +11,7 @@ from tests.quantize.graphs import Array, op_types, product_graph, run
 from qwen3_asr_onnx_quantize.passes.dynamic_per_tensor import DynamicPerTensorPass
 from qwen3_asr_onnx_quantize.passes.dynamic_per_token import DynamicPerTokenPass
 from qwen3_asr_onnx_quantize.passes.half_convolutions import HalfConvolutionsPass
+from qwen3_asr_onnx_quantize.passes.integer_convolutions import IntegerConvolutionsPass
 from qwen3_asr_onnx_quantize.passes.weight_only import WeightOnlyPass
 from qwen3_asr_onnx_quantize.recipe import Dynamic, Keep, Part, WeightOnly
 
@@ -140,6 +141,67 @@ def test_convolution_weights_are_stored_in_half_precision() -> None:
     assert list(model.graph.initializers) == ["k.fp16"]
     np.testing.assert_array_equal(run(model, x=image)[0], expected)
     assert not HalfConvolutionsPass()(model).modified
+
+
+def convolution_graph(channels: int, n_bins: int, n_frames: int) -> ir.Model:
+    """Return three convolutions of stride 2, each with its Gelu, from `x` (blocks, 1, bins, frames) to `y`."""
+    rng = np.random.default_rng(3)
+    x = ir.val("x", ir.DataType.FLOAT, ["blocks", 1, n_bins, n_frames])
+    nodes: list[ir.Node] = []
+    initializers: list[ir.Value] = []
+    value = x
+    for index, depth in enumerate((1, channels, channels)):
+        kernel = rng.standard_normal((channels, depth, 3, 3)) / np.sqrt(9 * depth) * 2
+        parts = []
+        for name, array in ((f"k{index}", kernel), (f"b{index}", rng.standard_normal(channels) / 4)):
+            tensor = ir.tensor(array.astype(np.float32), name=name)
+            parts.append(
+                ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+            )
+        attributes = {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1), "dilations": (1, 1)}
+        nodes.append(ir.node("Conv", [value, *parts], attributes, name=f"conv{index}"))
+        nodes[-1].outputs[0].name = f"conv{index}"
+        nodes.append(ir.node("Gelu", [nodes[-1].outputs[0]], {"approximate": "none"}, name=f"gelu{index}"))
+        nodes[-1].outputs[0].name = f"gelu{index}"
+        value = nodes[-1].outputs[0]
+        initializers += parts
+    value.name = "y"
+    value.type = ir.TensorType(ir.DataType.FLOAT)
+    graph = ir.Graph([x], [value], nodes=nodes, initializers=initializers, opset_imports={"": 20}, name="test")
+    return ir.Model(graph, ir_version=10)
+
+
+@pytest.mark.parametrize(("n_bins", "n_frames"), [(16, 12), (13, 9), (128, 100)])
+def test_convolutions_become_integer_products(n_bins: int, n_frames: int) -> None:
+    image = np.random.default_rng(1).standard_normal((3, 1, n_bins, n_frames)).astype(np.float32)
+    expected = run(convolution_graph(24, n_bins, n_frames), x=image)[0]
+    model = convolution_graph(24, n_bins, n_frames)
+    assert IntegerConvolutionsPass()(model).modified
+    assert [op for op in op_types(model) if op in ("Conv", "MatMulIntegerToFloat")] == [
+        "Conv",
+        *["MatMulIntegerToFloat"] * 2,
+    ]
+    assert {"k0", "k1.int8", "k2.int8"} < set(model.graph.initializers)
+    got = run(model, x=image)[0]
+    assert got.shape == expected.shape
+    assert np.sqrt(((got - expected) ** 2).mean() / (expected**2).mean()) < 0.03
+    assert not IntegerConvolutionsPass()(model).modified
+
+
+def test_a_loud_block_does_not_disturb_its_neighbour() -> None:
+    image = np.random.default_rng(1).standard_normal((2, 1, 16, 12)).astype(np.float32)
+    model = convolution_graph(24, 16, 12)
+    IntegerConvolutionsPass()(model)
+    alone = run(model, x=image[:1])[0]
+    image[1] *= 100
+    np.testing.assert_array_equal(run(model, x=image)[0][:1], alone)
+
+
+def test_a_block_of_silence_is_exact_where_its_neighbourhoods_are_zero() -> None:
+    model, plain = convolution_graph(24, 16, 12), convolution_graph(24, 16, 12)
+    IntegerConvolutionsPass()(model)
+    image = np.zeros((1, 1, 16, 12), dtype=np.float32)
+    np.testing.assert_allclose(run(model, x=image)[0], run(plain, x=image)[0], atol=0.03)
 
 
 def test_a_product_of_two_inputs_is_left_alone() -> None:

@@ -93,7 +93,11 @@ def test_the_record_is_json_with_every_default_spelled_out() -> None:
         ('name = "Int4"\n[step]\nscheme = "int4"', "cannot name files"),
         ('name = "fp32"\n[step]\nscheme = "int4"', "is the exported variant's"),
         ('[step]\nscheme = "int4"\n[embedding]\nscheme = "int4"', r"\[embedding\]: scheme is 'int4'"),
-        ('[step]\nscheme = "int4"\n[stem]\nscheme = "int8"', r'\[stem\]: scheme is .int8.; give "fp32" or "fp16"'),
+        (
+            '[step]\nscheme = "int4"\n[stem]\nscheme = "int8"',
+            r'\[stem\]: scheme is .int8.; give "fp32" or "fp16" or "w8a8"',
+        ),
+        ('[step]\nscheme = "int4"\n[stem]\nscheme = "w8a8"\nreduce_range = 1', r"\[stem\]: reduce_range is 1"),
         ('rotation = 1\n[step]\nscheme = "int4"', "rotation is 1; give true or false"),
         ('[step]\nscheme = "int4"\n[embedding]\nblock = 1', r"\[embedding\] has no key 'block'"),
     ],
