@@ -29,6 +29,7 @@ __all__ = [
     "encoder_cost",
     "graph_cost_facts",
     "measure_limits",
+    "stem_arithmetic",
 ]
 
 Arithmetic: TypeAlias = Literal["float32", "int8"]
@@ -105,20 +106,23 @@ def _cost(n_bytes: float, always_float32: float, products: float, arithmetic: Ar
     return Cost(n_bytes, always_float32 + products)
 
 
-def encoder_cost(dims: EncoderDims, audio_s: float, weight_bytes: int, arithmetic: Arithmetic) -> Cost:
+def encoder_cost(
+    dims: EncoderDims, audio_s: float, weight_bytes: int, arithmetic: Arithmetic, stem_arithmetic: Arithmetic
+) -> Cost:
     """Return the cost of encoding audio: convolution stem, transformer layers, projection.
 
     Args:
         dims: of the encoder.
         audio_s: seconds.
         weight_bytes: of the stored weights.
-        arithmetic: of the products with weights; convolutions and attention are float32 in any case.
+        arithmetic: of the products with weights; the first convolution and attention are float32 in any case.
+        stem_arithmetic: of the second and third convolution.
     """
     frames = audio_s * FRAMES_PER_S
     tokens = n_audio_tokens(round(frames))
     channels = dims.conv_channels
     # Three 3 x 3 convolutions of stride 2 over (frames, mel bins): each output position costs 9 x in x out products.
-    stem = sum(
+    first, *others = (
         2 * 9 * (1 if i == 0 else channels) * channels * (frames / 2 ** (i + 1)) * (MEL_BINS / 2 ** (i + 1))
         for i in range(3)
     )
@@ -126,7 +130,9 @@ def encoder_cost(dims: EncoderDims, audio_s: float, weight_bytes: int, arithmeti
     attention = dims.layers * 4 * tokens * window * dims.d_model
     layers = dims.layers * 2 * tokens * (4 * dims.d_model**2 + 2 * dims.d_model * dims.ffn)
     ends = 2 * tokens * dims.d_model * (channels * (MEL_BINS // 8) + dims.d_model + dims.output_dim)
-    return _cost(weight_bytes, stem + attention, layers + ends, arithmetic)
+    transformer = _cost(weight_bytes, first + attention, layers + ends, arithmetic)
+    stem = _cost(0, 0, sum(others), stem_arithmetic)
+    return Cost(weight_bytes, transformer.n_float32 + stem.n_float32, transformer.n_int8 + stem.n_int8)
 
 
 def decoder_cost(
@@ -163,6 +169,14 @@ def graph_cost_facts(graph: Path) -> tuple[int, Arithmetic]:
     lengths = [int(e.value) for one in model.initializer for e in one.external_data if e.key == "length"]
     operators = {node.op_type for node in model.node}
     return sum(lengths), "int8" if operators & INTEGER_OPERATORS else "float32"
+
+
+def stem_arithmetic(graph: Path) -> Arithmetic:
+    """Return what an encoder graph's second and third convolution are computed in."""
+    import onnx
+
+    nodes = onnx.load(str(graph), load_external_data=False).graph.node
+    return "float32" if sum(node.op_type == "Conv" for node in nodes) > 1 else "int8"
 
 
 def measure_limits(threads: int) -> Limits:

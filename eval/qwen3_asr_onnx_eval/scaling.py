@@ -23,7 +23,16 @@ from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.features import n_audio_tokens
 
 from .machine import MeasurementError, commit, describe_machine, versions
-from .roofline import Cost, Limits, best_limits, decoder_cost, encoder_cost, graph_cost_facts, measure_limits
+from .roofline import (
+    Cost,
+    Limits,
+    best_limits,
+    decoder_cost,
+    encoder_cost,
+    graph_cost_facts,
+    measure_limits,
+    stem_arithmetic,
+)
 from .scaling_worker import ScalingWorker
 
 __all__ = ["ScalingPlan", "merge_results", "run_scaling"]
@@ -177,6 +186,7 @@ class _Run:
         self._encoder, self._init, self._step_graph = (
             graph_cost_facts(bundle.path / file) for file in (entry.encoder, entry.decoder_init, entry.decoder_step)
         )
+        self._stem = stem_arithmetic(bundle.path / entry.encoder)
         self.figures: list[dict[str, Any]] = []
         self.starts: list[dict[str, Any]] = []
         self.memory: dict[str, Any] = {}
@@ -210,7 +220,7 @@ class _Run:
         """Measure encoder, prefill and a further token at one length."""
         n_prompt = n_audio_tokens(round(audio_s * FRAMES_PER_S)) + PROMPT_TOKENS
         found = self._timed(worker, audio_s, 1)
-        encoder = encoder_cost(self._dims[0], audio_s, *self._encoder)
+        encoder = encoder_cost(self._dims[0], audio_s, *self._encoder, self._stem)
         prefill = decoder_cost(self._dims[1], n_prompt, 0, 1, *self._init)
         self._add("encoder", audio_s, 1, found["encoder_s"], encoder, found)
         self._add("prefill", audio_s, 1, found["prefill_s"], prefill, found)

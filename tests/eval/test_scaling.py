@@ -18,7 +18,7 @@ from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx_eval import scaling
 from qwen3_asr_onnx_eval.cli import BENCH
 from qwen3_asr_onnx_eval.history import append_history, find_regressions, read_history
-from qwen3_asr_onnx_eval.roofline import Cost, Limits, decoder_cost, encoder_cost, graph_cost_facts, measure_limits
+from qwen3_asr_onnx_eval.roofline import Cost, Limits, decoder_cost, encoder_cost, graph_cost_facts, measure_limits, stem_arithmetic
 
 TINY = Path(__file__).resolve().parents[1] / "data" / "tiny_bundle"
 LIMITS = Limits(1, bytes_per_s=10e9, float32_per_s=100e9, int8_per_s=400e9)
@@ -52,9 +52,20 @@ def test_a_decoder_is_counted_as_its_matrices_say() -> None:
 
 def test_an_encoder_is_linear_in_the_length_beyond_its_window() -> None:
     dims = EncoderDims(2, 64, 4, 128, 16, 32)
-    costs = [encoder_cost(dims, seconds, 1000, "float32").n_float32 for seconds in (80, 160, 320)]
+    costs = [encoder_cost(dims, seconds, 1000, "float32", "float32").n_float32 for seconds in (80, 160, 320)]
     assert costs[1] == pytest.approx(2 * costs[0], rel=0.01)
     assert costs[2] == pytest.approx(4 * costs[0], rel=0.01)
+
+
+def test_a_stem_in_integers_leaves_one_convolution_and_attention_in_float32() -> None:
+    dims = EncoderDims(2, 64, 4, 128, 16, 32)
+    plain = encoder_cost(dims, 8, 1000, "float32", "float32")
+    mixed = encoder_cost(dims, 8, 1000, "int8", "float32")
+    integer = encoder_cost(dims, 8, 1000, "int8", "int8")
+    others = 2 * 9 * 16 * 16 * (200 * 32 + 100 * 16)
+    assert integer.n_int8 - mixed.n_int8 == mixed.n_float32 - integer.n_float32 == others
+    assert integer.n_float32 + integer.n_int8 == plain.n_float32
+    assert {one.n_bytes for one in (plain, mixed, integer)} == {1000}
 
 
 def test_what_a_graph_reads_and_computes_in() -> None:
@@ -63,6 +74,7 @@ def test_what_a_graph_reads_and_computes_in() -> None:
         n_bytes, arithmetic = graph_cost_facts(TINY / graph)
         assert 0.5 * manifest.files[data].size < n_bytes <= manifest.files[data].size
         assert arithmetic == "float32"
+    assert stem_arithmetic(TINY / "encoder.onnx") == "float32"
 
 
 def test_the_machine_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
