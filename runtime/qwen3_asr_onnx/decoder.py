@@ -21,7 +21,18 @@ from .kv_cache import LOGITS, KvCache, cache_names
 from .rescoring import HIDDEN, rescore
 from .session import Session
 
-__all__ = ["LOGITS", "Batch", "Decoder", "End", "Generated", "KvCache", "Watch", "graph_inputs", "graph_outputs"]
+__all__ = [
+    "LOGITS",
+    "Batch",
+    "Decoder",
+    "End",
+    "Generated",
+    "KvCache",
+    "Watch",
+    "graph_inputs",
+    "graph_outputs",
+    "greedy",
+]
 
 EMBEDS, SEQLENS, TOTAL, POSITIONS = "inputs_embeds", "seqlens_k", "total_sequence_length", "logit_positions"
 
@@ -32,6 +43,9 @@ ATTENTION_BYTES = 64 << 20
 """Bound on the attention scores of one prefill call, (heads, chunk, capacity) float32: they set the peak memory."""
 
 LONGEST_CHUNK, SHORTEST_CHUNK = 1024, 64
+
+SHARED_FROM = 32
+"""Prompts that begin alike for this many tokens or more have their beginning read once; less is not worth it."""
 
 Embedded: TypeAlias = npt.NDArray[np.float32]
 
@@ -242,6 +256,7 @@ class Batch(Generic[Key]):
         self._eos = decoder.eos if eos is None else frozenset(eos)
         self._rows: list[Row[Key] | None] = []  # row i lives in cache row i; None is a place to fill
         self._used = [0] * cache.rows  # most positions any row has had in this place: so much memory is taken
+        self._shared = [0] * cache.rows  # positions at the start of this place that hold what all prompts begin with
 
     @property
     def n_active(self) -> int:
@@ -266,7 +281,7 @@ class Batch(Generic[Key]):
     def _free_place(self) -> int:
         return self._rows.index(None) if None in self._rows else len(self._rows)
 
-    def add(self, key: Key, prompt: Embedded, limit: int, watch: Watch | None = None) -> None:
+    def add(self, key: Key, prompt: Embedded, limit: int, watch: Watch | None = None, *, n_shared: int = 0) -> None:
         """Read a prompt and choose its first token.
 
         Args:
@@ -274,18 +289,31 @@ class Batch(Generic[Key]):
             prompt: (n_tokens, hidden) float32.
             limit: most tokens to generate, at least 1.
             watch: sees the ids after each new one; True ends the row.
+            n_shared: with how many positions all prompts that give this number begin alike, less than n_tokens: where
+                it pays, they are read once, and copied from row to row.
         """
         started = time.perf_counter()
         if not self.n_active and self._max_positions is not None and self._used_with(len(prompt)) > self._max_positions:
             self._cache.clear()
             self._used = [0] * self._cache.rows
+            self._shared = [0] * self._cache.rows
         row = Row(key, len(prompt), limit, self._eos, watch)
         place = self._place(row)
         if len(prompt) >= self._cache.capacity:
             self._grow(len(prompt))
-        tokens, logprobs = _greedy(self._decoder.extend(self._cache, place, prompt))
+        n_shared = n_shared if n_shared >= SHARED_FROM else 0
+        past = n_shared if self._has_shared(place, n_shared) else 0
+        tokens, logprobs = greedy(self._decoder.extend(self._cache, place, prompt[past:], past))
+        self._shared[place] = n_shared
         row.accept(int(tokens[0]), float(logprobs[0]))
         row.prefill_s = time.perf_counter() - started
+
+    def _has_shared(self, place: int, n_shared: int) -> bool:
+        """Return whether a place begins with what is shared, having copied it from another one if need be."""
+        if n_shared and self._shared[place] != n_shared and n_shared in self._shared:
+            self._cache.move(self._shared.index(n_shared), place, n_shared)
+            return True
+        return n_shared > 0 and self._shared[place] == n_shared
 
     def resume(self, key: Key, length: int, token: int, limit: int, watch: Watch | None = None) -> None:
         """Take up a row whose `length` positions are in the next free cache row, to go on after `token`."""
@@ -330,13 +358,16 @@ class Batch(Generic[Key]):
                 self._rows[place] = last
                 self._used[place] = max(self._used[place], last.length)
                 self._cache.move(len(self._rows), place, last.length)
+                self._shared[place] = self._shared[len(self._rows)]
         return [row for row in self._rows if row is not None]
 
     def _grow(self, length: int) -> None:
         """Make room for more than `length` positions."""
         valid = max((row.length for row in self._rows if row is not None), default=0)
         capacity = max(length + GROWTH_TOKENS, self._cache.capacity + self._cache.capacity // 2)
-        self._cache.grow(len(self._rows), min(valid, self._cache.capacity), capacity)
+        kept = min(valid, self._cache.capacity)
+        self._cache.grow(len(self._rows), kept, capacity)
+        self._shared = [n if i < len(self._rows) and n <= kept else 0 for i, n in enumerate(self._shared)]
 
     def _step_until_change(self, active: Sequence[Row[Key]], interrupt: Callable[[], bool] | None) -> None:
         """Step until a row ends: so long the memory bound to the session stays the same."""
@@ -363,7 +394,7 @@ class Batch(Generic[Key]):
         for _ in range(self._cache.capacity - longest):
             embeds[:, 0] = decoder.embeddings.rows(np.array([row.token for row in active]))
             step()
-            tokens, logprobs = _greedy(logits[:, 0])
+            tokens, logprobs = greedy(logits[:, 0])
             for row, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
                 row.length += 1
                 row.accept(token, logprob)
@@ -380,7 +411,7 @@ def _int32(values: Sequence[int] | int) -> npt.NDArray[np.int32]:
     return np.array(values, dtype=np.int32)
 
 
-def _greedy(logits: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+def greedy(logits: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """Return the best token of each row (rows, vocab), and its natural-log probability."""
     tokens = logits.argmax(axis=-1)
     best = logits[np.arange(len(logits)), tokens]

@@ -137,7 +137,7 @@ class Pipeline:
         prompt = model.embeddings.splice(job.prompt.ids, features, job.prompt.audio_start)
         spent = Timings(mel_s=heard - started, encoder_s=encoded - heard)
         job = Job(job.slot, job.clip, job.prompt, job.limit, job.retried, job.spent + spent)
-        self._batch.add(job, prompt, job.limit, self._settings.watch)
+        self._batch.add(job, prompt, job.limit, self._settings.watch, n_shared=job.prompt.audio_start)
 
     def _settle(self, job: Job, result: Generated) -> None:
         """Put a finished row where it belongs; a loop is tried again in two halves, once."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .decoder import SHORTEST_CHUNK, End, KvCache, Watch
+from .decoder import SHORTEST_CHUNK, End, KvCache, Watch, greedy
 from .features import log_mel, n_audio_tokens
 from .model import Model
 from .stream_policy import StreamPrompter
@@ -149,7 +149,8 @@ class StreamDecoder:
             first = decoder.extend(self._cache, 0, rest, past)
             others = decoder.extend(self._cache, 0, self._rows(draft), past + len(rest), n_logits=len(draft), step=True)
             logits = np.concatenate([first, others])
-        return _greedy(logits)
+        tokens, logprobs = greedy(logits)
+        return tokens.tolist(), logprobs.tolist()
 
     def _go_on(
         self, length: int, ids: list[int], limit: int, watch: Watch | None
@@ -172,11 +173,3 @@ class StreamDecoder:
 
     def _rows(self, ids: Sequence[int]) -> Rows:
         return self._model.embeddings.rows(np.array(ids, dtype=np.int64))
-
-
-def _greedy(logits: Rows) -> tuple[list[int], list[float]]:
-    """Return the best token of each row (n, vocab), and its natural-log probability."""
-    tokens = logits.argmax(axis=-1)
-    best = logits[np.arange(len(logits)), tokens]
-    logprobs = -np.log(np.exp(logits - best[:, None]).sum(axis=-1, dtype=np.float64))
-    return tokens.tolist(), logprobs.tolist()

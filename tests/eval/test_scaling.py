@@ -18,7 +18,15 @@ from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx_eval import scaling
 from qwen3_asr_onnx_eval.cli import BENCH
 from qwen3_asr_onnx_eval.history import append_history, find_regressions, read_history
-from qwen3_asr_onnx_eval.roofline import Cost, Limits, decoder_cost, encoder_cost, graph_cost_facts, measure_limits, stem_arithmetic
+from qwen3_asr_onnx_eval.roofline import (
+    Cost,
+    Limits,
+    decoder_cost,
+    encoder_cost,
+    graph_cost_facts,
+    measure_limits,
+    stem_arithmetic,
+)
 
 TINY = Path(__file__).resolve().parents[1] / "data" / "tiny_bundle"
 LIMITS = Limits(1, bytes_per_s=10e9, float32_per_s=100e9, int8_per_s=400e9)

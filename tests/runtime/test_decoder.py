@@ -11,7 +11,7 @@ import pytest
 from tests.clips import CLIP_SECONDS, synthetic_clip
 
 from qwen3_asr_onnx import Transcriber
-from qwen3_asr_onnx.decoder import Batch, Decoder, Embedded, Generated, KvCache
+from qwen3_asr_onnx.decoder import SHARED_FROM, Batch, Decoder, Embedded, Generated, KvCache
 from qwen3_asr_onnx.features import log_mel, n_audio_tokens
 from qwen3_asr_onnx.prompt import build_prompt
 
@@ -61,6 +61,72 @@ def test_rows_that_come_and_go_decode_as_if_alone(
         assert results[n].token_ids == alone[i].token_ids[: limits[n]]
         assert results[n].end == "limit"
         np.testing.assert_allclose(results[n].logprobs, alone[i].logprobs[: limits[n]], atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def told(asr: Transcriber) -> tuple[list[Embedded], int]:
+    """Prompts that begin with the same 48 words of context, and how many positions that is."""
+    context = "Anna Meyer, Berlin, Zürich " * 12
+    mels = [log_mel(synthetic_clip(seconds)) for seconds in CLIP_SECONDS]
+    template = asr.manifest.prompt.template
+    built = [build_prompt(asr.tokenizer, template, n_audio_tokens(mel.shape[1]), context) for mel in mels]
+    features = asr.encoder.encode(mels)
+    embedded = [asr.embeddings.splice(p.ids, rows, p.audio_start) for p, rows in zip(built, features, strict=True)]
+    assert built[0].audio_start >= SHARED_FROM
+    return embedded, built[0].audio_start
+
+
+@pytest.mark.parametrize(("capacity", "max_positions"), [(16, None), (1200, None), (1200, 700)])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_context_that_all_prompts_begin_with_is_read_once(
+    asr: Transcriber,
+    told: tuple[list[Embedded], int],
+    rows: int,
+    capacity: int,
+    max_positions: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prompts, n_shared = told
+    limits = [3, 24, 1, 7, 24, 2, 11, 5, 5]
+    order = [i % len(prompts) for i in range(len(limits))]
+    expected = [asr.decoder.generate([prompts[i]], [n], eos=())[0] for i, n in zip(order, limits, strict=True)]
+    read: list[int] = []
+    extend = Decoder.extend
+
+    def counted(self: Decoder, cache: KvCache, row: int, embedded: Embedded, past: int = 0) -> npt.NDArray[np.float32]:
+        read.append(len(embedded))
+        return extend(self, cache, row, embedded, past)
+
+    monkeypatch.setattr(Decoder, "extend", counted)
+    cache = KvCache(asr.decoder.dims, rows, capacity)
+    batch: Batch[int] = Batch(asr.decoder, cache, max_positions=max_positions, eos=())
+    results: dict[int, Generated] = {}
+    for n, i in enumerate(order):
+        while not batch.fits(len(prompts[i]) + limits[n]):
+            results.update(batch.run())
+        batch.add(n, prompts[i], limits[n], n_shared=n_shared)
+    while batch.n_active:
+        results.update(batch.run())
+    for n, one in enumerate(expected):
+        assert results[n].token_ids == one.token_ids
+        np.testing.assert_allclose(results[n].logprobs, one.logprobs, atol=1e-4)
+    whole = sum(len(prompts[i]) for i in order)
+    times = (whole - sum(read)) // n_shared
+    assert whole - sum(read) == times * n_shared
+    assert times >= (len(order) - 1 if capacity > 16 and max_positions is None else 4)
+
+
+def test_rows_without_the_context_take_nothing_from_those_with_it(
+    asr: Transcriber, told: tuple[list[Embedded], int], prompts: list[Embedded], alone: list[Generated]
+) -> None:
+    with_context, n_shared = told
+    batch: Batch[int] = Batch(asr.decoder, KvCache(asr.decoder.dims, 1, 1200), eos=())
+    for n in range(4):
+        chosen, shared = (with_context[1], n_shared) if n % 2 == 0 else (prompts[1], 0)
+        batch.add(n, chosen, LIMIT, n_shared=shared)
+        ((_, found),) = batch.run()
+        expected = alone[1] if n % 2 else asr.decoder.generate([with_context[1]], [LIMIT], eos=())[0]
+        assert found.token_ids == expected.token_ids
 
 
 def test_a_watch_ends_its_row_and_no_other(asr: Transcriber, prompts: list[Embedded], alone: list[Generated]) -> None:

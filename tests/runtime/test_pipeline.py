@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from tests.clips import synthetic_clip
 
-from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript, inputs, pipeline
+from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript, decoder, inputs, pipeline
 from qwen3_asr_onnx.audio import OpenAudio
-from qwen3_asr_onnx.decoder import Batch, KvCache
+from qwen3_asr_onnx.decoder import Batch, Decoder, Embedded, KvCache
 from qwen3_asr_onnx.inputs import Input, Prompter
 from qwen3_asr_onnx.interrupt import Interrupt
 from qwen3_asr_onnx.pipeline import Pipeline, RunSettings
@@ -48,6 +48,31 @@ def test_pieces_of_many_inputs_mix_and_come_out_in_order(asr: Transcriber, batch
         expected = asr.transcribe(clip, alone)
         assert transcript.token_ids == expected.token_ids
         assert [(s.start_s, s.end_s) for s in transcript.segments] == [(s.start_s, s.end_s) for s in expected.segments]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, None])
+def test_a_long_context_is_read_once_for_all_pieces(
+    asr: Transcriber, batch_size: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = [synthetic_clip(seconds) for seconds in (5.0, 1.0, 2.5)]
+    options = TranscribeOptions(
+        context="Anna Meyer, Berlin, Zürich " * 12, max_new_tokens=6, max_segment_s=3.0, batch_size=batch_size
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder, "SHARED_FROM", 10**9)
+        expected = [one.token_ids for one in asr.transcribe_many(clips, options)]
+    read: list[int] = []
+    extend = Decoder.extend
+
+    def counted(self: Decoder, cache: KvCache, row: int, embedded: Embedded, past: int = 0) -> Any:
+        read.append(past)
+        return extend(self, cache, row, embedded, past)
+
+    monkeypatch.setattr(Decoder, "extend", counted)
+    assert [one.token_ids for one in asr.transcribe_many(clips, options)] == expected
+    assert len(read) == 4
+    assert read[0] == 0
+    assert min(read[1:]) == max(read[1:]) > decoder.SHARED_FROM
 
 
 def watch_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
