@@ -2,7 +2,7 @@
 
 Rule, for Conv(x, W, b) of 3 x 3 positions with stride 2 and padding 1, x a Gelu's output (N, C, H, W):
     largest = Max(ReduceMax(x) over a block, floor)        one scale per block of a second, so blocks stay independent
-    codes = QuantizeLinear(x / largest, 1/223, 32)         Gelu is never below -0.17: 32 codes are enough for that
+    codes = QuantizeLinear(x, largest / 223, 32)           Gelu is never below -0.17: 32 codes are enough for that
     patches = Concat of nine strided Slices of Pad(codes)  (N, H', W', 9 C) bytes
     y = MatMulIntegerToFloat(patches, W8, 1/223, scales of W8, 32) * largest + b
 The Gelu behind it moves to channels last as well, so that the next convolution finds its input as it needs it.
@@ -141,8 +141,10 @@ def _gather(x: ir.Value, constants: dict[str, ir.Value], node: Callable[..., ir.
     c = constants
     peak = node("ReduceMax", [x, c["stem.block_axes"]], "peak", keepdims=1)
     largest = node("Max", [peak, c["stem.floor"]], "largest")
-    unit = node("Div", [x, largest], "unit")
-    codes = node("QuantizeLinear", [unit, c["stem.scale"], c["stem.zero"]], "quantize")
+    # One operator with a scale per block: a division before it would need a second array as large as x.
+    scale = node("Reshape", [node("Mul", [largest, c["stem.scale"]], "step"), c["stem.flat"]], "scale")
+    zeros = node("Expand", [c["stem.zero"], node("Shape", [scale], "blocks")], "zeros")
+    codes = node("QuantizeLinear", [x, scale, zeros], "quantize", axis=0)
     padded = node("Pad", [codes, c["stem.padding"], c["stem.zero"]], "padded")
     taps = []
     for row, column in product(range(KERNEL), repeat=2):
@@ -166,6 +168,7 @@ def _constants() -> dict[str, ir.Value]:
         "stem.floor": np.array(FLOOR, np.float32),
         "stem.scale": np.array(1 / CODES, np.float32),
         "stem.zero": np.array(ZERO_CODE, np.uint8),
+        "stem.flat": np.array([-1], np.int64),
         "stem.padding": np.array([0, 1, 1, 0, 0, 1, 1, 0], np.int64),
         "stem.axes": np.array([1, 2], np.int64),
         "stem.steps": np.array([2, 2], np.int64),
