@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -113,9 +114,7 @@ def _replace(
     assert gelu.op_type == "Gelu", gelu
     nodes: list[ir.Node] = []
 
-    def node(
-        op_type: str, inputs: list[ir.Value | None], what: str, domain: str = "", **attributes: object
-    ) -> ir.Value:
+    def node(op_type: str, inputs: list[ir.Value | None], what: str, domain: str = "", **attributes: Any) -> ir.Value:
         nodes.append(ir.node(op_type, inputs, attributes, domain=domain, name=f"{conv.name}_{what}"))
         nodes[-1].outputs[0].name = f"{conv.outputs[0].name}_{what}"
         return nodes[-1].outputs[0]
