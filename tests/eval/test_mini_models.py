@@ -24,6 +24,9 @@ from mini.clips import Sample, samples
 from mini.score import score
 from mini.speech import SpeechError
 from qwen3_asr_onnx import TranscribeOptions, Transcriber, Transcript
+from qwen3_asr_onnx.inputs import Input, Prompter
+from qwen3_asr_onnx.interrupt import Interrupt
+from qwen3_asr_onnx.pipeline import Pipeline, RunSettings
 from qwen3_asr_onnx.types import Waveform
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
@@ -72,7 +75,7 @@ def transcribe(asr: Transcriber, drawn: Sequence[Sample]) -> list[Transcript]:
 def test_the_checked_in_clips_are_transcribed(asr: Transcriber) -> None:
     """Names are left to the test of contexts; the 70 s clip is cut into pieces of a length the model was trained on."""
     spoken = [row for row in rows() if row["text"] and not row["context"]]
-    options = TranscribeOptions(max_segment_s=10)
+    options = TranscribeOptions(max_segment_s=8)
     texts = [asr.transcribe(CLIPS / row["file"], options).text for row in spoken]
     assert score([row["text"] for row in spoken], texts).rate <= 0.05, texts
 
@@ -87,8 +90,13 @@ def test_silence_and_noise_give_no_words(asr: Transcriber, row: Row) -> None:
 def test_every_token_is_the_one_transformers_chooses(asr: Transcriber, native: Path, row: Row) -> None:
     clip, context = waveform(row), row["context"]
     expected = reference(native, clip, context, max_new_tokens=400)
-    options = TranscribeOptions(context=context, max_segment_s=1200)  # upstream's classes take a clip in one piece
-    assert asr.transcribe(clip, options).token_ids == expected.token_ids
+    # Upstream's classes take a clip in one piece and let it loop, as this model does on 70 s.
+    options = TranscribeOptions(context=context, max_segment_s=1200, max_new_tokens=400)
+    prompter = Prompter(asr._loaded, options, None)
+    work = Pipeline(asr._loaded, prompter, Interrupt(), RunSettings(watch=None))
+    ((_, segment), _) = work.run(iter([Input(clip, prompter)]))
+    assert segment is not None
+    assert segment.token_ids == expected.token_ids
 
 
 def test_a_batch_hears_the_same_as_one_by_one(asr: Transcriber) -> None:
@@ -118,20 +126,23 @@ def test_sounds_that_are_not_speech_give_no_words(asr: Transcriber) -> None:
 
 
 def test_a_forced_language_changes_the_prompt_and_the_result(asr: Transcriber) -> None:
-    row = next(row for row in rows() if row["language"] == "English")
-    free = asr.transcribe(CLIPS / row["file"])
-    right = asr.transcribe(CLIPS / row["file"], TranscribeOptions(language="en"))
-    wrong = asr.transcribe(CLIPS / row["file"], TranscribeOptions(language="de"))
-    assert right.text == free.text
-    assert len(right.token_ids) < len(free.token_ids)  # the language is in the prompt now, not in the answer
-    assert wrong.language == "German"
-    assert wrong.text != free.text
+    spoken = [row for row in rows() if row["language"] == "English" and not row["context"] and row["duration_s"] < 12]
+    changed = 0
+    for row in spoken:
+        free = asr.transcribe(CLIPS / row["file"])
+        right = asr.transcribe(CLIPS / row["file"], TranscribeOptions(language="en"))
+        wrong = asr.transcribe(CLIPS / row["file"], TranscribeOptions(language="zh"))
+        assert right.text == free.text
+        assert len(right.token_ids) < len(free.token_ids)  # the language is in the prompt now, not in the answer
+        assert (free.language, wrong.language) == ("English", "Chinese")
+        changed += wrong.text != free.text
+    assert changed
 
 
 def test_context_helps_with_names(asr: Transcriber) -> None:
-    """A little: 143 errors instead of 169 on these 150 clips. Invented names are not copied from the context yet."""
+    """Names spelled as meant: 44 of these 150 without a context, 60 with it. Invented names are not copied yet."""
     drawn = draw("names", 150)
     references = [one.text for one in drawn]
     told = [asr.transcribe(one.waveform, TranscribeOptions(context=one.context)).text for one in drawn]
     untold = [one.text for one in transcribe(asr, drawn)]
-    assert score(references, told).errors <= 0.92 * score(references, untold).errors
+    assert score(references, told).errors <= 0.9 * score(references, untold).errors
