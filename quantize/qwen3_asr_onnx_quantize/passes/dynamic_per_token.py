@@ -23,7 +23,7 @@ from onnx_ir.passes import InPlacePass, PassResult
 from qwen3_asr_onnx_quantize.pending import Job
 from qwen3_asr_onnx_quantize.recipe import Dynamic
 
-from .products import DOMAIN, Choose, constant_products, replace_product
+from .products import DOMAIN, Choose, constant, constant_products, replace_product
 
 __all__ = ["DynamicPerTokenPass"]
 
@@ -88,13 +88,9 @@ def _quantize(x: ir.Value, constants: _Constants) -> tuple[list[ir.Node], tuple[
 
 
 def _constants() -> _Constants:
-    def constant(name: str, value: float, dtype: type[np.generic], shape: tuple[int, ...] = ()) -> ir.Value:
-        tensor = ir.tensor(np.full(shape, value, dtype=dtype), name=name)
-        return ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
-
     return _Constants(
-        constant("per_token.last_axis", -1, np.int64, (1,)),
-        constant("per_token.tiny", TINY, np.float32),
-        constant("per_token.scale", 1 / ACTIVATION_CODES, np.float32),
-        constant("per_token.zero", ZERO_CODE, np.uint8),
+        constant("per_token.last_axis", np.array([-1], np.int64)),
+        constant("per_token.tiny", np.array(TINY, np.float32)),
+        constant("per_token.scale", np.array(1 / ACTIVATION_CODES, np.float32)),
+        constant("per_token.zero", np.array(ZERO_CODE, np.uint8)),
     )

@@ -29,7 +29,7 @@ from qwen3_asr_onnx_quantize.derived import DerivedTensor
 from qwen3_asr_onnx_quantize.pending import Job
 from qwen3_asr_onnx_quantize.recipe import Dynamic
 
-from .products import DOMAIN
+from .products import DOMAIN, constant
 
 __all__ = ["IntegerConvolutionsPass"]
 
@@ -175,10 +175,4 @@ def _constants() -> dict[str, ir.Value]:
     for row, column in product(range(KERNEL), repeat=2):
         arrays[f"stem.begin{row}{column}"] = np.array([row, column], np.int64)
         arrays[f"stem.end{row}{column}"] = np.array([TAP_ENDS[row], TAP_ENDS[column]], np.int64)
-    values = {}
-    for name, array in arrays.items():
-        tensor = ir.tensor(array, name=name)
-        values[name] = ir.Value(
-            name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-        )
-    return values
+    return {name: constant(name, array) for name, array in arrays.items()}

@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from qwen3_asr_onnx_quantize.recipe import Part
 
-__all__ = ["DOMAIN", "Choose", "constant_products", "replace_product"]
+__all__ = ["DOMAIN", "Choose", "constant", "constant_products", "replace_product"]
 
 DOMAIN = "com.microsoft"
 
 Choose: TypeAlias = Callable[[str], Part]
 """Name of a weight -> what its recipe says."""
+
+
+def constant(name: str, array: npt.NDArray[np.generic]) -> ir.Value:
+    """Return an initializer that holds a small array."""
+    tensor = ir.tensor(array, name=name)
+    return ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
 
 
 def constant_products(model: ir.Model) -> list[tuple[ir.Node, ir.Value, ir.TensorProtocol]]:
