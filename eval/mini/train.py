@@ -76,6 +76,7 @@ def common_memory(rank: int, n_parameters: int, queue: Any) -> torch.Tensor:
     """Return [n_ranks, n_parameters] float32 that all processes see; `queue` None: there is one process only."""
     if queue is None:
         return torch.zeros(1, n_parameters)
+    common: torch.Tensor
     if rank == 0:
         common = torch.zeros(N_RANKS, n_parameters).share_memory_()
         for _ in range(1, N_RANKS):
@@ -91,7 +92,7 @@ def average_gradients(
 ) -> None:
     """Give `parameters` the gradients of their computing copies `live`, averaged over the processes.
 
-    `common` is the memory of `common_memory`: four times as fast as an all-reduce over gloo's sockets, bit for bit the same.
+    `common` comes from `common_memory`: four times as fast as an all-reduce over gloo's sockets, with the same bits.
     """
     pieces = [torch.zeros(p.numel()) if p.grad is None else p.grad.reshape(-1).float() for p in live]
     torch.cat(pieces, out=common[rank])

@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from mini.model import Dimensions, load_original, new_transcriber, read_dimensio
 from mini.network import decode_layers, encode
 from mini.score import edit_distance, score
 from mini.speech import SAMPLE_RATE, Espeak, Flite, SpeechError, Voice, load_library, read_aloud
-from mini.train import Trainer, TrainOptions
+from mini.train import Trainer, TrainOptions, train
 from mini.vocabulary import Vocabulary, train_vocabulary, vocabulary_texts
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -155,11 +156,15 @@ def test_fast_forward_equals_the_native_one(work: Path) -> None:
 
 
 @pytest.fixture
-def one_process() -> None:
+def one_process() -> Iterator[None]:
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the processes of a training run
     if not dist.is_initialized():
         # torch leaves the class out of the module's __all__, where mypy looks for it.
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.set_num_threads(n_threads)
 
 
 @needs_speech
@@ -179,6 +184,22 @@ def test_training_resumes_where_it_stopped(work: Path, tmp_path: Path) -> None:
         weights.append(torch.load(options.state_path, weights_only=True)["model"])
     for name, tensor in weights[0].items():
         torch.testing.assert_close(tensor, weights[1][name], atol=0, rtol=0)
+
+
+@needs_speech
+@pytest.mark.usefixtures("one_process")
+def test_two_processes_average_their_gradients(work: Path, tmp_path: Path) -> None:
+    shutil.copytree(work, tmp_path / "work")
+    options = TrainOptions("transcriber", tmp_path / "work", 1, 1, warm_up=2, dims=TINY)
+    first, second = Trainer(0, options), Trainer(1, options)
+    first.common = second.common = torch.zeros(2, first.common.shape[1])
+    rows = first.task.plan(options.seed, options.n_steps, 2)[0]
+    second.update(rows[1])  # leaves its gradient behind
+    first.update(rows[0])
+    train(options)
+    trained = torch.load(options.state_path, weights_only=True)["model"]
+    for name, tensor in first.task.model.state_dict().items():
+        torch.testing.assert_close(trained[name], tensor, atol=0, rtol=0)
 
 
 @needs_speech
