@@ -5,7 +5,6 @@ goes on from it) and a JSONL curve. Two single-thread processes average their gr
 threads in one process wait for each other at every operation as soon as the machine has other work to do.
 """
 
-import datetime as dt
 import json
 import os
 import sys
@@ -16,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import nn
 from tqdm import tqdm
 
@@ -25,7 +23,6 @@ from mini.model import Dimensions
 from mini.tasks import Task, TranscriberTask
 
 N_RANKS = 2
-GLOO_TIMEOUT = dt.timedelta(hours=2)  # a laptop may sleep, a benchmark may stop us
 BETAS, WEIGHT_DECAY, LARGEST_GRADIENT = (0.9, 0.98), 0.03, 1.0
 
 
@@ -72,34 +69,40 @@ def make_optimiser(parameters: list[nn.Parameter]) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=0.0, betas=BETAS, fused=True)
 
 
-def common_memory(rank: int, n_parameters: int, queue: Any) -> torch.Tensor:
-    """Return [n_ranks, n_parameters] float32 that all processes see; `queue` None: there is one process only."""
-    if queue is None:
-        return torch.zeros(1, n_parameters)
-    common: torch.Tensor
-    if rank == 0:
-        common = torch.zeros(N_RANKS, n_parameters).share_memory_()
-        for _ in range(1, N_RANKS):
-            queue.put(common)
-    else:
-        common = queue.get()
-    dist.barrier()  # the sender has to live until the memory has been taken over
-    return common
+class Exchange:
+    """Memory in which the processes of a run add up their gradients, and the barrier at which they meet.
 
-
-def average_gradients(
-    live: list[nn.Parameter], parameters: list[nn.Parameter], common: torch.Tensor, rank: int
-) -> None:
-    """Give `parameters` the gradients of their computing copies `live`, averaged over the processes.
-
-    `common` comes from `common_memory`: four times as fast as an all-reduce over gloo's sockets, with the same bits.
+    Four times as fast as an all-reduce over gloo's sockets, with the same bits. It travels to the processes unopened.
     """
-    pieces = [torch.zeros(p.numel()) if p.grad is None else p.grad.reshape(-1).float() for p in live]
-    torch.cat(pieces, out=common[rank])
-    dist.barrier()
-    flat, n_ranks = common.sum(0), len(common)
-    dist.barrier()  # nobody writes the next gradients before everybody has read these
-    flat *= min(1.0, LARGEST_GRADIENT / (float(flat.norm()) / n_ranks + 1e-6)) / n_ranks
+
+    def __init__(self, n_ranks: int) -> None:
+        spawn = torch.multiprocessing.get_context("spawn")
+        self._n_ranks, self._barrier, self._queue = n_ranks, spawn.Barrier(n_ranks), spawn.SimpleQueue()
+
+    def open(self, rank: int, n_values: int) -> None:
+        """Make the memory in process 0, take it over in the others: [n_ranks, n_values] float32."""
+        self._rank = rank
+        if rank == 0:
+            self.memory = torch.zeros(self._n_ranks, n_values).share_memory_()
+            for _ in range(1, self._n_ranks):
+                self._queue.put(self.memory)
+        else:
+            self.memory = self._queue.get()
+        self._barrier.wait()  # the sender has to live until the memory has been taken over
+
+    def mean(self, pieces: list[torch.Tensor]) -> torch.Tensor:
+        """Return the mean over the processes of all pieces end to end, [n_values]; every process has to call it."""
+        torch.cat(pieces, out=self.memory[self._rank])
+        self._barrier.wait()
+        total: torch.Tensor = self.memory.sum(0)
+        self._barrier.wait()  # nobody writes the next gradients before everybody has read these
+        return total / len(self.memory)
+
+
+def take_mean_gradients(live: list[nn.Parameter], parameters: list[nn.Parameter], exchange: Exchange) -> None:
+    """Give `parameters` the gradients of their computing copies `live`, averaged over the processes and clipped."""
+    flat = exchange.mean([torch.zeros(p.numel()) if p.grad is None else p.grad.reshape(-1).float() for p in live])
+    flat *= min(1.0, LARGEST_GRADIENT / (float(flat.norm()) + 1e-6))
     for p, piece in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         p.grad = piece.view_as(p)
 
@@ -114,8 +117,8 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
 class Trainer:
     """One process of a training run."""
 
-    def __init__(self, rank: int, options: TrainOptions, queue: Any = None) -> None:
-        self.rank, self.options = rank, options
+    def __init__(self, rank: int, options: TrainOptions, exchange: Exchange) -> None:
+        self.rank, self.options, self.exchange = rank, options, exchange
         torch.manual_seed(options.seed)
         self.task: Task = (
             AlignerTask(options.folder, options.bf16)
@@ -124,7 +127,7 @@ class Trainer:
         )
         self.parameters = [p for module in (self.task.model, self.task.heads) for p in module.parameters()]
         self.live = [p for module in (self.task.live, self.task.heads) for p in module.parameters()]
-        self.common = common_memory(rank, sum(p.numel() for p in self.parameters), queue)
+        exchange.open(rank, sum(p.numel() for p in self.parameters))
         self.optimiser = make_optimiser(self.parameters)
         self.step, self.cpu_s, self.wall_s = 0, 0.0, 0.0
         if options.state_path.exists():
@@ -161,21 +164,17 @@ class Trainer:
         rng = np.random.default_rng([self.options.seed, self.step, self.rank])
         found = self.task.losses(rows, rng, self.step / self.options.n_steps)
         found.pop("total").backward()
-        average_gradients(self.live, self.parameters, self.common, self.rank)
+        take_mean_gradients(self.live, self.parameters, self.exchange)
         self.optimiser.step()
         self._publish()
         self.step += 1
         return {name: float(value.detach()) for name, value in found.items()}
 
 
-def run_rank(rank: int, options: TrainOptions, queue: Any) -> None:
-    """Train as process `rank` until `options.n_steps` steps are done; `queue` hands the common memory around."""
+def run_rank(rank: int, options: TrainOptions, exchange: Exchange) -> None:
+    """Train as process `rank` until `options.n_steps` steps are done."""
     torch.set_num_threads(1)
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        "127.0.0.1", int(os.environ["MINI_PORT"]), N_RANKS, rank == 0, GLOO_TIMEOUT
-    )
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=N_RANKS, timeout=GLOO_TIMEOUT)
-    trainer = Trainer(rank, options, queue)
+    trainer = Trainer(rank, options, exchange)
     batches = trainer.task.plan(options.seed, options.n_steps, N_RANKS)
     began, before_cpu_s, before_wall_s = time.monotonic(), trainer.cpu_s, trainer.wall_s
     saved, sums = began, []
@@ -191,7 +190,6 @@ def run_rank(rank: int, options: TrainOptions, queue: Any) -> None:
         if rank == 0 and (time.monotonic() - saved > options.save_every_s or trainer.step == options.n_steps):
             trainer.save(cpu_s, wall_s)
             saved = time.monotonic()
-    dist.destroy_process_group()
 
 
 def _log(path: Path, step: int, wall_s: float, cpu_s: float, sums: list[dict[str, float]]) -> None:
@@ -204,10 +202,8 @@ def _log(path: Path, step: int, wall_s: float, cpu_s: float, sums: list[dict[str
 
 def train(options: TrainOptions) -> None:
     """Train to the end in `N_RANKS` processes, going on from the saved state when there is one."""
-    os.environ["MINI_PORT"] = str(29500 + os.getpid() % 500)
     os.environ["OMP_NUM_THREADS"] = "1"
-    queue = torch.multiprocessing.get_context("spawn").SimpleQueue()
     torch.multiprocessing.spawn(  # type: ignore[attr-defined,no-untyped-call]
-        run_rank, args=(options, queue), nprocs=N_RANKS, join=True
+        run_rank, args=(options, Exchange(N_RANKS)), nprocs=N_RANKS, join=True
     )
     tqdm.write(f"{options.task}: {options.n_steps} steps done; state in {options.state_path}", file=sys.stderr)

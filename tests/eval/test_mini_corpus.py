@@ -13,7 +13,6 @@ pytest.importorskip("torch", reason="the miniature's code needs torch")
 pytest.importorskip("transformers", reason="the miniature's code needs transformers")
 
 import torch
-import torch.distributed as dist
 from safetensors import safe_open
 
 from mini.align import repair
@@ -29,7 +28,7 @@ from mini.model import Dimensions, load_original, new_transcriber, read_dimensio
 from mini.network import decode_layers, encode
 from mini.score import edit_distance, score
 from mini.speech import SAMPLE_RATE, Espeak, Flite, SpeechError, Voice, load_library, read_aloud
-from mini.train import Trainer, TrainOptions, train
+from mini.train import Exchange, Trainer, TrainOptions, train
 from mini.vocabulary import Vocabulary, train_vocabulary, vocabulary_texts
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -156,19 +155,16 @@ def test_fast_forward_equals_the_native_one(work: Path) -> None:
 
 
 @pytest.fixture
-def one_process() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """As many threads as a process of a training run has."""
     n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the processes of a training run
-    if not dist.is_initialized():
-        # torch leaves the class out of the module's __all__, where mypy looks for it.
-        store = dist.HashStore()  # type: ignore[attr-defined]
-        dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    torch.set_num_threads(1)
     yield
     torch.set_num_threads(n_threads)
 
 
 @needs_speech
-@pytest.mark.usefixtures("one_process")
+@pytest.mark.usefixtures("one_thread")
 def test_training_resumes_where_it_stopped(work: Path, tmp_path: Path) -> None:
     weights = []
     for stops in ((6,), (3, 6)):
@@ -176,7 +172,7 @@ def test_training_resumes_where_it_stopped(work: Path, tmp_path: Path) -> None:
         shutil.copytree(work, folder)
         options = TrainOptions("transcriber", folder, 1, 6, warm_up=2, dims=TINY)
         for stop in stops:
-            trainer = Trainer(0, options)
+            trainer = Trainer(0, options, Exchange(1))
             batches = trainer.task.plan(options.seed, options.n_steps, 1)
             while trainer.step < stop:
                 trainer.update(batches[trainer.step][0][:4])
@@ -186,15 +182,30 @@ def test_training_resumes_where_it_stopped(work: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, weights[1][name], atol=0, rtol=0)
 
 
+class RecordedExchange(Exchange):
+    """One process that keeps its gradient, or averages it with one that was kept."""
+
+    def __init__(self, other: torch.Tensor | None = None) -> None:
+        super().__init__(1)
+        self.other = other
+
+    def open(self, rank: int, n_values: int) -> None:
+        """Share nothing."""
+
+    def mean(self, pieces: list[torch.Tensor]) -> torch.Tensor:
+        self.gradient = torch.cat(pieces)
+        return self.gradient.clone() if self.other is None else (self.gradient + self.other) / 2
+
+
 @needs_speech
-@pytest.mark.usefixtures("one_process")
+@pytest.mark.usefixtures("one_thread")
 def test_two_processes_average_their_gradients(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work, tmp_path / "work")
     options = TrainOptions("transcriber", tmp_path / "work", 1, 1, warm_up=2, dims=TINY)
-    first, second = Trainer(0, options), Trainer(1, options)
-    first.common = second.common = torch.zeros(2, first.common.shape[1])
-    rows = first.task.plan(options.seed, options.n_steps, 2)[0]
-    second.update(rows[1])  # leaves its gradient behind
+    second = Trainer(1, options, other := RecordedExchange())
+    rows = second.task.plan(options.seed, options.n_steps, 2)[0]
+    second.update(rows[1])
+    first = Trainer(0, options, RecordedExchange(other.gradient))
     first.update(rows[0])
     train(options)
     trained = torch.load(options.state_path, weights_only=True)["model"]
@@ -248,10 +259,10 @@ def test_stretching_moves_a_peak_in_frequency_and_nothing_else() -> None:
 
 
 @needs_speech
-@pytest.mark.usefixtures("one_process")
+@pytest.mark.usefixtures("one_thread")
 def test_the_aligner_learns_short_clips_first(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work, tmp_path / "work")
-    transcriber = Trainer(0, TrainOptions("transcriber", tmp_path / "work", 1, 1, dims=TINY))
+    transcriber = Trainer(0, TrainOptions("transcriber", tmp_path / "work", 1, 1, dims=TINY), Exchange(1))
     transcriber.save(0.0, 0.0)
     task = AlignerTask(tmp_path / "work", bf16=False)
     steps = task.plan(1, 100, 1)
