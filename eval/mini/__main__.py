@@ -103,6 +103,19 @@ def make_report(args: argparse.Namespace) -> None:
     sys.stdout.write(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 
+def missing_stage(stage: str, args: argparse.Namespace) -> str | None:
+    """Return what to run first where `stage` lacks what an earlier one makes."""
+    needs = {
+        "transcriber": ("corpus", args.work / "vocabulary" / "merges.txt"),
+        "aligner": ("transcriber", args.work / "train.pt"),
+        "evaluate": ("transcriber", args.out / "mini-asr" / "model.safetensors"),
+    }
+    if stage not in needs or needs[stage][1].exists():
+        return None
+    earlier, path = needs[stage]
+    return f"the stage {stage} needs {path}: run the stage {earlier} first, or all"
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the stages asked for and return the exit code."""
     wanted = STAGES if args.stage == "all" else (args.stage,)
@@ -115,6 +128,9 @@ def run(args: argparse.Namespace) -> int:
     }
     try:
         for stage in wanted:
+            if (missing := missing_stage(stage, args)) is not None:
+                say(f"mini: {missing}")
+                return 1
             with measure(stage, args.work / "costs.jsonl"):
                 actions[stage]()
     except SpeechError as error:
