@@ -6,7 +6,6 @@ rank), so a resumed training sees exactly the batches an uninterrupted one would
 
 import collections
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,8 @@ Row = dict[str, Any]
 
 FRAMES_PER_BATCH = 2400  # padded mel frames of one process and step
 MOST_CLIPS = 28
-FRAMES_WORTH_OF_TEXT = 166  # prompt, context and answer of a clip, fitted to the times of 320 batches
 STORY_FRAMES = 600  # longer clips have several sentences; from half of the steps on they come more often
 STORIES_FROM = 0.49
-PAIRED_AMONG = 8  # steps whose batches are dealt out together: processes of one step then wait little for each other
 STRETCHED, STRETCH = 0.5, 0.08  # share of the clips heard from a longer or shorter vocal tract, and by how much at most
 ANY_LENGTH = 10**9
 LETTERS = "abcdefghijklmnopqrstuvwxyzäöüß'"
@@ -126,27 +123,11 @@ def plan_batches(
         if len(batches) < n_ranks:  # a toy corpus: every process gets the same
             batches = batches * n_ranks
         order = rng.permutation(len(batches) - len(batches) % n_ranks)
-        costs = np.array([_cost(lengths[batch]) for batch in batches])
-        for group in _groups_of_like_cost(rng, order, costs, n_ranks):
+        for group in order.reshape(-1, n_ranks):
             steps.append([batches[i] for i in group])
             if curriculum and longest_frames(len(steps), n_steps) != limit:
                 break
     return steps[:n_steps]
-
-
-def _cost(n_frames: npt.NDArray[np.int64]) -> float:
-    """Return what a batch of clips of these lengths takes, in frames: padded ones, and the text of every clip."""
-    return float(len(n_frames) * (-(-n_frames.max() // 100) * 100 + FRAMES_WORTH_OF_TEXT))
-
-
-def _groups_of_like_cost(
-    rng: Rng, order: npt.NDArray[np.int64], costs: npt.NDArray[np.float64], n_ranks: int
-) -> Iterator[npt.NDArray[np.int64]]:
-    """Yield the batches of one step after the other: of `PAIRED_AMONG` steps in `order`, those alike go together."""
-    for start in range(0, len(order), PAIRED_AMONG * n_ranks):
-        block = order[start : start + PAIRED_AMONG * n_ranks]
-        groups = block[np.argsort(costs[block], kind="stable")].reshape(-1, n_ranks)
-        yield from groups[rng.permutation(len(groups))]
 
 
 class ExampleMaker:

@@ -17,7 +17,6 @@ GRAMMARS: dict[str, Grammar] = {g.language: g for g in (english.GRAMMAR, german.
 LANGUAGES = tuple(GRAMMARS)
 HELD_OUT_ONE_IN = 16  # share of texts, chosen by hash, that no training clip may contain
 SINGLE_WORDS = 0.3  # share of the training clips of random words that are one word alone
-FEW_DIGITS = 0.5  # share of the digit strings in training that are made of few different digits
 TOKEN = re.compile(r"^([^|.,?!]+)(?:\|([^.,?!]+))?([.,?!]*)$")
 
 # Spelling alternatives of invented names; the first of each pair is what the voice reads.
@@ -214,10 +213,7 @@ def draw_sentence(rng: Rng, language: str, kind: str, held_out: bool, name: str 
             expanded = grammar.joiner.join(words) + grammar.full_stop
         else:
             templates = {"plain": grammar.sentences, "short": grammar.short, "named": grammar.named}[kind]
-            template = pick(rng, templates)
-            if "{digits}" in template and not held_out and rng.random() < FEW_DIGITS:
-                template = template.replace("{digits}", "{few_digits}")
-            expanded = grammar.expand(rng, template, **({"rare": name} if name is not None else {}))
+            expanded = grammar.expand(rng, pick(rng, templates), **({"rare": name} if name is not None else {}))
         sentence = parse(language, expanded)
         if is_held_out(sentence.text) == held_out:
             return sentence
