@@ -46,7 +46,7 @@ test-wheel:            ## build the wheel, install it bare with [cpu], run the r
 	@cp -r tests build/wheel/tests && cp pyproject.toml build/wheel/
 	@cd build/wheel && venv/bin/python -m pytest -m "not torch" tests/runtime
 
-mini: $(VENV)/.dev     ## train the miniature checkpoints from nothing (about 2 hours on 2 cores; needs espeak-ng)
+mini: $(VENV)/.dev     ## train the miniature checkpoints from nothing (under 2 hours on 2 cores; needs espeak-ng)
 	@cd eval && ../$(BIN)/python -m mini all
 
 bench: $(VENV)/.dev    ## full-size random checkpoints: export, load, speed and memory beside transformers

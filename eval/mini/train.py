@@ -70,9 +70,10 @@ def make_optimiser(parameters: list[nn.Parameter]) -> torch.optim.AdamW:
 
 
 class Exchange:
-    """Memory in which the processes of a run add up their gradients, and the barrier at which they meet.
+    """Memory in which the processes of a run average their gradients, and the barrier at which they meet.
 
-    Four times as fast as an all-reduce over gloo's sockets, with the same bits. It travels to the processes unopened.
+    Every process adds up a share of the values, and nothing is allocated. An all-reduce over gloo's sockets gives the
+    same bits and takes several times as long. It travels to the processes unopened.
     """
 
     def __init__(self, n_ranks: int) -> None:
@@ -80,31 +81,39 @@ class Exchange:
         self._n_ranks, self._barrier, self._queue = n_ranks, spawn.Barrier(n_ranks), spawn.SimpleQueue()
 
     def open(self, rank: int, n_values: int) -> None:
-        """Make the memory in process 0, take it over in the others: [n_ranks, n_values] float32."""
-        self._rank = rank
+        """Make the memory in process 0, take it over in the others: [n_ranks + 1, n_values] float32, the mean last."""
         if rank == 0:
-            self.memory = torch.zeros(self._n_ranks, n_values).share_memory_()
+            self.memory = torch.zeros(self._n_ranks + 1, n_values).share_memory_()
             for _ in range(1, self._n_ranks):
                 self._queue.put(self.memory)
         else:
             self.memory = self._queue.get()
+        self._own = self.memory[rank]
+        share = slice(n_values * rank // self._n_ranks, n_values * (rank + 1) // self._n_ranks)
+        self._to_add, self._added = self.memory[:-1, share], self.memory[-1, share]
         self._barrier.wait()  # the sender has to live until the memory has been taken over
 
     def mean(self, pieces: list[torch.Tensor]) -> torch.Tensor:
-        """Return the mean over the processes of all pieces end to end, [n_values]; every process has to call it."""
-        torch.cat(pieces, out=self.memory[self._rank])
+        """Return the mean over the processes of all pieces end to end, [n_values], to be read until the next call.
+
+        Every process has to call it.
+        """
+        for place, piece in zip(self._own.split([piece.numel() for piece in pieces]), pieces, strict=True):
+            place.copy_(piece)
         self._barrier.wait()
-        total: torch.Tensor = self.memory.sum(0)
-        self._barrier.wait()  # nobody writes the next gradients before everybody has read these
-        return total / len(self.memory)
+        torch.sum(self._to_add, 0, out=self._added).div_(self._n_ranks)
+        self._barrier.wait()  # nobody reads the mean, or writes the next gradients, before everybody has added up
+        return self.memory[-1]
 
 
 def take_mean_gradients(live: list[nn.Parameter], parameters: list[nn.Parameter], exchange: Exchange) -> None:
     """Give `parameters` the gradients of their computing copies `live`, averaged over the processes and clipped."""
-    flat = exchange.mean([torch.zeros(p.numel()) if p.grad is None else p.grad.reshape(-1).float() for p in live])
-    flat *= min(1.0, LARGEST_GRADIENT / (float(flat.norm()) + 1e-6))
-    for p, piece in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
-        p.grad = piece.view_as(p)
+    mean = exchange.mean([torch.zeros(p.numel()) if p.grad is None else p.grad.reshape(-1) for p in live])
+    scale = min(1.0, LARGEST_GRADIENT / (float(mean.norm()) + 1e-6))
+    for p, piece in zip(parameters, mean.split([p.numel() for p in parameters]), strict=True):
+        if p.grad is None:
+            p.grad = torch.empty_like(p)
+        torch.mul(piece.view_as(p), scale, out=p.grad)
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
