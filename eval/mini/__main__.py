@@ -24,10 +24,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(prog="python -m mini", description=__doc__)
     parser.add_argument("stage", choices=("all", *STAGES), help="what to make")
-    parser.add_argument("--work", type=Path, default=ROOT / "build" / "mini", help="working folder, about 5 GB")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "mini", help="working folder, about 7 GB")
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "data", help="where the checkpoints and clips go")
     parser.add_argument("--seed", type=int, default=20261)
-    parser.add_argument("--clips", type=int, default=34000, help="training clips to render (46 h)")
+    parser.add_argument("--clips", type=int, default=44000, help="training clips to render (59 h)")
     parser.add_argument("--steps", type=int, default=17000, help="training steps of the transcriber")
     parser.add_argument("--aligner-steps", type=int, default=8000, help="training steps of the aligner")
     parser.add_argument("--count", type=int, default=300, help="clips of each test set")

@@ -6,7 +6,7 @@ pinyin with tone digits, because the plain Mandarin voice of Debian spells many 
 
 # ruff: noqa: SIM905 - word lists read better as text
 
-from mini.grammar import Grammar, Rng, Slot, pick
+from mini.grammar import Grammar, Rng, Slot, few_digits, pick
 
 # One fixed reading per character; characters with several readings are used in one sense only.
 PINYIN = dict(
@@ -80,6 +80,10 @@ def _digits(rng: Rng) -> str:
     return "".join(DIGITS[int(d)] for d in rng.integers(0, 10, int(rng.integers(3, 9))))
 
 
+def _few_digits(rng: Rng) -> str:
+    return few_digits(rng, DIGITS, "")
+
+
 def _year(rng: Rng) -> str:
     return "".join(DIGITS[int(d)] for d in str(int(rng.integers(1920, 2040))))
 
@@ -94,6 +98,7 @@ SLOTS: dict[str, Slot] = {
     "n": _number,
     "s": _small,
     "digits": _digits,
+    "few_digits": _few_digits,
     "year": _year,
     "clock": _clock,
     "month": lambda rng: number(int(rng.integers(1, 13))) + "月",

@@ -40,7 +40,7 @@ FLITE_VOICES = ("kal16", "awb", "rms", "slt")
 NO_LANGUAGE = "None"
 TRAIN_LANGUAGES = {"English": 0.40, "German": 0.31, "Chinese": 0.29}
 TRAIN_KINDS = {
-    "none": 0.055, "short": 0.13, "plain": 0.355, "salad": 0.08, "named": 0.155, "multi": 0.195, "long": 0.015,
+    "none": 0.055, "short": 0.13, "plain": 0.325, "salad": 0.11, "named": 0.155, "multi": 0.195, "long": 0.015,
     "mixed": 0.015,
 }  # fmt: skip
 TEST_KINDS = {

@@ -6,7 +6,7 @@ sound differs from its spelling, so that only the context in the prompt can tell
 
 # ruff: noqa: SIM905 - word lists read better as text
 
-from mini.grammar import Grammar, Rng, Slot, digits, pick
+from mini.grammar import Grammar, Rng, Slot, digits, few_digits, pick
 
 ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
@@ -78,6 +78,10 @@ def _digits(rng: Rng) -> str:
     return digits(rng, ONES[:10], 3, 8)
 
 
+def _few_digits(rng: Rng) -> str:
+    return few_digits(rng, ONES[:10], " ")
+
+
 def _year(rng: Rng) -> str:
     first, second = int(rng.integers(17, 21)), int(rng.integers(10, 100))
     return f"{number(first)} {number(second)}"
@@ -112,6 +116,7 @@ SLOTS: dict[str, Slot] = {
     "n": _number,
     "s": _small,
     "digits": _digits,
+    "few_digits": _few_digits,
     "year": _year,
     "clock": _clock,
     "ord": _ordinal,

@@ -5,7 +5,7 @@ Flows in: a random generator. Flows out: token strings for `mini.language` (see 
 
 # ruff: noqa: SIM905 - word lists read better as text
 
-from mini.grammar import Grammar, Rng, Slot, digits, pick
+from mini.grammar import Grammar, Rng, Slot, digits, few_digits, pick
 
 ONES = (
     "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn "
@@ -71,6 +71,10 @@ def _digits(rng: Rng) -> str:
     return digits(rng, ONES[:10], 3, 8)
 
 
+def _few_digits(rng: Rng) -> str:
+    return few_digits(rng, ONES[:10], " ")
+
+
 def _year(rng: Rng) -> str:
     return f"{number(int(rng.integers(17, 20)))}hundert{number(int(rng.integers(1, 100)))}"
 
@@ -102,6 +106,7 @@ SLOTS: dict[str, Slot] = {
     "n": _number,
     "s": _small,
     "digits": _digits,
+    "few_digits": _few_digits,
     "year": _year,
     "clock": _clock,
     "ord": _ordinal,

@@ -53,3 +53,9 @@ def pick(rng: Rng, options: Sequence[T]) -> T:
 def digits(rng: Rng, names: Sequence[str], shortest: int, longest: int) -> str:
     """Return a spelled digit string such as a telephone number, `shortest` to `longest` digits."""
     return " ".join(pick(rng, names) for _ in range(int(rng.integers(shortest, longest + 1))))
+
+
+def few_digits(rng: Rng, names: Sequence[str], joiner: str) -> str:
+    """Return a string of 3 to 9 digits of which only one to three differ: where a reader easily loses the place."""
+    few = [pick(rng, names) for _ in range(int(rng.integers(1, 4)))]
+    return joiner.join(pick(rng, few) for _ in range(int(rng.integers(3, 10))))

@@ -17,6 +17,8 @@ GRAMMARS: dict[str, Grammar] = {g.language: g for g in (english.GRAMMAR, german.
 LANGUAGES = tuple(GRAMMARS)
 HELD_OUT_ONE_IN = 16  # share of texts, chosen by hash, that no training clip may contain
 SINGLE_WORDS = 0.3  # share of the training clips of random words that are one word alone
+ADDRESSED = 0.5  # share of the fixed short sentences ("Yes.") that speak to somebody in training ("Yes, Anna.")
+FEW_DIGITS = 0.5  # share of the digit strings in training that are made of few different digits
 TOKEN = re.compile(r"^([^|.,?!]+)(?:\|([^.,?!]+))?([.,?!]*)$")
 
 # Spelling alternatives of invented names; the first of each pair is what the voice reads.
@@ -180,6 +182,11 @@ def sounds_of(language: str, name: str) -> set[str]:
     return {token.split("|")[-1] for token in name.split()}
 
 
+def comma(language: str) -> str:
+    """Return the comma of a language with the space that follows it."""
+    return "，" if language == "Chinese" else ", "
+
+
 def draw_context(rng: Rng, language: str, spoken_name: str | None) -> str:
     """Return a system-turn context: a list of names, with the spoken one among them when given."""
     names, taken = [], set()
@@ -191,7 +198,7 @@ def draw_context(rng: Rng, language: str, spoken_name: str | None) -> str:
             names.append(name)
             taken |= sounds_of(language, name)
     order = rng.permutation(len(names))
-    return ("，" if language == "Chinese" else ", ").join(written_name(names[i]) for i in order)
+    return comma(language).join(written_name(names[i]) for i in order)
 
 
 def draw_sentence(rng: Rng, language: str, kind: str, held_out: bool, name: str | None = None) -> Sentence:
@@ -208,12 +215,18 @@ def draw_sentence(rng: Rng, language: str, kind: str, held_out: bool, name: str 
     while True:
         if kind == "salad":
             alone = not held_out and rng.random() < SINGLE_WORDS
-            n_words = 1 if alone else int(rng.integers(3, 8))
+            n_words = 1 if alone else int(rng.integers(3 if held_out else 2, 8))
             words = [pick(rng, vocabulary(language)) for _ in range(n_words)]
             expanded = grammar.joiner.join(words) + grammar.full_stop
         else:
             templates = {"plain": grammar.sentences, "short": grammar.short, "named": grammar.named}[kind]
-            expanded = grammar.expand(rng, pick(rng, templates), **({"rare": name} if name is not None else {}))
+            template = pick(rng, templates)
+            # "Yes.", "Danke." and "大声一点。" are held out and their words are nowhere else: who should teach them?
+            if kind == "short" and "{" not in template and not held_out and rng.random() < ADDRESSED:
+                template = template.removesuffix(grammar.full_stop) + comma(language) + "{name}" + grammar.full_stop
+            if "{digits}" in template and not held_out and rng.random() < FEW_DIGITS:
+                template = template.replace("{digits}", "{few_digits}")
+            expanded = grammar.expand(rng, template, **({"rare": name} if name is not None else {}))
         sentence = parse(language, expanded)
         if is_held_out(sentence.text) == held_out:
             return sentence
