@@ -83,7 +83,7 @@ class Exchange:
     def open(self, rank: int, n_values: int) -> None:
         """Make the memory in process 0, take it over in the others: [n_ranks + 1, n_values] float32, the mean last."""
         if rank == 0:
-            self.memory = torch.zeros(self._n_ranks + 1, n_values).share_memory_()
+            self.memory: torch.Tensor = torch.zeros(self._n_ranks + 1, n_values).share_memory_()
             for _ in range(1, self._n_ranks):
                 self._queue.put(self.memory)
         else:
