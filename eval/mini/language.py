@@ -201,6 +201,19 @@ def draw_context(rng: Rng, language: str, spoken_name: str | None) -> str:
     return comma(language).join(written_name(names[i]) for i in order)
 
 
+def _training_template(rng: Rng, grammar: Grammar, kind: str, template: str) -> str:
+    """Return the template, or a variant that only training hears.
+
+    A fixed short sentence that is held out would take its words out of training with it ("Yes.", "Danke." and
+    "大声一点。" are in no other template): spoken to somebody, they are heard all the same.
+    """
+    if kind == "short" and "{" not in template and rng.random() < ADDRESSED:
+        return template.removesuffix(grammar.full_stop) + comma(grammar.language) + "{name}" + grammar.full_stop
+    if "{digits}" in template and rng.random() < FEW_DIGITS:
+        return template.replace("{digits}", "{few_digits}")
+    return template
+
+
 def draw_sentence(rng: Rng, language: str, kind: str, held_out: bool, name: str | None = None) -> Sentence:
     """Draw one sentence.
 
@@ -221,11 +234,8 @@ def draw_sentence(rng: Rng, language: str, kind: str, held_out: bool, name: str 
         else:
             templates = {"plain": grammar.sentences, "short": grammar.short, "named": grammar.named}[kind]
             template = pick(rng, templates)
-            # "Yes.", "Danke." and "大声一点。" are held out and their words are nowhere else: who should teach them?
-            if kind == "short" and "{" not in template and not held_out and rng.random() < ADDRESSED:
-                template = template.removesuffix(grammar.full_stop) + comma(language) + "{name}" + grammar.full_stop
-            if "{digits}" in template and not held_out and rng.random() < FEW_DIGITS:
-                template = template.replace("{digits}", "{few_digits}")
+            if not held_out:
+                template = _training_template(rng, grammar, kind, template)
             expanded = grammar.expand(rng, template, **({"rare": name} if name is not None else {}))
         sentence = parse(language, expanded)
         if is_held_out(sentence.text) == held_out:
