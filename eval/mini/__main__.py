@@ -110,10 +110,17 @@ def missing_stage(stage: str, args: argparse.Namespace) -> str | None:
         "aligner": ("transcriber", args.work / "train.pt"),
         "evaluate": ("transcriber", args.out / "mini-asr" / "model.safetensors"),
     }
-    if stage not in needs or needs[stage][1].exists():
+    if stage not in needs:
         return None
     earlier, path = needs[stage]
-    return f"the stage {stage} needs {path}: run the stage {earlier} first, or all"
+    if not path.exists():
+        return f"the stage {stage} needs {path}: run the stage {earlier} first, or all"
+    if stage == "aligner":
+        from mini.train import steps_left
+
+        if left := steps_left(path):
+            return f"{path} is {left} steps short of its end: run the stage transcriber to go on with it, or all"
+    return None
 
 
 def run(args: argparse.Namespace) -> int:

@@ -30,7 +30,7 @@ from mini.model import Dimensions, load_original, new_transcriber, read_dimensio
 from mini.network import decode_layers, encode
 from mini.score import edit_distance, score
 from mini.speech import SAMPLE_RATE, Espeak, Flite, SpeechError, Voice, load_library, read_aloud
-from mini.train import Exchange, Trainer, TrainOptions, train
+from mini.train import Exchange, Trainer, TrainOptions, forget_rows_after, train
 from mini.vocabulary import Vocabulary, train_vocabulary, vocabulary_texts
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -259,6 +259,23 @@ def test_a_stage_without_the_one_before_names_it(tmp_path: Path, capsys: pytest.
         assert run(parse_args([stage, "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")])) == 1
         assert f"run the stage {earlier} first" in capsys.readouterr().err
     assert not (tmp_path / "work").exists()
+
+
+def test_an_interrupted_transcriber_is_not_taken_for_a_finished_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({"step": 15_000, "n_steps": 17_000}, tmp_path / "train.pt")
+    assert run(parse_args(["aligner", "--work", str(tmp_path), "--out", str(tmp_path / "out")])) == 1
+    assert "2000 steps short of its end: run the stage transcriber" in capsys.readouterr().err
+
+
+def test_a_resumed_curve_has_every_step_once(tmp_path: Path) -> None:
+    curve = tmp_path / "curve.jsonl"
+    curve.write_text("".join(f'{{"step": {step}, "ce": 1.0}}\n' for step in (100, 200, 300)))
+    forget_rows_after(curve, 250)
+    assert [json.loads(row)["step"] for row in curve.read_text().splitlines()] == [100, 200]
+    forget_rows_after(tmp_path / "none.jsonl", 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["curve.jsonl"]
 
 
 def test_names_are_spelled_anew_and_the_context_tells_how() -> None:
