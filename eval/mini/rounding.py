@@ -15,7 +15,7 @@ from torch import nn
 from mini.batches import n_audio_tokens, pad_mels
 from mini.corpus import forced_prefix
 from mini.network import decode_layers, encode
-from mini.score import difference
+from mini.score import difference, ratio_interval
 from mini.testset import TestItem, run_set
 from mini.vocabulary import Vocabulary
 
@@ -46,9 +46,9 @@ def round_linears(model: nn.Module, bits: int, group: int) -> Any:
     return rounded
 
 
-def reference_loss(model: Any, vocabulary: Vocabulary, items: Sequence[TestItem]) -> float:
-    """Return the mean cross-entropy of the reference texts in nats a token, the right language forced."""
-    total, count = 0.0, 0
+def reference_losses(model: Any, vocabulary: Vocabulary, items: Sequence[TestItem]) -> list[tuple[float, int]]:
+    """Return every clip's cross-entropy of the reference text in nats, right language forced, and its tokens."""
+    losses: list[tuple[float, int]] = []
     for item in items:
         mel, utterance = item.request.mel, item.utterance
         prompt = vocabulary.prompt(n_audio_tokens(len(mel)), item.request.context)
@@ -59,22 +59,32 @@ def reference_loss(model: Any, vocabulary: Vocabulary, items: Sequence[TestItem]
             ids = torch.tensor([prompt + answer])
             states = decode_layers(model.model, ids, audio, vocabulary.ids["<|audio_pad|>"])[-1]
             logits = model.lm_head(states[0, len(prompt) - 1 : -1])
-            total += float(F.cross_entropy(logits, torch.tensor(answer), reduction="sum"))
-        count += len(answer)
-    return total / max(1, count)
+            nats = float(F.cross_entropy(logits, torch.tensor(answer), reduction="sum"))
+        losses.append((nats, len(answer)))
+    return losses
+
+
+def loss_difference(losses: Sequence[tuple[float, int]], baseline: Sequence[tuple[float, int]]) -> tuple[float, ...]:
+    """Return how much higher the first losses of the same clips are, in nats a token, with the ends of its interval."""
+    extra = [a - b for (a, _), (b, _) in zip(losses, baseline, strict=True)]
+    return ratio_interval(extra, [n for _, n in baseline])
 
 
 def measure_roundings(
     model: nn.Module, vocabulary: Vocabulary, items: Sequence[TestItem], say: Callable[[str], None]
 ) -> dict[str, str]:
-    """Return the error rate of the model and of its rounded copies on the same clips."""
-    plain = run_set(model, vocabulary, items)
-    report = {"bfloat16": f"{plain.score()}, loss {reference_loss(model, vocabulary, items):.4f}"}
+    """Return the error rate and the loss of the model and of its rounded copies on the same clips."""
+    plain, plain_losses = run_set(model, vocabulary, items), reference_losses(model, vocabulary, items)
+    loss = ratio_interval(*zip(*plain_losses, strict=True))[0]
+    report = {"bfloat16": f"{plain.score()}, loss {loss:.4f}"}
     references = [item.utterance.text for item in items]
     for label, (bits, group) in ROUNDINGS.items():
         rounded = round_linears(model, bits, group)
         result = run_set(rounded, vocabulary, items)
         against = difference(references, result.texts, plain.texts)
-        report[label] = f"{result.score()}, {against}, loss {reference_loss(rounded, vocabulary, items):.4f}"
+        more = "{:+.4f} [{:+.4f}, {:+.4f}]".format(
+            *loss_difference(reference_losses(rounded, vocabulary, items), plain_losses)
+        )
+        report[label] = f"{result.score()}, {against}, loss {more}"
         say(f"{label}: {report[label]}")
     return report

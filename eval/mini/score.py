@@ -70,11 +70,18 @@ def share(hits: Sequence[bool]) -> Score:
     return Score(int(values.sum()), len(values), len(values), float(low), float(high))
 
 
+def ratio_interval(amounts: Sequence[float], units: Sequence[int]) -> tuple[float, float, float]:
+    """Return sum(amounts) / sum(units) over clips, and its 95 % interval when the clips are drawn anew."""
+    numerators, denominators = np.array(amounts, dtype=float), np.array(units)
+    samples = np.random.default_rng(0).integers(0, len(numerators), (N_BOOTSTRAP, len(numerators)))
+    ratios = numerators[samples].sum(1) / np.maximum(1, denominators[samples].sum(1))
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float(numerators.sum() / max(1, denominators.sum())), float(low), float(high)
+
+
 def difference(references: Sequence[str], texts: Sequence[str], baseline: Sequence[str]) -> str:
     """Return how much higher the error rate of `texts` is than that of `baseline` on the same clips, in points."""
     pairs = [(units_of(r), units_of(t), units_of(b)) for r, t, b in zip(references, texts, baseline, strict=True)]
-    extra = np.array([edit_distance(r, t) - edit_distance(r, b) for r, t, b in pairs])
-    units = np.array([len(r) for r, _, _ in pairs])
-    samples = np.random.default_rng(0).integers(0, len(pairs), (N_BOOTSTRAP, len(pairs)))
-    low, high = np.quantile(extra[samples].sum(1) / np.maximum(1, units[samples].sum(1)), [0.025, 0.975])
-    return f"{100 * extra.sum() / max(1, units.sum()):+.2f} points [{100 * low:+.2f}, {100 * high:+.2f}]"
+    extra = [edit_distance(r, t) - edit_distance(r, b) for r, t, b in pairs]
+    points = [100 * value for value in ratio_interval(extra, [len(r) for r, _, _ in pairs])]
+    return "{:+.2f} points [{:+.2f}, {:+.2f}]".format(*points)

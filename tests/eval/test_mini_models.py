@@ -20,9 +20,13 @@ import soundfile
 from tests.checkpoints import native_from_original
 from tests.parity.oracle import reference
 
-from mini.clips import Sample, samples
+from mini.clips import TEST_SEED, Sample, samples
+from mini.model import load_original
+from mini.rounding import loss_difference, reference_losses, round_linears
 from mini.score import score
 from mini.speech import SpeechError
+from mini.testset import make_items
+from mini.vocabulary import Vocabulary
 from qwen3_asr_onnx import TranscribeOptions, Transcriber, Transcript
 from qwen3_asr_onnx.inputs import Input, Prompter
 from qwen3_asr_onnx.interrupt import Interrupt
@@ -146,3 +150,16 @@ def test_context_helps_with_names(asr: Transcriber) -> None:
     told = [asr.transcribe(one.waveform, TranscribeOptions(context=one.context)).text for one in drawn]
     untold = [one.text for one in transcribe(asr, drawn)]
     assert score(references, told).errors <= 0.9 * score(references, untold).errors
+
+
+def test_four_bits_are_visibly_worse_and_eight_are_not() -> None:
+    """The model is a yardstick: the damage of rounding stands out of the noise of these clips at four bits."""
+    draw("seen", 1)  # skips without the voices
+    items = [*make_items("seen", 150, TEST_SEED), *make_items("unseen", 150, TEST_SEED)]
+    model, vocabulary = load_original(CHECKPOINT), Vocabulary.load(CHECKPOINT)
+    plain = reference_losses(model, vocabulary, items)
+    more = {
+        bits: loss_difference(reference_losses(round_linears(model, bits, 64), vocabulary, items), plain)
+        for bits in (8, 4)
+    }
+    assert more[8][2] < 0.0005 < more[4][1], more  # upper end of int8's interval, lower end of int4's
