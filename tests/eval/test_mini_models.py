@@ -159,7 +159,7 @@ def test_four_bits_are_visibly_worse_and_eight_are_not() -> None:
     model, vocabulary = load_original(CHECKPOINT), Vocabulary.load(CHECKPOINT)
     plain = reference_losses(model, vocabulary, items)
     more = {
-        bits: loss_difference(reference_losses(round_linears(model, bits, 64), vocabulary, items), plain)
+        bits: loss_difference(reference_losses(round_linears(model, bits, 128), vocabulary, items), plain)
         for bits in (8, 4)
     }
-    assert more[8][2] < 0.0005 < more[4][1], more  # upper end of int8's interval, lower end of int4's
+    assert more[8][2] < 0.001 < more[4][1], more  # upper end of int8's interval, lower end of int4's
