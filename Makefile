@@ -52,7 +52,9 @@ mini: $(VENV)/.dev     ## train the miniature checkpoints from nothing (under 2 
 bench: $(VENV)/.dev    ## full-size random checkpoints: export, load, speed and memory beside transformers
 	@$(BIN)/qwen3-asr-onnx bench --output build/bench/results.json
 
-eval: $(VENV)/.dev demo    ## evaluate the variants of the demo's bundle on the miniature's test set (needs the voices)
+eval: $(VENV)/.dev demo    ## evaluate fp32, int4, int8 and fast variants of the demo's bundle on the miniature's test set (needs the voices)
+	@$(BIN)/qwen3-asr-onnx quantize build/demo/bundle --recipe int8 --force
+	@$(BIN)/qwen3-asr-onnx quantize build/demo/bundle --recipe fast --force
 	@$(BIN)/qwen3-asr-onnx eval build/demo/bundle --output build/eval/mini \
 	    --system "transformers float32=transformers:tests/data/mini-asr@float32"
 
