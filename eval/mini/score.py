@@ -49,27 +49,6 @@ def edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
     return row[-1]
 
 
-def score(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
-    """Return the error rate of hypotheses against references of the same length."""
-    pairs = [(units_of(r), units_of(h)) for r, h in zip(references, hypotheses, strict=True)]
-    errors = np.array([edit_distance(r, h) for r, h in pairs])
-    units = np.array([len(r) for r, _ in pairs])
-    rng = np.random.default_rng(0)
-    samples = rng.integers(0, len(pairs), (N_BOOTSTRAP, len(pairs)))
-    rates = errors[samples].sum(1) / np.maximum(1, units[samples].sum(1))
-    low, high = np.quantile(rates, [0.025, 0.975])
-    return Score(int(errors.sum()), int(units.sum()), len(pairs), float(low), float(high))
-
-
-def share(hits: Sequence[bool]) -> Score:
-    """Return the share of true values, in the same form as an error rate."""
-    values = np.array(hits, dtype=float)
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (N_BOOTSTRAP, len(values)))].mean(1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Score(int(values.sum()), len(values), len(values), float(low), float(high))
-
-
 def ratio_interval(amounts: Sequence[float], units: Sequence[int]) -> tuple[float, float, float]:
     """Return sum(amounts) / sum(units) over clips, and its 95 % interval when the clips are drawn anew."""
     numerators, denominators = np.array(amounts, dtype=float), np.array(units)
@@ -77,6 +56,20 @@ def ratio_interval(amounts: Sequence[float], units: Sequence[int]) -> tuple[floa
     ratios = numerators[samples].sum(1) / np.maximum(1, denominators[samples].sum(1))
     low, high = np.quantile(ratios, [0.025, 0.975])
     return float(numerators.sum() / max(1, denominators.sum())), float(low), float(high)
+
+
+def score(references: Sequence[str], hypotheses: Sequence[str]) -> Score:
+    """Return the error rate of hypotheses against references of the same length."""
+    pairs = [(units_of(r), units_of(h)) for r, h in zip(references, hypotheses, strict=True)]
+    errors, units = [edit_distance(r, h) for r, h in pairs], [len(r) for r, _ in pairs]
+    _, low, high = ratio_interval(errors, units)
+    return Score(sum(errors), sum(units), len(pairs), low, high)
+
+
+def share(hits: Sequence[bool]) -> Score:
+    """Return the share of true values, in the same form as an error rate."""
+    _, low, high = ratio_interval(hits, [1] * len(hits))
+    return Score(sum(hits), len(hits), len(hits), low, high)
 
 
 def difference(references: Sequence[str], texts: Sequence[str], baseline: Sequence[str]) -> str:

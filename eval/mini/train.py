@@ -185,8 +185,6 @@ def run_rank(rank: int, options: TrainOptions, exchange: Exchange) -> None:
     torch.set_num_threads(1)
     trainer = Trainer(rank, options, exchange)
     batches = trainer.task.plan(options.seed, options.n_steps, N_RANKS)
-    if rank == 0:
-        forget_rows_after(options.curve_path, trainer.step)
     began, before_cpu_s, before_wall_s = time.monotonic(), trainer.cpu_s, trainer.wall_s
     saved, sums = began, []
     progress = tqdm(total=options.n_steps, initial=trainer.step, desc=options.task, disable=rank > 0, mininterval=5)
@@ -201,15 +199,6 @@ def run_rank(rank: int, options: TrainOptions, exchange: Exchange) -> None:
         if rank == 0 and (time.monotonic() - saved > options.save_every_s or trainer.step == options.n_steps):
             trainer.save(cpu_s, wall_s)
             saved = time.monotonic()
-
-
-def forget_rows_after(path: Path, step: int) -> None:
-    """Drop the rows of a curve behind `step`: steps that an interruption undid, which will be done and logged again."""
-    if path.exists():
-        kept = [row for row in path.read_text(encoding="utf-8").splitlines() if json.loads(row)["step"] <= step]
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(f"{row}\n" for row in kept), encoding="utf-8")
-        temporary.replace(path)
 
 
 def steps_left(state_path: Path) -> int:

@@ -24,13 +24,14 @@ from mini.build import N_SHARDS, ShardJob, read_rows, render_shard
 from mini.clips import read_test_manifest, regenerate, samples
 from mini.corpus import plan, plan_digest
 from mini.costs import LONGEST_TICK_S, RunningClock, measure, total_costs
+from mini.curve import draw_curve
 from mini.features import filter_bank, log_mel, stretch_spectrum
 from mini.language import GRAMMARS, LANGUAGES, Word, bare, draw_sentence, is_held_out, parse, written_name
 from mini.model import Dimensions, load_original, new_transcriber, read_dimensions, save_original
 from mini.network import decode_layers, encode
 from mini.score import edit_distance, score
 from mini.speech import SAMPLE_RATE, Espeak, Flite, SpeechError, Voice, load_library, read_aloud
-from mini.train import Exchange, Trainer, TrainOptions, forget_rows_after, train
+from mini.train import Exchange, Trainer, TrainOptions, train
 from mini.vocabulary import Vocabulary, train_vocabulary, vocabulary_texts
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -270,12 +271,15 @@ def test_an_interrupted_transcriber_is_not_taken_for_a_finished_one(
 
 
 def test_a_resumed_curve_has_every_step_once(tmp_path: Path) -> None:
-    curve = tmp_path / "curve.jsonl"
-    curve.write_text("".join(f'{{"step": {step}, "ce": 1.0}}\n' for step in (100, 200, 300)))
-    forget_rows_after(curve, 250)
-    assert [json.loads(row)["step"] for row in curve.read_text().splitlines()] == [100, 200]
-    forget_rows_after(tmp_path / "none.jsonl", 0)
-    assert [path.name for path in tmp_path.iterdir()] == ["curve.jsonl"]
+    matplotlib = pytest.importorskip("matplotlib", reason="needs the eval extra")
+    logged = {"clean": [(100, 2.0), (200, 1.5), (300, 1.2)]}
+    logged["resumed"] = [(100, 2.0), (200, 9.0), (300, 9.0), *logged["clean"][1:]]
+    with matplotlib.rc_context({"svg.hashsalt": "the same ids in every file"}):
+        for name, losses in logged.items():
+            rows = "".join(f'{{"step": {step}, "ce": {loss}}}\n' for step, loss in losses)
+            (tmp_path / f"{name}.jsonl").write_text(rows)
+            draw_curve(tmp_path / f"{name}.jsonl", tmp_path / f"{name}.svg")
+    assert (tmp_path / "resumed.svg").read_bytes() == (tmp_path / "clean.svg").read_bytes()
 
 
 def test_names_are_spelled_anew_and_the_context_tells_how() -> None:
