@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-wheel bench eval report mini clean
+.PHONY: help demo test lint test-programs test-wheel bench eval report mini clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
@@ -35,6 +35,9 @@ lint: $(VENV)/.dev     ## ruff, mypy --strict, import-linter
 test: lint             ## lint, then every test
 	@echo "==> tests"
 	@$(BIN)/python -m pytest
+
+test-programs: $(VENV)/.dev    ## the tests that need ffmpeg, the voices, Chromium, QEMU or strace, alone
+	@$(BIN)/python -m pytest -m program
 
 test-wheel:            ## build the wheel, install it bare with [cpu], run the runtime tests against it
 	@echo "==> the built wheel in a clean environment"

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import pytest
+from tests.support.programs import PROGRAMS, why_missing
 
 DATA = Path(__file__).parent / "data"
 SHOWN_PACKAGES = ("numpy", "onnxruntime", "tokenizers", "torch", "transformers", "onnx", "onnx_ir", "onnxscript")
@@ -23,6 +24,22 @@ class MakeSignal(Protocol):
 
 def pytest_report_header() -> str:
     return "packages: " + ", ".join(f"{name} {_version(name)}" for name in SHOWN_PACKAGES)
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m program` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a program that this machine has not; what its fixtures need counts like a marker of its own."""
+    for item in items:
+        for name in set(PROGRAMS) & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.program(name))
+        for marker in item.iter_markers("program"):
+            if reason := why_missing(marker.args[0]):
+                item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def voices() -> None:
+    """What a fixture that speaks asks for: the tests that use it are marked as needing the voices."""
 
 
 def load_golden(name: str) -> dict[str, Any]:

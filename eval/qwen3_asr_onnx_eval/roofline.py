@@ -19,6 +19,7 @@ import numpy as np
 
 from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims
 from qwen3_asr_onnx.features import n_audio_tokens
+from qwen3_asr_onnx.session import import_onnxruntime
 
 __all__ = [
     "Arithmetic",
@@ -232,7 +233,7 @@ def _int8_rate(threads: int) -> float | None:
         from onnx import TensorProto, helper, numpy_helper
     except ModuleNotFoundError:
         return None
-    import onnxruntime as ort
+    ort = import_onnxruntime()
 
     weight = np.random.default_rng(0).integers(-64, 64, (GEMM_SIZE, GEMM_SIZE), np.int8)
     graph = helper.make_graph(

@@ -21,6 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from qwen3_asr_onnx.errors import OptionsError, Qwen3AsrError
+from qwen3_asr_onnx.session import disable_telemetry
 
 __all__ = ["KINDS", "SYSTEM_HELP", "SystemFailedError", "SystemProcess", "SystemSpec", "parse_system"]
 
@@ -109,6 +110,7 @@ class SystemProcess:
             SystemFailedError: it could not be loaded.
         """
         self.spec = spec
+        disable_telemetry()  # other systems import onnxruntime by themselves
         config = json.dumps({"model": spec.model, "precision": spec.precision, "threads": spec.threads})
         script = adapter or ADAPTERS / KINDS[spec.kind]
         # Read back for error messages; a pipe that nobody empties would block the process.

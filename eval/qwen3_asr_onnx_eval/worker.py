@@ -16,6 +16,8 @@ from pathlib import Path
 
 import psutil
 
+from qwen3_asr_onnx.session import import_onnxruntime
+
 from .child_process import ChildProcess, reply
 from .recognizers import Recognizer, benchmark_clip
 
@@ -46,8 +48,7 @@ def _load(kind: str, directory: Path) -> Recognizer:
 def _import_libraries(kind: str) -> None:
     """Import what loading would import, so that load time is the model's alone."""
     if kind not in UPSTREAM:
-        import onnxruntime  # noqa: F401
-
+        import_onnxruntime()
         from . import ours  # noqa: F401
     else:
         import torch  # noqa: F401

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import onnxruntime as ort
 import torch
 from onnx_ir.convenience import extract
 from torch import nn
 
 from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims, past_name, present_name
 from qwen3_asr_onnx.errors import BundleError
+from qwen3_asr_onnx.session import import_onnxruntime
 
 from .checkpoint import EMBED, HEAD, Checkpoint
 from .passes.name_residuals import layer_boundary
@@ -89,7 +89,8 @@ def check_decoder(graph: Path, checkpoint: Checkpoint, progress: Callable[[], ob
     progress()
 
 
-def _session(model: bytes, folder: Path) -> ort.InferenceSession:
+def _session(model: bytes, folder: Path) -> Any:
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # Without prepacking the weights are used where the file is mapped, so the check needs no second copy of them.
@@ -116,7 +117,7 @@ def _head_graph(model: ir.Model, dims: DecoderDims) -> bytes:
     return _part(model, [*layer_boundary(dims.layers - 1), "logit_positions"], ["logits"])
 
 
-def _run(session: ort.InferenceSession, values: Mapping[str, Any]) -> list[Floats]:
+def _run(session: Any, values: Mapping[str, Any]) -> list[Floats]:
     """Run a part of the graph with those of the values that it takes."""
     outputs: list[Floats] = session.run(None, {i.name: values[i.name] for i in session.get_inputs()})
     return outputs
@@ -129,9 +130,7 @@ def _lengths(total: int) -> dict[str, npt.NDArray[np.int32]]:
     }
 
 
-def _run_layer(
-    session: ort.InferenceSession, dims: DecoderDims, layer: int, state: tuple[Floats, ...]
-) -> tuple[Floats, ...]:
+def _run_layer(session: Any, dims: DecoderDims, layer: int, state: tuple[Floats, ...]) -> tuple[Floats, ...]:
     """Run all positions but the last as prefill, the last as a step, and return both parts joined."""
     names = ("inputs_embeds",) if layer == 0 else layer_boundary(layer - 1)
     length = state[0].shape[1]

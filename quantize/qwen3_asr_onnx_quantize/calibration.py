@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import onnxruntime as ort
 from onnx_ir.convenience import extract
 
 from qwen3_asr_onnx import Transcriber
@@ -26,6 +25,7 @@ from qwen3_asr_onnx.bundle import DecoderDims, past_name
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.features import log_mel, n_audio_tokens, n_frames
 from qwen3_asr_onnx.prompt import build_prompt
+from qwen3_asr_onnx.session import import_onnxruntime
 from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
 
 from .derived import DerivedTensor
@@ -226,10 +226,11 @@ def _positions(text: CalibrationText) -> dict[str, npt.NDArray[Any]]:
     return {"logit_positions": np.arange(length - text.n_scored, length)[None]}
 
 
-def _session(graph: Path, inputs: list[str], outputs: list[str], threads: int | None) -> ort.InferenceSession:
+def _session(graph: Path, inputs: list[str], outputs: list[str], threads: int | None) -> Any:
     """Return a part of a graph, ready to run; its weights are read where the graph's file points."""
     model = ir.load(graph)
     part = ir.Model(extract(model.graph, inputs=inputs, outputs=outputs), ir_version=model.ir_version)
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     # Between the calls numpy computes: threads of the session that wait for work must not take its cores.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -9,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -27,6 +29,21 @@ _OGG_PAGE_BYTES = 65_307
 _OGG_END_FLAG = 4
 
 _HEAD_BYTES = 512
+
+_ANSWER_TIMEOUT_S = 10.0
+"""An ffmpeg that does not say what it is by then is stuck; it answers in 0.1 s."""
+
+_FFMPEG_FORMATS = ",".join(
+    (
+        "aa aac aax ac3 ac4 act aea aiff amr amrnb amrwb ape asf au avi avr caf codec2 daud dsf dts dtshd dv eac3 flac",
+        "flv g722 g723_1 g729 gsm gxf iff ilbc ircam kux live_flv loas lxf matroska mlp mov mp3 mpc mpc8 mpeg",
+        "mpegts mxf nistsphere nsv nut ogg oma osq paf pvf qcp rm rso sbc sds shn smjpeg sol sox spdif swf tak truehd",
+        "tta voc vqf w64 wav webm wsd wtv wv wve xa xwma",
+    )
+).replace(" ", ",")
+"""The demuxers of ffmpeg that read one recording from one file. Playlists, manifests, image sequences, scripts and
+descriptions of other sources (hls, dash, concat, imf, image2, sdp, lavfi, vobsub, ...) are not among them: they name
+further files and addresses, which ffmpeg would read and we would transcribe."""
 
 
 def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, stack: ExitStack) -> AudioStream:
@@ -79,7 +96,7 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
 
 
 def _is_text(head: bytes) -> bool:
-    """Return whether a file begins as text; ffmpeg would open playlists and subtitles among them."""
+    """Return whether a file begins as text, which deserves a plainer message than a decoder's. No security check."""
     if head.startswith(b"NIST_1A"):  # SPHERE files open with 1024 bytes of text
         return False
     try:
@@ -202,7 +219,8 @@ class _WatchedPipe:
 def _ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Iterator[AudioStream]:
     """Give the first audio track of any file ffmpeg reads, and end the program at the end.
 
-    ffmpeg may open this one file and its own pipes only, so that no playlist can make it fetch anything.
+    ffmpeg gets the one open file, by descriptor where it can (from version 6.0 on), and may take it for one of
+    `_FFMPEG_FORMATS` only, so that no playlist, whatever its name, can make it read another file or address.
 
     Args:
         ffmpeg: path of the program.
@@ -214,11 +232,11 @@ def _ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Iter
         AudioError: ffmpeg finds no audio it can decode.
         LimitError: ffmpeg kept us waiting too long.
     """
-    command = [ffmpeg, "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{path.absolute()}"]
+    command = [ffmpeg, "-nostdin", "-v", "error", *_ffmpeg_input(ffmpeg, path, _FFMPEG_FORMATS)]
     # float WAV keeps rate and channels, so that mixing down and resampling are the same for every format.
     command += ["-map", "0:a:0", "-vn", "-sn", "-dn", "-f", "wav", "-c:a", "pcm_f32le", "-bitexact", "pipe:1"]
-    with tempfile.TemporaryFile() as messages:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages)  # noqa: S603
+    with tempfile.TemporaryFile() as messages, path.open("rb") as file:
+        process = subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=messages)  # noqa: S603
         pipe = _WatchedPipe(process, timeout_s)
         output = cast("BinaryIO", pipe)  # only `read` is used of it
         try:
@@ -227,9 +245,11 @@ def _ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Iter
             except AudioError as error:
                 process.wait()
                 _check_time(pipe, name, timeout_s)
+                complaint = _last_line(messages)
+                if any("Format not on whitelist" in line for line in _read_messages(messages)):
+                    raise AudioError(_not_a_recording(name, _ffmpeg_format(ffmpeg, path))) from error
                 raise AudioError(
-                    f"{name}: neither WAV nor anything soundfile or ffmpeg can decode; "
-                    f"ffmpeg says: {_last_line(messages)}"
+                    f"{name}: neither WAV nor anything soundfile or ffmpeg can decode; ffmpeg says: {complaint}"
                 ) from error
             stream = AudioStream(check_rate(header.sample_rate, name), None, iter(()))
 
@@ -249,12 +269,50 @@ def _ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Iter
             process.wait()
 
 
+def _ffmpeg_input(ffmpeg: str, path: Path, formats: str) -> list[str]:
+    """Return the arguments that make ffmpeg read this one file, which is also its standard input."""
+    protocol, address = ("fd", "fd:") if _reads_descriptors(ffmpeg) else ("file", f"file:{path.absolute()}")
+    return ["-format_whitelist", formats, "-protocol_whitelist", protocol, "-i", address]
+
+
+@cache
+def _reads_descriptors(ffmpeg: str) -> bool:
+    """Return whether this ffmpeg has the protocol that reads an open descriptor and can seek in it."""
+    try:
+        return b"fd" in _ask(ffmpeg, ["-v", "quiet", "-protocols"], subprocess.DEVNULL).stdout.split()
+    except subprocess.TimeoutExpired:  # decoding will not end in time either, and says so
+        return False
+
+
+def _ffmpeg_format(ffmpeg: str, path: Path) -> str:
+    """Return what ffmpeg takes the file for, without letting it open the file as that."""
+    with path.open("rb") as file:
+        answer = _ask(ffmpeg, ["-nostdin", "-v", "debug", *_ffmpeg_input(ffmpeg, path, "none")], file)
+    found = re.search(rb"Format (\S+) probed", answer.stderr)
+    return found[1].decode("ascii", "replace") if found else "unknown"
+
+
+def _ask(ffmpeg: str, arguments: list[str], stdin: BinaryIO | int) -> subprocess.CompletedProcess[bytes]:
+    command = [ffmpeg, *arguments]
+    return subprocess.run(command, stdin=stdin, capture_output=True, check=False, timeout=_ANSWER_TIMEOUT_S)  # noqa: S603
+
+
+def _not_a_recording(name: str, format_name: str) -> str:
+    return (
+        f"{name}: this is no recording; ffmpeg takes it for {format_name!r}. Playlists and other files that name files "
+        "are not followed: give the audio file itself"
+    )
+
+
 def _check_time(pipe: _WatchedPipe, name: str, timeout_s: float) -> None:
     if pipe.expired:
         raise LimitError(f"{name}: ffmpeg did not finish in {timeout_s} s; raise AudioLimits.decode_timeout_s")
 
 
-def _last_line(messages: BinaryIO) -> str:
+def _read_messages(messages: BinaryIO) -> list[str]:
     messages.seek(0)
-    lines = messages.read(1 << 16).decode("utf-8", "replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return messages.read(1 << 16).decode("utf-8", "replace").split("\n")
+
+
+def _last_line(messages: BinaryIO) -> str:
+    return next((line.strip() for line in reversed(_read_messages(messages)) if line.strip()), "")

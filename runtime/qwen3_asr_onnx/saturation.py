@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ProviderError
-from .session import _onnxruntime
+from .session import import_onnxruntime
 
 __all__ = ["int8_products_saturate", "refuse_saturation"]
 
@@ -35,7 +35,7 @@ def int8_products_saturate() -> bool:
     Raises:
         MissingExtra: onnxruntime is not installed.
     """
-    ort = _onnxruntime()
+    ort = import_onnxruntime()
     session = ort.InferenceSession(PRODUCT_GRAPH, providers=["CPUExecutionProvider"])
     a, b = np.full((1, 4), 255, dtype=np.uint8), np.full((4, 16), 127, dtype=np.int8)
     return bool((session.run(None, {"a": a, "b": b})[0] != 4 * 255 * 127).any())

@@ -1,4 +1,7 @@
-"""Graph file -> a running onnxruntime session. The only file that imports onnxruntime, and only when asked to."""
+"""Graph file -> a running onnxruntime session. The only file that imports onnxruntime, and only when asked to.
+
+The workshops get it from `import_onnxruntime` too, so that no process of ours sends telemetry.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,17 @@ import numpy.typing as npt
 
 from .errors import BundleError, MissingExtra, OptionsError, ProviderError
 
-__all__ = ["DEVICES", "Binding", "Device", "Session", "available_providers", "return_free_memory", "runtime_version"]
+__all__ = [
+    "DEVICES",
+    "Binding",
+    "Device",
+    "Session",
+    "available_providers",
+    "disable_telemetry",
+    "import_onnxruntime",
+    "return_free_memory",
+    "runtime_version",
+]
 
 Device = Literal["cpu", "cuda"]
 DEVICES: tuple[Device, ...] = ("cpu", "cuda")
@@ -23,7 +36,22 @@ PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExec
 Array = npt.NDArray[Any]
 
 
-def _onnxruntime() -> Any:
+def disable_telemetry() -> None:
+    """Keep onnxruntime, in this process and in those it starts, from writing a device id and queueing usage events.
+
+    From 1.31 on it does both as it is imported, and its own `disable_telemetry_events` comes too late: only the
+    environment is read in time. A value that the user has set stays.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+
+def import_onnxruntime() -> Any:
+    """Return the onnxruntime module, which sends no telemetry.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    disable_telemetry()
     try:
         import onnxruntime
     except ImportError as error:
@@ -46,7 +74,7 @@ def runtime_version() -> str:
     Raises:
         MissingExtra: onnxruntime is not installed.
     """
-    return str(_onnxruntime().__version__)
+    return str(import_onnxruntime().__version__)
 
 
 def return_free_memory() -> None:
@@ -66,7 +94,7 @@ def available_providers() -> tuple[str, ...]:
     Raises:
         MissingExtra: onnxruntime is not installed.
     """
-    return tuple(_onnxruntime().get_available_providers())
+    return tuple(import_onnxruntime().get_available_providers())
 
 
 class Session:
@@ -105,7 +133,7 @@ class Session:
             ProviderError: the device is not available.
             MissingExtra: onnxruntime is not installed.
         """
-        ort = _onnxruntime()
+        ort = import_onnxruntime()
         options = ort.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:

@@ -12,9 +12,9 @@ import json
 import tempfile
 from pathlib import Path
 
-from tests.checkpoints import CheckpointOptions, Shape, make_checkpoint
-from tests.clips import synthetic_clip
 from tests.parity.oracle import reference
+from tests.support.checkpoints import CheckpointOptions, Shape, make_checkpoint
+from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.clips import synthetic_clip
 from tests.eval.conftest import write_wav
+from tests.support.clips import synthetic_clip
 
 pytest.importorskip("soundfile", reason="needs the audio extra")
 
-from qwen3_asr_onnx.errors import AudioError, MissingExtra, OptionsError
+from qwen3_asr_onnx.errors import AudioError, OptionsError
 from qwen3_asr_onnx_eval import dataset_mini
 from qwen3_asr_onnx_eval.datasets import DatasetError, read_waveform
 from qwen3_asr_onnx_eval.manifest import read_manifest
@@ -217,14 +217,12 @@ def test_outside_a_clone_the_miniature_says_so(tmp_path: Path, monkeypatch: pyte
             open_dataset(spec, cache_dir=tmp_path)
 
 
+@pytest.mark.program("voices")
 def test_the_miniatures_clips_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = dataset_mini.TEST_MANIFEST.read_text(encoding="utf-8").splitlines()
     short = write_lines(tmp_path / "tests.jsonl", *[row for row in rows if '"seen"' in row][:3])
     monkeypatch.setattr(dataset_mini, "TEST_MANIFEST", short)
-    try:
-        first = open_dataset("mini", cache_dir=tmp_path / "cache")
-    except MissingExtra as error:
-        pytest.skip(f"the voices are not installed: {error}")
+    first = open_dataset("mini", cache_dir=tmp_path / "cache")
     assert [u.text for u in first.utterances] == [json.loads(row)["text"] for row in rows[:3]]
     assert not first.problems
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.flac")}

@@ -24,7 +24,6 @@ from mini.clips import TEST_SEED
 from mini.corpus import examples
 from mini.features import log_mel
 from mini.model import load_original
-from mini.speech import SpeechError
 from mini.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.torch
@@ -50,14 +49,12 @@ def vocabulary() -> Vocabulary:
     return Vocabulary.load(CHECKPOINT)
 
 
+@pytest.mark.program("voices")
 @pytest.mark.parametrize("set_name", ["seen", "unseen"])
 def test_word_boundaries_of_sentences_never_trained_on(
     aligner: Qwen3ASRForTokenClassification, vocabulary: Vocabulary, set_name: str
 ) -> None:
-    try:
-        clips = [clip for _, clip in examples(set_name, TEST_SEED, 40)]
-    except SpeechError as error:
-        pytest.skip(f"the voices are not installed: {error}")
+    clips = [clip for _, clip in examples(set_name, TEST_SEED, 40)]
     errors = [boundary_errors_ms(aligner, vocabulary, clip) for clip in clips]
     assert np.mean(np.concatenate(errors)) <= LARGEST_MEAN_MS
     assert np.median(np.concatenate(errors)) <= LARGEST_MEDIAN_MS

@@ -30,7 +30,7 @@ from mini.language import GRAMMARS, LANGUAGES, Word, bare, draw_sentence, is_hel
 from mini.model import Dimensions, load_original, new_transcriber, read_dimensions, save_original
 from mini.network import decode_layers, encode
 from mini.score import edit_distance, score
-from mini.speech import SAMPLE_RATE, Espeak, Flite, SpeechError, Voice, load_library, read_aloud
+from mini.speech import SAMPLE_RATE, SpeechError, Voice, load_library, read_aloud
 from mini.train import Exchange, Trainer, TrainOptions, train
 from mini.vocabulary import Vocabulary, train_vocabulary, vocabulary_texts
 
@@ -42,20 +42,8 @@ TINY = Dimensions(
 )  # fmt: skip
 
 
-def _can_speak() -> bool:
-    try:
-        Espeak().close()
-        Flite()
-    except SpeechError:
-        return False
-    return True
-
-
-needs_speech = pytest.mark.skipif(not _can_speak(), reason="apt-get install libespeak-ng1 espeak-ng-data libflite1")
-
-
 @pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def work(voices: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working folder with a corpus of 160 clips in four shards and a vocabulary."""
     folder = tmp_path_factory.mktemp("mini")
     (folder / "corpus").mkdir()
@@ -92,7 +80,7 @@ def test_every_language_has_many_sentences() -> None:
         assert len(texts) > 150, language
 
 
-@needs_speech
+@pytest.mark.program("voices")
 def test_same_seed_gives_the_same_shard(tmp_path: Path) -> None:
     digests = []
     for name in ("first", "second"):
@@ -103,7 +91,7 @@ def test_same_seed_gives_the_same_shard(tmp_path: Path) -> None:
     np.testing.assert_array_equal(mels[0], mels[1])
 
 
-@needs_speech
+@pytest.mark.program("voices")
 def test_samples_are_regenerated_exactly() -> None:
     first, again = samples("unseen", 4), samples("unseen", 4)
     for one, other in zip(first, again, strict=True):
@@ -116,13 +104,13 @@ def test_missing_library_names_the_debian_package() -> None:
         load_library(["libno-such-library.so.9"], "flite")
 
 
-@needs_speech
+@pytest.mark.program("voices")
 def test_missing_voice_names_the_debian_package() -> None:
     with pytest.raises(SpeechError, match=r"no voice 'xx-none'.*apt-get install espeak-ng-data"):
         read_aloud(["hello"], Voice("espeak-ng", "xx-none"))
 
 
-@needs_speech
+@pytest.mark.program("voices")
 def test_word_times_are_ordered_and_inside_the_clip(work: Path) -> None:
     for row in read_rows(work / "corpus"):
         edges = [edge for word in row["words"] for edge in word[2:4]]
@@ -166,7 +154,7 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(n_threads)
 
 
-@needs_speech
+@pytest.mark.program("voices")
 @pytest.mark.usefixtures("one_thread")
 def test_training_resumes_where_it_stopped(work: Path, tmp_path: Path) -> None:
     weights = []
@@ -200,7 +188,7 @@ class RecordedExchange(Exchange):
         return self.gradient.clone() if self.other is None else (self.gradient + self.other) / 2
 
 
-@needs_speech
+@pytest.mark.program("voices")
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_average_their_gradients(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work, tmp_path / "work")
@@ -216,7 +204,7 @@ def test_two_processes_average_their_gradients(work: Path, tmp_path: Path) -> No
         torch.testing.assert_close(trained[name], tensor, atol=0, rtol=0)
 
 
-@needs_speech
+@pytest.mark.program("voices")
 def test_batches_cover_the_steps_and_respect_the_curriculum(work: Path) -> None:
     reader = CorpusReader(work / "corpus")
     steps = plan_batches(reader.rows, 1, 500, 2)
@@ -298,7 +286,7 @@ def test_names_are_spelled_anew_and_the_context_tells_how() -> None:
     assert 0.65 < told / (8 * len(rows)) < 0.85
 
 
-@needs_speech
+@pytest.mark.program("voices")
 def test_examples_respell_rare_names_and_put_the_spelling_in_the_prompt(work: Path) -> None:
     maker = ExampleMaker(CorpusReader(work / "corpus"), Vocabulary.load(work / "vocabulary"))
     named = [row for row in maker.reader.rows if row["rare_name"]]
@@ -318,7 +306,7 @@ def test_stretching_moves_a_peak_in_frequency_and_nothing_else() -> None:
     np.testing.assert_allclose(stretch_spectrum(tones[2000], 1.0), tones[2000], atol=1e-6)
 
 
-@needs_speech
+@pytest.mark.program("voices")
 @pytest.mark.usefixtures("one_thread")
 def test_the_aligner_learns_short_clips_first(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work, tmp_path / "work")
@@ -351,7 +339,7 @@ def test_time_in_which_the_process_stood_still_is_not_counted(monkeypatch: pytes
     assert clock.running_s == 1.0 + LONGEST_TICK_S + 1.0
 
 
-@needs_speech
+@pytest.mark.program("voices")
 def test_saved_checkpoint_has_the_original_layout(work: Path, tmp_path: Path) -> None:
     vocabulary = Vocabulary.load(work / "vocabulary")
     model = new_transcriber(TINY, vocabulary)
@@ -385,7 +373,7 @@ def test_checked_in_checkpoint(name: str) -> None:
         assert width % 128 == 0
 
 
-@needs_speech
+@pytest.mark.program("voices")
 def test_manifest_rows_describe_what_is_regenerated() -> None:
     path = DATA / "mini-test-manifest.jsonl"
     if not path.exists():

@@ -17,14 +17,13 @@ pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("soundfile", reason="needs the audio extra")
 
 import soundfile
-from tests.checkpoints import native_from_original
 from tests.parity.oracle import reference
+from tests.support.checkpoints import native_from_original
 
 from mini.clips import TEST_SEED, Sample, samples
 from mini.model import load_original
 from mini.rounding import loss_difference, reference_losses, round_linears
 from mini.score import score
-from mini.speech import SpeechError
 from mini.testset import make_items
 from mini.vocabulary import Vocabulary
 from qwen3_asr_onnx import TranscribeOptions, Transcriber, Transcript
@@ -65,13 +64,6 @@ def waveform(row: Row) -> Waveform:
     return np.asarray(samples_, np.float32)
 
 
-def draw(set_name: str, count: int) -> list[Sample]:
-    try:
-        return samples(set_name, count)
-    except SpeechError as error:
-        pytest.skip(f"the voices are not installed: {error}")
-
-
 def transcribe(asr: Transcriber, drawn: Sequence[Sample]) -> list[Transcript]:
     return list(asr.transcribe_many([one.waveform for one in drawn]))
 
@@ -109,23 +101,26 @@ def test_a_batch_hears_the_same_as_one_by_one(asr: Transcriber) -> None:
     assert together == [asr.transcribe(clip).token_ids for clip in clips]
 
 
+@pytest.mark.program("voices")
 @pytest.mark.parametrize(("set_name", "bar"), [("seen", 0.05), ("unseen", 0.09), ("long", 0.12)])
 def test_word_error_on_sentences_never_trained_on(asr: Transcriber, set_name: str, bar: float) -> None:
-    drawn = draw(set_name, 60)
+    drawn = samples(set_name, 60)
     texts = [one.text for one in transcribe(asr, drawn)]
     found = score([one.text for one in drawn], texts)
     # 60 clips of a set of 300: the lower end of the interval must clear the bar.
     assert found.low <= bar, found
 
 
+@pytest.mark.program("voices")
 def test_language_is_recognised(asr: Transcriber) -> None:
-    drawn = draw("seen", 60)
+    drawn = samples("seen", 60)
     right = [found.language == one.language for one, found in zip(drawn, transcribe(asr, drawn), strict=True)]
     assert np.mean(right) >= 0.96
 
 
+@pytest.mark.program("voices")
 def test_sounds_that_are_not_speech_give_no_words(asr: Transcriber) -> None:
-    drawn = draw("nonspeech", 60)
+    drawn = samples("nonspeech", 60)
     assert np.mean([found.text == "" for found in transcribe(asr, drawn)]) >= 0.96
 
 
@@ -143,18 +138,19 @@ def test_a_forced_language_changes_the_prompt_and_the_result(asr: Transcriber) -
     assert changed
 
 
+@pytest.mark.program("voices")
 def test_context_helps_with_names(asr: Transcriber) -> None:
     """12.6 % errors instead of 16.3 % on these 150 clips. Invented names are not copied from the context yet."""
-    drawn = draw("names", 150)
+    drawn = samples("names", 150)
     references = [one.text for one in drawn]
     told = [asr.transcribe(one.waveform, TranscribeOptions(context=one.context)).text for one in drawn]
     untold = [one.text for one in transcribe(asr, drawn)]
     assert score(references, told).errors <= 0.9 * score(references, untold).errors
 
 
+@pytest.mark.program("voices")
 def test_four_bits_are_visibly_worse_and_eight_are_not() -> None:
     """The model is a yardstick: the damage of rounding stands out of the noise of these clips at four bits."""
-    draw("seen", 1)  # skips without the voices
     items = [*make_items("seen", 150, TEST_SEED), *make_items("unseen", 150, TEST_SEED)]
     model, vocabulary = load_original(CHECKPOINT), Vocabulary.load(CHECKPOINT)
     plain = reference_losses(model, vocabulary, items)

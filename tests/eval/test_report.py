@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.eval.chromium import open_page
+from tests.support.chromium import open_page
 
 pytest.importorskip("jinja2", reason="needs the eval extra")
 pytest.importorskip("jiwer", reason="needs the eval extra")
@@ -36,6 +36,7 @@ def run(make_dataset: Make, make_answers: Make, tmp_path: Path, fake_systems: No
     return tmp_path / "run"
 
 
+@pytest.mark.program("chromium")
 def test_the_page_opens_shows_its_plots_and_plays_its_audio(run: Path, tmp_path: Path) -> None:
     page_file = write_report(load_summary(run), run)[0]
     with open_page(page_file, tmp_path / "profile") as page:

@@ -19,9 +19,9 @@ pytest.importorskip("torch", reason="needs the export extra")
 
 import onnx
 import torch
-from tests.checkpoints import SHAPES, CheckpointOptions, make_checkpoint
-from tests.clips import synthetic_clip
-from tests.traces import traced_once
+from tests.support.checkpoints import SHAPES, CheckpointOptions, make_checkpoint
+from tests.support.clips import synthetic_clip
+from tests.support.traces import traced_once
 
 from qwen3_asr_onnx import Bundle, BundleError, LimitError, TranscribeOptions, Transcriber
 from qwen3_asr_onnx_export import parity, pipeline, weights

@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("transformers", reason="needs the export extra")
 
-from tests.checkpoints import SHAPES, CheckpointOptions, Layout, make_checkpoint
 from tests.parity.oracle import Reference, reference, synthetic_clip
+from tests.support.checkpoints import SHAPES, CheckpointOptions, Layout, make_checkpoint
 
 from qwen3_asr_onnx.transcriber import Transcriber
 
@@ -50,7 +50,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, real_tokenizer_dir: Pat
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: CheckpointMaker) -> BundleMaker:
     """Return a function (shape name, layout) -> bundle directory."""
-    from tests.traces import traced_once
+    from tests.support.traces import traced_once
 
     from qwen3_asr_onnx_export.pipeline import export_checkpoint
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from tests.clips import CLIP_SECONDS, SAMPLE_RATE, synthetic_clip
+from tests.support.clips import CLIP_SECONDS, SAMPLE_RATE, synthetic_clip
 from transformers import (
     AutoTokenizer,
     Qwen3ASRFeatureExtractor,

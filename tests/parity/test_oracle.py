@@ -7,9 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from tests.checkpoints import SHAPES, CheckpointOptions, make_aligner, make_checkpoint, native_model, to_original_name
 from tests.parity.conftest import CheckpointMaker, Expectation
 from tests.parity.oracle import CLIP_SECONDS, generate, prompt_ids, synthetic_clip
+from tests.support.checkpoints import (
+    SHAPES,
+    CheckpointOptions,
+    make_aligner,
+    make_checkpoint,
+    native_model,
+    to_original_name,
+)
 from transformers import AutoTokenizer
 
 pytestmark = pytest.mark.torch

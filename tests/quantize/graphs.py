@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
-import onnxruntime as ort
+
+from qwen3_asr_onnx.session import import_onnxruntime
 
 __all__ = ["Array", "op_types", "product_graph", "run", "run_operator"]
 
@@ -68,6 +69,7 @@ def run_operator(op: str, inputs: dict[str, Array], attributes: dict[str, int]) 
 
 
 def _session(model: bytes, outputs: list[str] | None, inputs: dict[str, Array]) -> list[Array]:
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from tests.clips import synthetic_clip
 from tests.quantize.graphs import Array
+from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.bundle import MANIFEST_FILE, Bundle

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 import pytest
-from tests.clips import synthetic_clip
 from tests.quantize.graphs import Array
+from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.bundle import Bundle
 from qwen3_asr_onnx.errors import BundleError, OptionsError
+from qwen3_asr_onnx.session import import_onnxruntime
 from qwen3_asr_onnx_quantize import calibration
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.calibration import Calibration, CalibrationText, calibration_texts
@@ -44,6 +44,7 @@ def whole_graph_inputs(graph: Path, texts: list[CalibrationText]) -> dict[str, l
         assert value is not None
         if value not in model.graph.outputs:
             model.graph.outputs.append(value)
+    ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(graph.parent))

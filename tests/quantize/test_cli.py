@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.clips import synthetic_clip
+from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx.bundle import Bundle
 from qwen3_asr_onnx.errors import AudioError, BundleError, OptionsError

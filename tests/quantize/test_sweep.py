@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.clips import synthetic_clip
+from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.errors import BundleError, OptionsError

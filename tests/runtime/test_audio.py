@@ -126,9 +126,8 @@ def test_other_codecs_and_rates_are_read(name: str, n_samples: int) -> None:
 
 @pytest.mark.parametrize("name", ["sonnet1_9s.mp4", "sonnet1_9s.webm"])
 @pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.program("ffmpeg")
 def test_ffmpeg_reads_the_rest(name: str, as_bytes: bool) -> None:
-    if decoders._find_ffmpeg() is None:
-        pytest.skip("ffmpeg is not installed")
     audio = load_audio((DATA / name).read_bytes() if as_bytes else DATA / name)
     assert len(audio) / 16_000 == pytest.approx(9.0, abs=0.1)
     assert 0.3 < np.abs(audio).max() < 0.8
@@ -412,9 +411,8 @@ def test_a_cut_compressed_file_gives_what_is_there_with_a_warning(name: str) -> 
     assert 0.2 < len(audio) / len(load_audio(content)) < 0.8
 
 
+@pytest.mark.program("ffmpeg")
 def test_a_cut_ffmpeg_file_is_reported() -> None:
-    if decoders._find_ffmpeg() is None:
-        pytest.skip("ffmpeg is not installed")
     content = (DATA / "sonnet1_9s.webm").read_bytes()
     with pytest.warns(TruncatedAudioWarning, match="ffmpeg says"):
         audio = load_audio(content[: len(content) // 2])
@@ -455,9 +453,8 @@ def test_without_ffmpeg_video_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
         load_audio(DATA / "sonnet1_9s.webm")
 
 
+@pytest.mark.program("ffmpeg")
 def test_without_soundfile_ffmpeg_serves(monkeypatch: pytest.MonkeyPatch) -> None:
-    if decoders._find_ffmpeg() is None:
-        pytest.skip("ffmpeg is not installed")
     no_extra(monkeypatch, "soundfile")
     assert len(load_audio(DATA / "en_jfk_5s.flac")) == 80_000
 
@@ -469,13 +466,104 @@ def test_a_stuck_ffmpeg_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     stuck.write_text("#!/bin/sh\nexec sleep 600\n")
     stuck.chmod(0o755)
     monkeypatch.setattr(decoders, "_find_ffmpeg", lambda: str(stuck))
+    monkeypatch.setattr(decoders, "_ANSWER_TIMEOUT_S", 0.1)
     with pytest.raises(LimitError, match=r"did not finish in 0\.2 s"):
         load_audio(DATA / "sonnet1_9s.webm", AudioLimits(decode_timeout_s=0.2))
 
 
-def test_playlists_reach_no_decoder(tmp_path: Path) -> None:
+# --- nothing but the file that was named ------------------------------------------------------------------------------
+
+
+def hls(target: str) -> bytes:
+    return f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:3,\n{target}\n#EXT-X-ENDLIST\n".encode()
+
+
+def dash(target: str) -> bytes:
+    return f"""<?xml version="1.0"?>
+        <MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT3S"
+             profiles="urn:mpeg:dash:profile:isoff-on-demand:2011">
+        <Period><AdaptationSet mimeType="audio/mp4" contentType="audio"><Representation id="1" bandwidth="64000">
+        <BaseURL>{target}</BaseURL></Representation></AdaptationSet></Period></MPD>""".encode()
+
+
+def concat(target: str) -> bytes:
+    return f"ffconcat version 1.0\nfile '{target}'\n".encode()
+
+
+def concat_protocol(target: str) -> bytes:
+    return hls(f"concat:{target}")
+
+
+def subfile(target: str) -> bytes:
+    return hls(f"subfile,,start,0,end,0,,:{target}")
+
+
+def inline(target: str) -> bytes:
+    return hls("data:audio/wav;base64," + base64.b64encode(wav(pcm16(tone(48_000)))).decode())
+
+
+def sdp(target: str) -> bytes:
+    return b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 50999 RTP/AVP 0\n"
+
+
+PLAYLISTS = {"hls": hls, "dash": dash, "concat": concat, "concat_protocol": concat_protocol, "subfile": subfile,
+             "inline": inline, "sdp": sdp}  # fmt: skip
+
+
+FORMS = ("path", "as_wav", "bytes", "file", "data_url")
+TARGETS = {"absolute": "{folder}/inner/secret.mp3", "relative": "secret.mp3", "upwards": "../secret.mp3"}
+
+
+def no_longer_text(content: bytes) -> bytes:
+    """Return the playlist with a byte that is no text in it, where its reader does not mind."""
+    first, newline, rest = content.partition(b"\n")
+    return first + newline + b"#\x01\n" + rest if content.startswith((b"#", b"ff")) else content + b"\x01"
+
+
+@pytest.mark.program("ffmpeg")
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("place", TARGETS)
+@pytest.mark.parametrize("kind", ["hls", "concat"])
+def test_no_playlist_makes_ffmpeg_read_another_file(
+    kind: str, place: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_playlist(kind, place, form, tmp_path, monkeypatch)
+
+
+@pytest.mark.program("ffmpeg")
+@pytest.mark.parametrize("kind", PLAYLISTS)
+def test_no_description_of_other_sources_is_followed(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_playlist(kind, "absolute", "as_wav", tmp_path, monkeypatch)
+
+
+def refuse_playlist(kind: str, place: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "inner"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for secret in (folder / "secret.mp3", tmp_path / "secret.mp3"):
+        secret.write_bytes((DATA / "en_jfk.mp3").read_bytes())
+    content = no_longer_text(PLAYLISTS[kind](TARGETS[place].format(folder=tmp_path)))
+    (folder / "list.m3u8").write_bytes(content)
+    (folder / "list.wav").write_bytes(content)
+    sources: dict[str, Any] = {
+        "path": folder / "list.m3u8", "as_wav": str(folder / "list.wav"), "bytes": content, "file": io.BytesIO(content),
+        "data_url": "data:audio/wav;base64," + base64.b64encode(content).decode(),
+    }  # fmt: skip
+    with pytest.raises(AudioError, match=r"no recording; ffmpeg takes it for|ffmpeg can decode"):
+        load_audio(sources[form])
+
+
+@pytest.mark.program("ffmpeg")
+def test_a_playlist_that_is_no_text_is_refused_by_its_name() -> None:
+    with pytest.raises(AudioError, match=r"no recording; ffmpeg takes it for 'concat'"):
+        load_audio(no_longer_text(concat("x.wav")))
+
+
+def test_a_playlist_reaches_no_decoder_where_it_is_text(tmp_path: Path) -> None:
     path = tmp_path / "list.mp3"
-    path.write_text("#EXTM3U\n#EXTINF:1,\nfile:///etc/hostname\n")
+    path.write_bytes(hls("file:///etc/hostname"))
     with pytest.raises(AudioError, match="text, not audio"):
         load_audio(path)
 

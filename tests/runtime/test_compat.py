@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.clips import synthetic_clip
 from tests.conftest import load_golden
-from tests.recording_aligner import RecordingAligner
+from tests.support.clips import synthetic_clip
+from tests.support.recording_aligner import RecordingAligner
 
 from qwen3_asr_onnx import Transcriber, compat
 from qwen3_asr_onnx.compat import (

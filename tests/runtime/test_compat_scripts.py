@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.clips import synthetic_clip
-from tests.recording_aligner import RecordingAligner
+from tests.support.clips import synthetic_clip
+from tests.support.recording_aligner import RecordingAligner
 
 from qwen3_asr_onnx.compat import Qwen3ForcedAligner
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.clips import CLIP_SECONDS, synthetic_clip
+from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.decoder import SHARED_FROM, Batch, Decoder, Embedded, Generated, KvCache

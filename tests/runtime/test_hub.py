@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.hub_server import COMMIT, FakeHub, fake_hub
+from tests.support.hub_server import COMMIT, FakeHub, fake_hub
 
 from qwen3_asr_onnx import hub
 from qwen3_asr_onnx.errors import BundleError, MissingExtra

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.hub_server import COMMIT, FakeHub, fake_hub
+from tests.support.hub_server import COMMIT, FakeHub, fake_hub
 
 from qwen3_asr_onnx import Transcriber, cli, hub_variant
 from qwen3_asr_onnx.bundle import MANIFEST_FILE, Bundle, file_record

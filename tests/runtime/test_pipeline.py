@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.clips import synthetic_clip
+from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript, decoder, inputs, pipeline
 from qwen3_asr_onnx.audio import OpenAudio

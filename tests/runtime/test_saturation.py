@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tests.support.programs import find
 
 from qwen3_asr_onnx import saturation
 from qwen3_asr_onnx.errors import ProviderError
@@ -45,7 +45,8 @@ def test_nothing_is_asked_of_variants_without_8_bit_products(monkeypatch: pytest
 EMULATED = """
 import numpy as np
 from qwen3_asr_onnx.saturation import PRODUCT_GRAPH, int8_products_saturate
-import onnxruntime as ort
+from qwen3_asr_onnx.session import import_onnxruntime
+ort = import_onnxruntime()
 session = ort.InferenceSession(PRODUCT_GRAPH, providers=["CPUExecutionProvider"])
 a = np.full((3, 4), 255, dtype=np.uint8)
 exact = session.run(None, {"a": a, "b": np.full((4, 16), 63, dtype=np.int8)})[0]
@@ -53,10 +54,10 @@ print(int8_products_saturate(), bool((exact == 4 * 255 * 63).all()))
 """
 
 
-@pytest.mark.skipif(shutil.which("qemu-x86_64") is None, reason="needs QEMU's user emulation (qemu-user)")
+@pytest.mark.program("qemu")
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="emulates the same architecture")
 def test_a_processor_without_vnni_saturates_and_seven_bits_do_not() -> None:
-    qemu = shutil.which("qemu-x86_64")
+    qemu = find("qemu")
     assert qemu is not None
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(

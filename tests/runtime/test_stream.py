@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.clips import synthetic_clip
+from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import (
     AudioError,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.clips import synthetic_clip
+from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import MissingExtra, Segment, StreamUpdate, microphone, stream_command, stream_display
 from qwen3_asr_onnx.cli import main

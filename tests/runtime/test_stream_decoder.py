@@ -10,7 +10,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from tests.clips import synthetic_clip
+from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import LimitError
 from qwen3_asr_onnx.decoder import Decoder

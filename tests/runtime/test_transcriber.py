@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.clips import CLIP_SECONDS, synthetic_clip
+from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 from qwen3_asr_onnx import (
     AudioError,

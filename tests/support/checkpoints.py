@@ -16,9 +16,9 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from safetensors.torch import load_file, save_file
-from tests.original_layout import original_config, to_original_name
-from tests.shapes import SHAPES, Shape
-from tests.tiny_tokenizer import write_tiny_tokenizer
+from tests.support.original_layout import original_config, to_original_name
+from tests.support.shapes import SHAPES, Shape
+from tests.support.tiny_tokenizer import write_tiny_tokenizer
 from transformers import (
     GenerationConfig,
     Qwen2Tokenizer,

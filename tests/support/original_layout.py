@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.shapes import Shape
+from tests.support.shapes import Shape
 
 __all__ = ["original_config", "to_original_name"]
 

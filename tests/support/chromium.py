@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -13,11 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.support.programs import find
 
 __all__ = ["Page", "open_page"]
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 TIME_LIMIT_S = 120
 """Then Chromium is killed and the test fails, rather than wait for an answer for ever."""
 
@@ -89,10 +87,9 @@ class Page:
 
 @contextmanager
 def open_page(path: Path, profile: Path) -> Iterator[Page]:
-    """Open a file in a fresh Chromium; the test is skipped where there is none."""
-    program = next((found for name in NAMES if (found := shutil.which(name))), None)
-    if program is None:
-        pytest.skip("needs Chromium: apt-get install chromium")
+    """Open a file in a fresh Chromium; a test that does is marked `program("chromium")`."""
+    program = find("chromium")
+    assert program is not None, "the test is not marked: @pytest.mark.program('chromium')"
     to_read, to_write = os.pipe()
     from_read, from_write = os.pipe()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tests.tiny_tokenizer import FULL_ADDED_TOKENS, SHORT_ADDED_TOKENS
+from tests.support.tiny_tokenizer import FULL_ADDED_TOKENS, SHORT_ADDED_TOKENS
 
 __all__ = ["SHAPES", "Shape"]
 
