@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from qwen3_asr_onnx.arrays import SAMPLE_RATE
 from qwen3_asr_onnx.console import progress_bar
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
-from qwen3_asr_onnx.types import SAMPLE_RATE
 
 from .datasets import Dataset, DatasetBuilder, Utterance
 from .manifest import read_manifest, write_manifest

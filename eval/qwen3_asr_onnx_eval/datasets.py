@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio import load_audio
 from qwen3_asr_onnx.errors import AudioError, OptionsError, Qwen3AsrError
 from qwen3_asr_onnx.languages import resolve_language
-from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
 
 __all__ = ["Dataset", "DatasetBuilder", "DatasetError", "Problem", "StoredAudio", "Utterance", "read_waveform"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from qwen3_asr_onnx.arrays import SAMPLE_RATE
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
-from qwen3_asr_onnx.types import SAMPLE_RATE
 
 from .compare import Change, Comparison
 from .datasets import Utterance, read_waveform

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 
 __all__ = ["Recognizer", "StageTimes", "benchmark_clip", "timed"]
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from qwen3_asr_onnx.arrays import SAMPLE_RATE
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra, OptionsError
 from qwen3_asr_onnx.languages import resolve_language
-from qwen3_asr_onnx.types import SAMPLE_RATE
 
 from .datasets import Dataset, Utterance, read_waveform
 from .environment import environment

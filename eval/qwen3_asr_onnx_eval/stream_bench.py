@@ -24,13 +24,13 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx import Stream, StreamOptions, StreamUpdate, TranscribeOptions
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.decoder import Decoder, Generated, KvCache, Watch
 from qwen3_asr_onnx.features import n_audio_tokens, n_frames
 from qwen3_asr_onnx.model import Model, load_model
 from qwen3_asr_onnx.prompt import build_prompt
 from qwen3_asr_onnx.stream_decoder import Hypothesis, StreamDecoder
 from qwen3_asr_onnx.stream_official import ModelWriter, Written
-from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
 
 TOKENS_PER_S = 3.0
 UNSTABLE_TOKENS = 4

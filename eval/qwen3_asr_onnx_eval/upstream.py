@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 
 from .recognizers import StageTimes, timed
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle import MANIFEST_FILE, Bundle, FileRecord, Manifest, Variant, atomic_directory, file_record
 from qwen3_asr_onnx.console import progress_bar
 from qwen3_asr_onnx.errors import BundleError, LimitError
-from qwen3_asr_onnx.types import Waveform
 
 from .calibrated import attach_calibration, require_calibration
 from .embedding_table import write_int8_table

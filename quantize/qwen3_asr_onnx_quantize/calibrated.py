@@ -8,9 +8,9 @@ from typing import Any
 
 import onnx_ir as ir
 
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.bundle import Bundle, Variant
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
 
 from .pending import PendingTensor
 from .recipe import Recipe

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio import load_audio
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.types import Waveform
 
 __all__ = ["Clip", "clips_digest", "load_clips"]
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import onnx_ir as ir
 
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle import EMBEDDINGS_INT8_FILE, Bundle, Variant, file_record
 from qwen3_asr_onnx.errors import BundleError, OptionsError
-from qwen3_asr_onnx.types import Waveform
 
 from .calibrated import calibration_record
 from .derived import DerivedTensor

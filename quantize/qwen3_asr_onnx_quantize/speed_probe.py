@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import BundleError
-from qwen3_asr_onnx.types import Waveform
 
 __all__ = ["probe_speed"]
 

@@ -17,10 +17,10 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from qwen3_asr_onnx import Transcriber
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.bundle import Bundle
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.session import runtime_version
-from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
 
 from .apply import quantize_bundle
 from .calibrated import calibration_record

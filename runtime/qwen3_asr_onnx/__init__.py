@@ -18,10 +18,11 @@ from .errors import (
     Qwen3AsrError,
     StreamError,
 )
+from .options import StreamOptions, TranscribeOptions
+from .results import Segment, Timings, Transcript, Word
 from .stream import Stream
-from .stream_types import StreamOptions, StreamUpdate
+from .stream_types import StreamUpdate
 from .transcriber import Transcriber
-from .types import Segment, Timings, TranscribeOptions, Transcript, Word
 
 __all__ = [
     "AlignOptions",

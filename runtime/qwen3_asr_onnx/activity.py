@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .types import SAMPLE_RATE, Waveform
+from .arrays import SAMPLE_RATE, Waveform
 
 __all__ = ["FRAME_SAMPLES", "ActivityDetector", "EnergyDetector", "FrameCutter"]
 

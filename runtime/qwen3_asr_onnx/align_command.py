@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .arrays import SAMPLE_RATE
 from .audio import load_audio
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, progress_bar, say
@@ -16,8 +17,8 @@ from .delivery import reason
 from .errors import AudioError, LimitError, MissingExtra, OptionsError
 from .jobs import write_atomically
 from .outputs import Writer, add_subtitle_arguments, subtitle_style, writers
+from .results import Segment, Transcript, Word
 from .session import DEVICES
-from .types import SAMPLE_RATE, Segment, Transcript, Word
 
 if TYPE_CHECKING:
     from .aligner import Aligner

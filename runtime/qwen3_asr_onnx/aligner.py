@@ -16,6 +16,7 @@ import numpy as np
 
 from .alignment_prompt import build_alignment_prompt, encode_units, fixed_tokens
 from .alignment_windows import Limits, choose_window, settled_words
+from .arrays import SAMPLE_RATE, Waveform
 from .audio import AudioSource, load_audio
 from .bundle import TOKENIZER_FILE, Bundle, Manifest
 from .decoder import graph_inputs, graph_outputs
@@ -27,11 +28,11 @@ from .errors import AudioError, LimitError, OptionsError
 from .features import log_mel
 from .languages import resolve_language
 from .model import load_session, open_variant
+from .results import Word, WordFlag
 from .session import return_free_memory
 from .slot_decoder import SlotAnswers, SlotDecoder
 from .timestamps import Span, repair_order, settle
 from .tokenizer import Tokenizer
-from .types import SAMPLE_RATE, Waveform, Word, WordFlag
 from .word_segmentation import Unit, segment_words
 
 if TYPE_CHECKING:

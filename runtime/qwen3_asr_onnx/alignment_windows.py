@@ -13,9 +13,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .arrays import SAMPLE_RATE
 from .errors import LimitError
 from .timestamps import Span
-from .types import SAMPLE_RATE
 
 __all__ = ["Limits", "Window", "choose_window", "settled_words"]
 

@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import SAMPLE_RATE, Waveform
 from .decoders import open_stream
 from .errors import AudioError, LimitError
 from .resample import make_resampler, n_resampled
 from .sources import AudioLimits, AudioSource, open_source
-from .types import SAMPLE_RATE, Waveform
 from .wav import BLOCK_FRAMES, AudioStream, check_rate, is_wav, read_wav_header
 
 __all__ = [

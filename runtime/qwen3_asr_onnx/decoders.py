@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
+from .arrays import Waveform
 from .errors import AudioError, LimitError, MissingExtra
-from .types import Waveform
 from .wav import BLOCK_FRAMES, AudioStream, check_rate, is_wav, read_wav_blocks, read_wav_header
 
 if TYPE_CHECKING:

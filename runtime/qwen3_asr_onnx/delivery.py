@@ -10,7 +10,7 @@ from pathlib import Path
 from .console import emit, say
 from .jobs import Job, write_atomically
 from .outputs import Writer
-from .types import StopReason, Transcript
+from .results import StopReason, Transcript
 
 __all__ = ["Delivery", "Tally", "about", "reason"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import AudioFeatures
 from .bundle import EMBEDDINGS_INT8_FILE
-from .types import AudioFeatures
 
 __all__ = ["EmbeddingTable"]
 

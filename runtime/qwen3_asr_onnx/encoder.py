@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .arrays import AudioFeatures, Mel
 from .bundle import EncoderDims
 from .features import n_audio_tokens
 from .session import Session
-from .types import AudioFeatures, Mel
 
 __all__ = ["INPUTS", "OUTPUTS", "AudioEncoder"]
 

@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import Mel, Waveform
 from .bundle import MelParams
-from .types import Mel, Waveform
 
 __all__ = ["MIN_SAMPLES", "log_mel", "mel_filters", "n_audio_tokens", "n_frames"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .types import SAMPLE_RATE, Waveform
+from .arrays import SAMPLE_RATE, Waveform
 
 __all__ = ["ends_in_loop", "is_context_leak", "is_near_silent", "trim_loop"]
 

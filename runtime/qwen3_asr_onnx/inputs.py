@@ -12,15 +12,17 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from .arrays import SAMPLE_RATE, Waveform
 from .audio import AudioSource, open_audio
 from .errors import AudioError, LimitError, MissingExtra
 from .features import n_audio_tokens, n_frames
 from .interrupt import Interrupt
 from .model import Model
+from .options import TranscribeOptions
 from .pauses import SpeechDetector, split_at_pauses
 from .prompt import Prompt, build_prompt
+from .results import Segment, StopReason, Timings
 from .segmenter import Clip, split_at_quiet
-from .types import SAMPLE_RATE, Segment, StopReason, Timings, TranscribeOptions, Waveform
 
 __all__ = ["INPUT_ERRORS", "Input", "InputError", "Job", "Prompter", "Slot"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from .types import StopReason
+from .results import StopReason
 
 __all__ = ["Interrupt"]
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import Waveform
 from .errors import AudioError, MissingExtra
-from .types import Waveform
 from .wav import AudioStream
 
 __all__ = ["list_microphones", "open_microphone"]

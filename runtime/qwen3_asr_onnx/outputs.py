@@ -13,8 +13,8 @@ from types import MappingProxyType
 from typing import TypeAlias, get_args
 
 from .errors import OptionsError
+from .results import Transcript
 from .subtitles import DEFAULT_STYLE, Cue, SubtitleStyle, WordDisplay, cues, segment_cues
-from .types import Transcript
 
 __all__ = [
     "SUBTITLE_FORMATS",

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .activity import FRAME_SAMPLES
+from .arrays import SAMPLE_RATE, Waveform
 from .segmenter import Clip, SampleBuffer, quietest_cut
-from .types import SAMPLE_RATE, Waveform
 
 __all__ = ["SpeechDetector", "split_at_pauses"]
 

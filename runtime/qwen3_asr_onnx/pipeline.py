@@ -20,9 +20,9 @@ from .inputs import Input, Job, Prompter
 from .interrupt import Interrupt
 from .memory import available_bytes
 from .model import Model
+from .results import Segment, StopReason, Timings
 from .segmenter import halve_at_quiet
 from .text import TEXT_TAG, collapse_repetitions, heard_speech, parse_output
-from .types import Segment, StopReason, Timings
 
 __all__ = ["Pipeline", "RunSettings"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import Waveform
 from .errors import AudioError
-from .types import Waveform
 from .wav import AudioStream, check_rate, is_wav, read_wav_blocks, read_wav_header
 
 __all__ = ["PCM_FORMATS", "open_pcm"]

@@ -18,15 +18,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .arrays import SAMPLE_RATE
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
 from .console import emit, say
 from .errors import AudioError, OptionsError
 from .microphone import list_microphones, open_microphone
+from .options import StreamOptions, TranscribeOptions
 from .raw_pcm import PCM_FORMATS, open_pcm
 from .session import DEVICES
 from .stream_display import Display, JsonLines, Lines
-from .stream_types import StreamOptions
-from .types import SAMPLE_RATE, TranscribeOptions
 from .wav import AudioStream
 
 if TYPE_CHECKING:

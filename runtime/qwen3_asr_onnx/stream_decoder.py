@@ -17,11 +17,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .arrays import Waveform
 from .decoder import SHORTEST_CHUNK, End, KvCache, Watch, greedy
 from .features import log_mel, n_audio_tokens
 from .model import Model
+from .results import Timings
 from .stream_policy import StreamPrompter
-from .types import Timings, Waveform
 
 __all__ = ["LOOKAHEAD_SAMPLES", "Hypothesis", "StreamDecoder"]
 

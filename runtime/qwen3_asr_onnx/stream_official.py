@@ -14,13 +14,15 @@ from typing import Protocol
 
 import numpy as np
 
+from .arrays import SAMPLE_RATE, Waveform
 from .features import log_mel
 from .inputs import BASE_TOKENS, TOKENS_PER_SECOND
 from .model import Model
+from .options import StreamOptions
+from .results import Segment, StopReason, Timings
 from .stream_policy import StreamPrompter
-from .stream_types import StreamOptions, StreamUpdate
+from .stream_types import StreamUpdate
 from .text import collapse_repetitions, parse_output
-from .types import SAMPLE_RATE, Segment, StopReason, Timings, Waveform
 
 __all__ = ["ModelWriter", "OfficialPolicy", "Writer", "Written"]
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+from .arrays import Waveform
 from .errors import LimitError
 from .model import Model
 from .prompt import Prompt, build_prompt
 from .stream_types import StreamUpdate
-from .types import Waveform
 
 __all__ = ["StreamPolicy", "StreamPrompter"]
 

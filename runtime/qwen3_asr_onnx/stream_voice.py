@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .activity import FrameCutter
+from .arrays import Waveform
 from .pauses import SPEECH_BEGINS, SPEECH_GOES_ON, SpeechDetector
-from .types import Waveform
 from .vad import SileroDetector
 
 __all__ = ["VoiceDetector"]

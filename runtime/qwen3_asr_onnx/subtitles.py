@@ -13,9 +13,9 @@ from itertools import pairwise
 from typing import Literal, TypeAlias
 
 from .errors import OptionsError
+from .results import Segment, Transcript
 from .subtitle_layout import Limits, cut_cues, cut_lines
 from .subtitle_units import TimedText, Unit, column_width, estimate_words, locate_words, make_units
-from .types import Segment, Transcript
 
 __all__ = ["Cue", "SubtitleStyle", "WordDisplay", "cues", "segment_cues"]
 

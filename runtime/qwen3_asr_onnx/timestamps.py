@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .types import WordFlag
+from .results import WordFlag
 
 __all__ = ["Span", "repair_order", "settle"]
 

@@ -16,11 +16,11 @@ from .inputs import Input, InputError, Prompter
 from .interrupt import Interrupt
 from .languages import resolve_language
 from .model import Model, load_model
+from .options import StreamOptions, TranscribeOptions
 from .pipeline import Pipeline
+from .results import Segment, StopReason, Timings, Transcript
 from .stream import Stream
-from .stream_types import StreamOptions
 from .text import join_texts, merge_languages
-from .types import Segment, StopReason, Timings, TranscribeOptions, Transcript
 
 if TYPE_CHECKING:
     from typing_extensions import Self

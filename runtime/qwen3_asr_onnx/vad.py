@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .activity import FRAME_SAMPLES
+from .arrays import SAMPLE_RATE, Waveform
 from .errors import MissingExtra
-from .types import SAMPLE_RATE, Waveform
 
 __all__ = ["SileroDetector"]
 

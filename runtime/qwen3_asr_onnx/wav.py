@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 import numpy as np
 
+from .arrays import Waveform
 from .errors import AudioError
-from .types import Waveform
 
 __all__ = ["BLOCK_FRAMES", "AudioStream", "WavHeader", "check_rate", "is_wav", "read_wav_blocks", "read_wav_header"]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.support.clips import SAMPLE_RATE, synthetic_clip
 
 FAKE_ADAPTER = Path(__file__).parent / "fake_system.py"

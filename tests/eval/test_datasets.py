@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.eval.conftest import write_wav
 from tests.support.clips import synthetic_clip
 

@@ -27,9 +27,10 @@ from mini.model import load_original
 from mini.vocabulary import Vocabulary
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.aligner import Aligner, AlignOptions
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.cli import main
 from qwen3_asr_onnx.errors import AudioError, BundleError, LimitError, OptionsError
-from qwen3_asr_onnx.types import Waveform, Word
+from qwen3_asr_onnx.results import Word
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.recipe import load_recipe

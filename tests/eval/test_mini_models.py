@@ -17,8 +17,6 @@ pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("soundfile", reason="needs the audio extra")
 
 import soundfile
-from tests.parity.oracle import reference
-from tests.support.checkpoints import native_from_original
 
 from mini.clips import TEST_SEED, Sample, samples
 from mini.model import load_original
@@ -27,11 +25,13 @@ from mini.score import score
 from mini.testset import make_items
 from mini.vocabulary import Vocabulary
 from qwen3_asr_onnx import TranscribeOptions, Transcriber, Transcript
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.inputs import Input, Prompter
 from qwen3_asr_onnx.interrupt import Interrupt
 from qwen3_asr_onnx.pipeline import Pipeline, RunSettings
-from qwen3_asr_onnx.types import Waveform
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
+from tests.parity.oracle import reference
+from tests.support.checkpoints import native_from_original
 
 pytestmark = pytest.mark.torch
 

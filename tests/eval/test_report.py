@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.support.chromium import open_page
 
 pytest.importorskip("jinja2", reason="needs the eval extra")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.support.clips import synthetic_clip
 
 pytest.importorskip("psutil", reason="needs the eval extra")
@@ -69,9 +70,8 @@ def test_a_variant_that_is_not_there(tmp_path: Path) -> None:
 def test_transformers(tmp_path: Path, layout: str, dtype: str, forced: str | None) -> None:
     """In this process: another import of torch would cost more than all other tests here."""
     pytest.importorskip("torch", reason="needs the export extra")
-    from tests.support.checkpoints import native_from_original
-
     from qwen3_asr_onnx_eval.adapters.transformers_native import load
+    from tests.support.checkpoints import native_from_original
 
     checkpoint = MINI if layout == "original" else native_from_original(MINI, tmp_path / "native")
     system = load({"model": str(checkpoint), "precision": dtype, "threads": 1})

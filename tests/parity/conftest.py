@@ -10,10 +10,9 @@ import pytest
 pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("transformers", reason="needs the export extra")
 
+from qwen3_asr_onnx.transcriber import Transcriber
 from tests.parity.oracle import Reference, reference, synthetic_clip
 from tests.support.checkpoints import SHAPES, CheckpointOptions, Layout, make_checkpoint
-
-from qwen3_asr_onnx.transcriber import Transcriber
 
 CheckpointMaker = Callable[[str, Layout], Path]
 BundleMaker = Callable[[str, Layout], Path]
@@ -50,9 +49,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, real_tokenizer_dir: Pat
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: CheckpointMaker) -> BundleMaker:
     """Return a function (shape name, layout) -> bundle directory."""
-    from tests.support.traces import traced_once
-
     from qwen3_asr_onnx_export.pipeline import export_checkpoint
+    from tests.support.traces import traced_once
 
     root = tmp_path_factory.mktemp("bundles")
 

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
-from tests.quantize.graphs import Array
-from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle import MANIFEST_FILE, Bundle
 from qwen3_asr_onnx.errors import BundleError, LimitError, OptionsError
 from qwen3_asr_onnx.features import log_mel
-from qwen3_asr_onnx.types import Waveform
 from qwen3_asr_onnx_quantize import apply, staging
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.pending import Job
 from qwen3_asr_onnx_quantize.recipe import Dynamic, Keep, Part, Recipe, Stem, WeightOnly, load_recipe, published_recipes
 from qwen3_asr_onnx_quantize.weight_file import WeightFiles
+from tests.quantize.graphs import Array
+from tests.support.clips import synthetic_clip
 
 INT4, INT8 = WeightOnly("int4", 32), WeightOnly("int8", 32, search=False)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.bundle import EMBEDDINGS_FILE, EMBEDDINGS_INT8_FILE, Bundle
@@ -16,6 +15,7 @@ from qwen3_asr_onnx.errors import BundleError, LimitError
 from qwen3_asr_onnx_quantize.apply import quantize_bundle, quantize_into
 from qwen3_asr_onnx_quantize.cli import COMMAND
 from qwen3_asr_onnx_quantize.recipe import load_recipe
+from tests.support.clips import synthetic_clip
 
 
 def contents(directory: Path) -> dict[str, bytes]:

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from tests.quantize.graphs import Array
-from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.bundle import Bundle
@@ -24,6 +22,8 @@ from qwen3_asr_onnx_quantize.gptq import factor
 from qwen3_asr_onnx_quantize.passes.products import constant_products
 from qwen3_asr_onnx_quantize.recipe import Recipe, parse_recipe
 from qwen3_asr_onnx_quantize.rotation import RotatedTensor, rotation_matrix
+from tests.quantize.graphs import Array
+from tests.support.clips import synthetic_clip
 
 CLIPS = tuple(synthetic_clip(seconds, seed) for seed, seconds in enumerate((2.0, 1.3, 0.7, 3.1)))
 

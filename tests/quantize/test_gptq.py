@@ -6,11 +6,11 @@ import itertools
 
 import numpy as np
 import pytest
-from tests.quantize.graphs import Array
 
 from qwen3_asr_onnx_quantize.blockwise import dequantize_blocks, packed_shapes, quantize_blocks
 from qwen3_asr_onnx_quantize.gptq import factor, quantize_calibrated
 from qwen3_asr_onnx_quantize.recipe import WeightOnly
+from tests.quantize.graphs import Array
 
 K, N = 96, 24
 RNG = np.random.default_rng(0)

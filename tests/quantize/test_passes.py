@@ -6,7 +6,6 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from onnx_ir.passes import InPlacePass
-from tests.quantize.graphs import Array, op_types, product_graph, run
 
 from qwen3_asr_onnx_quantize.passes.dynamic_per_tensor import DynamicPerTensorPass
 from qwen3_asr_onnx_quantize.passes.dynamic_per_token import DynamicPerTokenPass
@@ -14,6 +13,7 @@ from qwen3_asr_onnx_quantize.passes.half_convolutions import HalfConvolutionsPas
 from qwen3_asr_onnx_quantize.passes.integer_convolutions import IntegerConvolutionsPass
 from qwen3_asr_onnx_quantize.passes.weight_only import WeightOnlyPass
 from qwen3_asr_onnx_quantize.recipe import Dynamic, Keep, Part, WeightOnly
+from tests.quantize.graphs import Array, op_types, product_graph, run
 
 K = 96
 TENSOR, TOKEN = Dynamic(activations="tensor"), Dynamic(activations="token")

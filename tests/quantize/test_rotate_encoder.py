@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from tests.quantize.graphs import Array, op_types, run
-from tests.quantize.test_rotation import initializer
 
 from qwen3_asr_onnx.bundle import Bundle
 from qwen3_asr_onnx.session import Session
@@ -18,6 +16,8 @@ from qwen3_asr_onnx_quantize.passes.dynamic_per_tensor import DynamicPerTensorPa
 from qwen3_asr_onnx_quantize.passes.rotate_encoder import RotateEncoderPass
 from qwen3_asr_onnx_quantize.recipe import Dynamic, parse_recipe
 from qwen3_asr_onnx_quantize.scheme import quantized_encoder
+from tests.quantize.graphs import Array, op_types, run
+from tests.quantize.test_rotation import initializer
 
 WIDTH = 192  # 3 x 64: an odd factor
 RNG = np.random.default_rng(0)

@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from tests.quantize.graphs import Array, run
-from tests.quantize.test_apply import logits, relative_rms
 
 from qwen3_asr_onnx.bundle import Bundle
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
@@ -16,6 +14,8 @@ from qwen3_asr_onnx_quantize.passes.dynamic_per_token import DynamicPerTokenPass
 from qwen3_asr_onnx_quantize.passes.rotate_residual import ROTATION, UNIT_GAIN, RotateResidualPass
 from qwen3_asr_onnx_quantize.recipe import Dynamic, Keep, Recipe, WeightOnly
 from qwen3_asr_onnx_quantize.rotation import rotate, rotation_matrix
+from tests.quantize.graphs import Array, run
+from tests.quantize.test_apply import logits, relative_rms
 
 WIDTH = 64
 DOMAIN = "com.microsoft"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
-from tests.quantize.graphs import Array, run
-from tests.quantize.test_rotation import initializer
 
 from qwen3_asr_onnx_quantize.derived import ScaledTensor
 from qwen3_asr_onnx_quantize.passes.smooth import SmoothPass
 from qwen3_asr_onnx_quantize.passes.weight_only import WeightOnlyPass
 from qwen3_asr_onnx_quantize.recipe import WeightOnly
+from tests.quantize.graphs import Array, run
+from tests.quantize.test_rotation import initializer
 
 RNG = np.random.default_rng(0)
 WIDTH, INNER = 32, 64

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.errors import BundleError, OptionsError
@@ -18,6 +17,7 @@ from qwen3_asr_onnx_quantize.fidelity import compare, trace_reference
 from qwen3_asr_onnx_quantize.recipe import Keep, Recipe, WeightOnly, load_recipe
 from qwen3_asr_onnx_quantize.speed_probe import probe_speed
 from qwen3_asr_onnx_quantize.sweep import MEASURES, SweepPlan, run_sweep
+from tests.support.clips import synthetic_clip
 
 CLIPS = (synthetic_clip(1.0), synthetic_clip(2.5))
 TOLD = (Clip(CLIPS[0], "Hello there."), Clip(CLIPS[1]), Clip(synthetic_clip(0.5), ""))

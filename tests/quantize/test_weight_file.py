@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from tests.quantize.graphs import Array, product_graph
 
 from qwen3_asr_onnx.bundle import file_record
 from qwen3_asr_onnx.errors import BundleError
@@ -20,6 +19,7 @@ from qwen3_asr_onnx_quantize.passes.weight_only import WeightOnlyPass
 from qwen3_asr_onnx_quantize.pending import Job
 from qwen3_asr_onnx_quantize.recipe import Dynamic, Keep, Part, WeightOnly
 from qwen3_asr_onnx_quantize.weight_file import WeightFiles, source_bytes, stored_bytes
+from tests.quantize.graphs import Array, product_graph
 
 K, N = 96, 70
 INT4 = WeightOnly("int4", 32)

@@ -16,11 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import load_golden
-from tests.support.clips import synthetic_clip
-from tests.support.recording_aligner import RecordingAligner
 
 from qwen3_asr_onnx import Transcriber, compat
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.compat import (
     ASRStreamingState,
     ASRTranscription,
@@ -34,9 +32,13 @@ from qwen3_asr_onnx.compat import (
 )
 from qwen3_asr_onnx.compat import arguments as compat_arguments
 from qwen3_asr_onnx.errors import AudioError, BundleError, OptionsError, Qwen3AsrError
+from qwen3_asr_onnx.options import TranscribeOptions
+from qwen3_asr_onnx.results import Segment, Transcript
 from qwen3_asr_onnx.stream_official import Written
 from qwen3_asr_onnx.tokenizer import AddedToken
-from qwen3_asr_onnx.types import Segment, TranscribeOptions, Transcript, Waveform
+from tests.conftest import load_golden
+from tests.support.clips import synthetic_clip
+from tests.support.recording_aligner import RecordingAligner
 
 OFFICIAL = load_golden("official_api.json")
 BUILTINS: dict[str, type[Exception]] = {"ValueError": ValueError, "TypeError": TypeError}

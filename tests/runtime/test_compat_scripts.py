@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.clips import synthetic_clip
-from tests.support.recording_aligner import RecordingAligner
 
 from qwen3_asr_onnx.compat import Qwen3ForcedAligner
+from tests.support.clips import synthetic_clip
+from tests.support.recording_aligner import RecordingAligner
 
 SCRIPTS = Path(__file__).parents[1] / "data" / "official_style_scripts"
 

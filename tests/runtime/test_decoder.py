@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.decoder import SHARED_FROM, Batch, Decoder, Embedded, Generated, KvCache
 from qwen3_asr_onnx.features import log_mel, n_audio_tokens
 from qwen3_asr_onnx.prompt import build_prompt
+from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 LIMIT = 24
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.support.hub_server import COMMIT, FakeHub, fake_hub
 
 from qwen3_asr_onnx import hub
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 from qwen3_asr_onnx.hub import is_hub_id, resolve
+from tests.support.hub_server import COMMIT, FakeHub, fake_hub
 
 FILES = {
     "config.json": b'{"format": 1}',

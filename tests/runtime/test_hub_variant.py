@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.hub_server import COMMIT, FakeHub, fake_hub
 
 from qwen3_asr_onnx import Transcriber, cli, hub_variant
 from qwen3_asr_onnx.bundle import MANIFEST_FILE, Bundle, file_record
 from qwen3_asr_onnx.compat import Qwen3ASRModel, Qwen3ForcedAligner
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 from qwen3_asr_onnx.hub_variant import fetch_variant, open_on_hub, pull_to_cache, pull_to_folder
+from tests.support.hub_server import COMMIT, FakeHub, fake_hub
 
 REPO = "owner/tiny"
 SMALL = ("encoder.small.onnx", "decoder_init.small.onnx", "decoder_step.small.onnx", "decoder_weights.small.data")

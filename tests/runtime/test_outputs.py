@@ -9,8 +9,8 @@ import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs import WRITERS, add_subtitle_arguments, subtitle_style
+from qwen3_asr_onnx.results import Segment, Transcript
 from qwen3_asr_onnx.subtitles import SubtitleStyle
-from qwen3_asr_onnx.types import Segment, Transcript
 
 
 def transcript(*pieces: tuple[float, float, str], **changes: Any) -> Transcript:

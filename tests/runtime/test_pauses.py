@@ -12,11 +12,11 @@ import numpy.typing as npt
 import pytest
 
 from qwen3_asr_onnx.activity import FRAME_SAMPLES
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio import load_audio
 from qwen3_asr_onnx.errors import MissingExtra
 from qwen3_asr_onnx.pauses import PAD_SAMPLES, split_at_pauses
 from qwen3_asr_onnx.segmenter import Clip
-from qwen3_asr_onnx.types import Waveform
 
 RATE = 16_000
 CLIPS = Path(__file__).parents[1] / "data" / "mini-clips"

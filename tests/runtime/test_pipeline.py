@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript, decoder, inputs, pipeline
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio import OpenAudio
 from qwen3_asr_onnx.decoder import Batch, Decoder, Embedded, KvCache
 from qwen3_asr_onnx.inputs import Input, Prompter
 from qwen3_asr_onnx.interrupt import Interrupt
 from qwen3_asr_onnx.pipeline import Pipeline, RunSettings
-from qwen3_asr_onnx.types import Segment, Waveform
+from qwen3_asr_onnx.results import Segment
+from tests.support.clips import synthetic_clip
 
 RATE = 16_000
 FOUR_TOKENS = TranscribeOptions(max_new_tokens=4, max_segment_s=3.0)

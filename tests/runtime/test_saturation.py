@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.programs import find
 
 from qwen3_asr_onnx import saturation
 from qwen3_asr_onnx.errors import ProviderError
 from qwen3_asr_onnx.saturation import int8_products_saturate, refuse_saturation
+from tests.support.programs import find
 
 FULL = {"scheme": "quantized", "encoder": {"scheme": "w8a8", "reduce_range": False}, "step": {"scheme": "int4"}}
 REDUCED = {**FULL, "encoder": {"scheme": "w8a8", "reduce_range": True}}

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import (
     AudioError,
@@ -21,7 +20,8 @@ from qwen3_asr_onnx import (
     TranscribeOptions,
     Transcriber,
 )
-from qwen3_asr_onnx.types import SAMPLE_RATE
+from qwen3_asr_onnx.arrays import SAMPLE_RATE
+from tests.support.clips import synthetic_clip
 
 OPTIONS = TranscribeOptions(max_new_tokens=12)
 CLIP = synthetic_clip(4.6, seed=5)

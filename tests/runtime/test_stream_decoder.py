@@ -10,15 +10,15 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import LimitError
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.decoder import Decoder
 from qwen3_asr_onnx.features import log_mel
 from qwen3_asr_onnx.model import Model, load_model
 from qwen3_asr_onnx.stream_decoder import LOOKAHEAD_SAMPLES, MAX_DRAFT, StreamDecoder
 from qwen3_asr_onnx.stream_policy import StreamPrompter
-from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
+from tests.support.clips import synthetic_clip
 
 LIMIT = 24
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from tests.conftest import DATA, load_golden
 
 pytest.importorskip("torch", reason="needs the export extra")
@@ -20,7 +21,7 @@ import soundfile
 
 from mini.score import score
 from qwen3_asr_onnx import StreamOptions, StreamUpdate, TranscribeOptions, Transcriber
-from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
 pytestmark = pytest.mark.torch

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import load_golden
 
 from qwen3_asr_onnx import LimitError, StreamOptions, TranscribeOptions, Transcriber
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.model import Model, load_model
 from qwen3_asr_onnx.stream_official import OfficialPolicy, Written
 from qwen3_asr_onnx.stream_policy import StreamPrompter
 from qwen3_asr_onnx.tokenizer import Tokenizer
-from qwen3_asr_onnx.types import Waveform
+from tests.conftest import load_golden
 
 CASES: list[dict[str, Any]] = load_golden("official_streams.json")["scripted"]
 

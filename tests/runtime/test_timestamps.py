@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.conftest import load_golden
 
 from qwen3_asr_onnx.timestamps import Span, repair_order, settle
+from tests.conftest import load_golden
 
 
 def test_order_is_repaired_like_the_official_package() -> None:

@@ -23,7 +23,8 @@ from qwen3_asr_onnx import cli, delivery, transcribe_command
 from qwen3_asr_onnx.errors import AudioError, BundleError, MissingExtra, OptionsError, ProviderError
 from qwen3_asr_onnx.inputs import INPUT_ERRORS
 from qwen3_asr_onnx.jobs import write_atomically
-from qwen3_asr_onnx.types import Segment, StopReason, Timings, TranscribeOptions, Transcript
+from qwen3_asr_onnx.options import TranscribeOptions
+from qwen3_asr_onnx.results import Segment, StopReason, Timings, Transcript
 
 
 def transcript(text: str, stop_reason: StopReason = "eos") -> Transcript:
@@ -502,7 +503,7 @@ from pathlib import Path
 from qwen3_asr_onnx import cli, delivery, transcribe_command
 from qwen3_asr_onnx.inputs import INPUT_ERRORS
 from qwen3_asr_onnx.jobs import write_atomically
-from qwen3_asr_onnx.types import Segment, Transcript
+from qwen3_asr_onnx.results import Segment, Transcript
 
 class Slow:
     def transcribe_many(self, audios, options, *, errors, progress):
@@ -556,7 +557,7 @@ import sys
 from qwen3_asr_onnx import cli, delivery, transcribe_command
 from qwen3_asr_onnx.inputs import INPUT_ERRORS
 from qwen3_asr_onnx.jobs import write_atomically
-from qwen3_asr_onnx.types import Segment, Transcript
+from qwen3_asr_onnx.results import Segment, Transcript
 
 class Talker:
     def transcribe_many(self, audios, options, *, errors, progress):

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 from qwen3_asr_onnx import (
     AudioError,
@@ -24,11 +23,12 @@ from qwen3_asr_onnx import (
     decoder,
     encoder,
 )
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle import MANIFEST_FILE
 from qwen3_asr_onnx.features import log_mel
 from qwen3_asr_onnx.inputs import Prompter, Slot
 from qwen3_asr_onnx.segmenter import Clip
-from qwen3_asr_onnx.types import Waveform
+from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 Expected = dict[str, Any]
 

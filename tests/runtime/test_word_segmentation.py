@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.conftest import load_golden
 
 from qwen3_asr_onnx.errors import MissingExtra
 from qwen3_asr_onnx.word_segmentation import ALIGNER_LANGUAGES, segment_words, split_units
+from tests.conftest import load_golden
 
 GOLDEN = load_golden("official_alignment.json")
 NO_JAPANESE = importlib.util.find_spec("nagisa") is None

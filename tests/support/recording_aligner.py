@@ -6,8 +6,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from qwen3_asr_onnx.aligner import Aligner, Words
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle import TimestampHead
-from qwen3_asr_onnx.types import Waveform, Word
+from qwen3_asr_onnx.results import Word
 
 
 class RecordingAligner(Aligner):

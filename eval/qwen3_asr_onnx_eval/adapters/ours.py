@@ -6,8 +6,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from qwen3_asr_onnx.bundle import Bundle
+from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.transcriber import Transcriber
-from qwen3_asr_onnx.types import TranscribeOptions
 
 if TYPE_CHECKING:
     from qwen3_asr_onnx_eval.adapters.serve import Answer, Config

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qwen3_asr_onnx.aligner import Aligner, AlignOptions
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.types import SAMPLE_RATE, Transcript, Waveform, Word
+from qwen3_asr_onnx.results import Transcript, Word
 
 from .arguments import as_audio, as_list, load_options, open_bundle
 from .results import ForcedAlignResult, align_result

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio import AudioSource, load_audio
 from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.text import parse_output
 from qwen3_asr_onnx.transcriber import Transcriber
-from qwen3_asr_onnx.types import TranscribeOptions, Waveform
 
 from . import streaming
 from .aligner import Qwen3ForcedAligner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from qwen3_asr_onnx.types import Word
+from qwen3_asr_onnx.results import Word
 
 __all__ = ["ASRTranscription", "ForcedAlignItem", "ForcedAlignResult", "align_result"]
 

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import AudioError, OptionsError
+from qwen3_asr_onnx.options import StreamOptions
 from qwen3_asr_onnx.prompt import AUDIO_TOKEN
 from qwen3_asr_onnx.stream_official import ModelWriter, OfficialPolicy, Writer, Written
 from qwen3_asr_onnx.stream_policy import StreamPrompter
-from qwen3_asr_onnx.stream_types import StreamOptions, StreamUpdate
+from qwen3_asr_onnx.stream_types import StreamUpdate
 from qwen3_asr_onnx.transcriber import Transcriber
-from qwen3_asr_onnx.types import SAMPLE_RATE, Waveform
 
 __all__ = ["ASRStreamingState", "begin", "feed", "finish"]
 

@@ -5,38 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
-from .errors import OptionsError
-
-__all__ = [
-    "SAMPLE_RATE",
-    "AudioFeatures",
-    "Mel",
-    "Segment",
-    "Split",
-    "StopReason",
-    "Timestamps",
-    "Timings",
-    "TranscribeOptions",
-    "Transcript",
-    "Waveform",
-    "Word",
-    "WordFlag",
-]
-
-SAMPLE_RATE = 16_000
-"""Samples per second of every waveform inside the pipeline."""
-
-Waveform: TypeAlias = npt.NDArray[np.float32]
-"""(n_samples,) float32, mono, 16 kHz, in [-1, 1]."""
-
-Mel: TypeAlias = npt.NDArray[np.float32]
-"""(n_mels, n_frames) float32 log-mel features, 100 frames per second."""
-
-AudioFeatures: TypeAlias = npt.NDArray[np.float32]
-"""(n_audio_tokens, hidden_size) float32 encoder output, 13 tokens per second."""
+__all__ = ["Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
 
 StopReason: TypeAlias = Literal["eos", "length", "repetition", "context_leak", "no_speech", "time_limit", "cancelled"]
 """Why decoding ended.
@@ -49,64 +18,12 @@ StopReason: TypeAlias = Literal["eos", "length", "repetition", "context_leak", "
 - time_limit, cancelled: the call was ended from outside; the text is what was there by then.
 """
 
-Split: TypeAlias = Literal["energy", "vad"]
-"""How long audio is cut: at the quietest point near the limit, or at the pauses that voice activity detection finds."""
-
-
-Timestamps: TypeAlias = Literal["none", "word"]
-"""What is timed inside a segment."""
-
 WordFlag: TypeAlias = Literal[
     "out_of_order", "beyond_end", "plateau", "zero_length", "improbable", "unsupported_language"
 ]
 """What makes the times of a word less certain than usual: the model's times did not follow each other and were
 repaired; they lie after the end of the audio; neighbours share one time; the word has no length; the model itself gave
 the times a low probability; the aligner was not trained on the language."""
-
-
-@dataclass(frozen=True, slots=True)
-class TranscribeOptions:
-    """How to transcribe. Every field has a default that suits a file of unknown content.
-
-    Attributes:
-        language: name ("English") or code ("en") to force; None lets the model detect it.
-        context: background text for the system turn, for example names. Special tokens in it are plain text.
-        timestamps: "word" times every word with the transcriber's forced aligner; "none" leaves it out.
-        max_new_tokens: limit of generated tokens per segment; None allows 64 + 32 per second of audio, more than
-            any speech needs.
-        max_segment_s: longest piece given to the model at once, in seconds. With "energy" a piece may be 5 s longer,
-            and 1200 gives the pieces of the official package; memory grows with it.
-        batch_size: how many pieces are decoded together, of one input or of many; None lets the memory decide.
-        split: "energy" needs nothing and covers every sample; "vad" cuts at pauses and skips what holds no speech
-            (needs the vad extra). The default is the same whatever is installed, so that results are too.
-        time_limit_s: wall-clock seconds one call may take; then what is there is returned, marked "time_limit".
-
-    Raises:
-        OptionsError: a value is out of range.
-    """
-
-    language: str | None = None
-    context: str = ""
-    timestamps: Timestamps = "none"
-    max_new_tokens: int | None = None
-    max_segment_s: float = 30.0
-    batch_size: int | None = None
-    split: Split = "energy"
-    time_limit_s: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise OptionsError(f"max_new_tokens is {self.max_new_tokens}; give at least 1, or None for no fixed limit")
-        if self.timestamps not in ("none", "word"):
-            raise OptionsError(f"timestamps is {self.timestamps!r}; give 'none' or 'word'")
-        if self.split not in ("energy", "vad"):
-            raise OptionsError(f"split is {self.split!r}; give 'energy' or 'vad'")
-        if not 1.0 <= self.max_segment_s <= 1200.0:
-            raise OptionsError(f"max_segment_s is {self.max_segment_s}; the model takes pieces of 1 to 1200 seconds")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise OptionsError(f"batch_size is {self.batch_size}; give at least 1, or None to let the memory decide")
-        if self.time_limit_s is not None and not self.time_limit_s > 0:
-            raise OptionsError(f"time_limit_s is {self.time_limit_s}; give more than 0 seconds, or None for no limit")
 
 
 @dataclass(frozen=True, slots=True)

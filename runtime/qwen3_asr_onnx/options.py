@@ -1,0 +1,105 @@
+"""What a caller may choose: options of a transcription and of a live stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from .errors import OptionsError
+
+__all__ = ["PolicyName", "Split", "StreamOptions", "Timestamps", "TranscribeOptions"]
+
+Split: TypeAlias = Literal["energy", "vad"]
+"""How long audio is cut: at the quietest point near the limit, or at the pauses that voice activity detection finds."""
+
+Timestamps: TypeAlias = Literal["none", "word"]
+"""What is timed inside a segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribeOptions:
+    """How to transcribe. Every field has a default that suits a file of unknown content.
+
+    Attributes:
+        language: name ("English") or code ("en") to force; None lets the model detect it.
+        context: background text for the system turn, for example names. Special tokens in it are plain text.
+        timestamps: "word" times every word with the transcriber's forced aligner; "none" leaves it out.
+        max_new_tokens: limit of generated tokens per segment; None allows 64 + 32 per second of audio, more than
+            any speech needs.
+        max_segment_s: longest piece given to the model at once, in seconds. With "energy" a piece may be 5 s longer,
+            and 1200 gives the pieces of the official package; memory grows with it.
+        batch_size: how many pieces are decoded together, of one input or of many; None lets the memory decide.
+        split: "energy" needs nothing and covers every sample; "vad" cuts at pauses and skips what holds no speech
+            (needs the vad extra). The default is the same whatever is installed, so that results are too.
+        time_limit_s: wall-clock seconds one call may take; then what is there is returned, marked "time_limit".
+
+    Raises:
+        OptionsError: a value is out of range.
+    """
+
+    language: str | None = None
+    context: str = ""
+    timestamps: Timestamps = "none"
+    max_new_tokens: int | None = None
+    max_segment_s: float = 30.0
+    batch_size: int | None = None
+    split: Split = "energy"
+    time_limit_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise OptionsError(f"max_new_tokens is {self.max_new_tokens}; give at least 1, or None for no fixed limit")
+        if self.timestamps not in ("none", "word"):
+            raise OptionsError(f"timestamps is {self.timestamps!r}; give 'none' or 'word'")
+        if self.split not in ("energy", "vad"):
+            raise OptionsError(f"split is {self.split!r}; give 'energy' or 'vad'")
+        if not 1.0 <= self.max_segment_s <= 1200.0:
+            raise OptionsError(f"max_segment_s is {self.max_segment_s}; the model takes pieces of 1 to 1200 seconds")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise OptionsError(f"batch_size is {self.batch_size}; give at least 1, or None to let the memory decide")
+        if self.time_limit_s is not None and not self.time_limit_s > 0:
+            raise OptionsError(f"time_limit_s is {self.time_limit_s}; give more than 0 seconds, or None for no limit")
+
+
+PolicyName: TypeAlias = Literal["incremental", "official"]
+"""How the model is asked again as audio grows. "incremental": finished 8 s windows and the decoder's memory of them are
+kept, the last hypothesis is checked in one pass, work per chunk is bounded. "official": the policy of the official
+package (qwen-asr 0.0.6), which feeds everything again each time and slows down as the stream goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """How to run a stream. The defaults suit live captions.
+
+    Attributes:
+        policy: see `PolicyName`.
+        chunk_s: seconds of new audio between two hypotheses. Smaller shows words sooner and computes more.
+        horizon_s: incremental only: longest stretch of audio the model attends to at once. A stretch ends at a pause
+            long before; without any pause it is cut at its quietest moment.
+        hold_back: incremental only: how many tokens at the end of a hypothesis are never committed while audio follows.
+        skip_silence: incremental only: whether stretches without sound are kept from the model.
+        unfixed_chunks: official only: how many first chunks start without the text so far.
+        unfixed_tokens: official only: how many tokens of the text so far are written anew each time.
+
+    Raises:
+        OptionsError: a value is out of range.
+    """
+
+    policy: PolicyName = "incremental"
+    chunk_s: float = 2.0
+    horizon_s: float = 24.0
+    hold_back: int = 5
+    skip_silence: bool = True
+    unfixed_chunks: int = 2
+    unfixed_tokens: int = 5
+
+    def __post_init__(self) -> None:
+        if self.policy not in ("incremental", "official"):
+            raise OptionsError(f"policy is {self.policy!r}; give 'incremental' or 'official'")
+        if not 0.1 <= self.chunk_s <= 60.0:
+            raise OptionsError(f"chunk_s is {self.chunk_s}; give 0.1 to 60 seconds")
+        if not 16.0 <= self.horizon_s <= 120.0:
+            raise OptionsError(f"horizon_s is {self.horizon_s}; give 16 to 120 seconds")
+        for name in ("hold_back", "unfixed_chunks", "unfixed_tokens"):
+            if getattr(self, name) < 0:
+                raise OptionsError(f"{name} is {getattr(self, name)}; give 0 or more")
