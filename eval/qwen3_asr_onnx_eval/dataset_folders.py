@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from qwen3_asr_onnx.audio import AUDIO_SUFFIXES
+from qwen3_asr_onnx.audio.loading import AUDIO_SUFFIXES
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.languages import resolve_language
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol, TypeAlias
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.audio import load_audio
+from qwen3_asr_onnx.audio.loading import load_audio
 from qwen3_asr_onnx.errors import AudioError, OptionsError, Qwen3AsrError
 from qwen3_asr_onnx.languages import resolve_language
 

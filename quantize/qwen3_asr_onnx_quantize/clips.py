@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.audio import load_audio
+from qwen3_asr_onnx.audio.loading import load_audio
 from qwen3_asr_onnx.errors import OptionsError
 
 __all__ = ["Clip", "clips_digest", "load_clips"]

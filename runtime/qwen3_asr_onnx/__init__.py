@@ -6,7 +6,7 @@ print(Transcriber("bundle/").transcribe("talk.flac").text)
 """
 
 from .aligner import Aligner, AlignOptions
-from .audio import AudioLimits, TruncatedAudioWarning, load_audio
+from .audio.loading import AudioLimits, TruncatedAudioWarning, load_audio
 from .bundle import Bundle
 from .errors import (
     AudioError,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .arrays import SAMPLE_RATE
-from .audio import load_audio
+from .audio.loading import load_audio
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, progress_bar, say
 from .delivery import reason

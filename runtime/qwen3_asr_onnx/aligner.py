@@ -17,7 +17,7 @@ import numpy as np
 from .alignment_prompt import build_alignment_prompt, encode_units, fixed_tokens
 from .alignment_windows import Limits, choose_window, settled_words
 from .arrays import SAMPLE_RATE, Waveform
-from .audio import AudioSource, load_audio
+from .audio.loading import AudioSource, load_audio
 from .bundle import TOKENIZER_FILE, Bundle, Manifest
 from .decoder import graph_inputs, graph_outputs
 from .embeddings import EmbeddingTable

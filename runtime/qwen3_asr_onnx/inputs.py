@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from .arrays import SAMPLE_RATE, Waveform
-from .audio import AudioSource, open_audio
+from .audio.loading import AudioSource, open_audio
 from .errors import AudioError, LimitError, MissingExtra
 from .features import n_audio_tokens, n_frames
 from .interrupt import Interrupt

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .audio import AUDIO_SUFFIXES
+from .audio.downloads import is_url, url_label
+from .audio.loading import AUDIO_SUFFIXES
 from .errors import OptionsError
-from .fetch import is_url, url_label
 
 __all__ = ["Destination", "Job", "Source", "Unusable", "find_sources", "plan_jobs", "write_atomically"]
 

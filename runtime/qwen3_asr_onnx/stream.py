@@ -16,17 +16,17 @@ import numpy.typing as npt
 
 from .activity import EnergyDetector
 from .arrays import SAMPLE_RATE, Waveform
+from .audio.blocks import check_rate
+from .audio.resampling import Resampler, make_resampler
 from .errors import AudioError, OptionsError, StreamError
 from .languages import resolve_language
 from .model import Model
 from .options import StreamOptions, TranscribeOptions
-from .resample import Resampler, make_resampler
 from .stream_incremental import IncrementalPolicy
 from .stream_official import ModelWriter, OfficialPolicy
 from .stream_policy import StreamPolicy, StreamPrompter
 from .stream_types import StreamUpdate
 from .stream_voice import VoiceDetector
-from .wav import check_rate
 
 __all__ = ["Stream"]
 

@@ -19,15 +19,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from .arrays import SAMPLE_RATE
+from .audio.blocks import AudioStream
+from .audio.microphone import list_microphones, open_microphone
+from .audio.raw_pcm import PCM_FORMATS, open_pcm
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
 from .console import emit, say
 from .errors import AudioError, OptionsError
-from .microphone import list_microphones, open_microphone
 from .options import StreamOptions, TranscribeOptions
-from .raw_pcm import PCM_FORMATS, open_pcm
 from .session import DEVICES
 from .stream_display import Display, JsonLines, Lines
-from .wav import AudioStream
 
 if TYPE_CHECKING:
     from .stream import Stream
@@ -136,7 +136,7 @@ def _open(args: argparse.Namespace, stack: contextlib.ExitStack) -> AudioStream:
         stdin = sys.stdin.buffer
         assert isinstance(stdin, io.BufferedReader)
         return open_pcm(stdin, args.sample_format, args.rate, args.channels)
-    from .audio import open_audio
+    from .audio.loading import open_audio
 
     stack.enter_context(_warnings_said())
     blocks = stack.enter_context(open_audio(args.input)).blocks

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from .audio import probe_duration
+from .audio.loading import probe_duration
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
 from .console import say
 from .delivery import Delivery, Tally, about, reason
@@ -27,7 +27,7 @@ from .results import StopReason, Transcript
 from .session import DEVICES
 
 if TYPE_CHECKING:
-    from .audio import AudioSource
+    from .audio.loading import AudioSource
     from .transcriber import Transcriber
 
 __all__ = ["COMMAND", "add_arguments", "load_transcriber", "run"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
 from .aligner import Aligner
-from .audio import AudioSource
+from .audio.loading import AudioSource
 from .bundle import Bundle, Manifest
 from .errors import OptionsError
 from .inputs import Input, InputError, Prompter

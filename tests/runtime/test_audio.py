@@ -16,11 +16,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from qwen3_asr_onnx import decoders, fetch, resample
-from qwen3_asr_onnx.audio import AUDIO_SUFFIXES, AudioLimits, TruncatedAudioWarning, load_audio
+from qwen3_asr_onnx.audio import downloads, formats, resampling
+from qwen3_asr_onnx.audio.downloads import url_label
+from qwen3_asr_onnx.audio.loading import AUDIO_SUFFIXES, AudioLimits, TruncatedAudioWarning, load_audio
+from qwen3_asr_onnx.audio.resampling import SincResampler, make_resampler, n_resampled
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
-from qwen3_asr_onnx.fetch import url_label
-from qwen3_asr_onnx.resample import SincResampler, make_resampler, n_resampled
 
 DATA = Path(__file__).parents[1] / "data" / "audio"
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE
@@ -441,14 +441,14 @@ def test_too_many_bytes_are_refused() -> None:
 
 def test_without_soundfile_and_ffmpeg_the_pip_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     no_extra(monkeypatch, "soundfile")
-    monkeypatch.setattr(decoders, "_find_ffmpeg", lambda: None)
+    monkeypatch.setattr(formats, "_find_ffmpeg", lambda: None)
     with pytest.raises(MissingExtra, match=r"en_jfk_5s\.flac.*pip install 'qwen3-asr-onnx\[audio\]'"):
         load_audio(DATA / "en_jfk_5s.flac")
 
 
 def test_without_ffmpeg_video_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("soundfile", reason="needs the audio extra")
-    monkeypatch.setattr(decoders, "_find_ffmpeg", lambda: None)
+    monkeypatch.setattr(formats, "_find_ffmpeg", lambda: None)
     with pytest.raises(AudioError, match="install ffmpeg"):
         load_audio(DATA / "sonnet1_9s.webm")
 
@@ -465,8 +465,8 @@ def test_a_stuck_ffmpeg_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     stuck = tmp_path / "ffmpeg"
     stuck.write_text("#!/bin/sh\nexec sleep 600\n")
     stuck.chmod(0o755)
-    monkeypatch.setattr(decoders, "_find_ffmpeg", lambda: str(stuck))
-    monkeypatch.setattr(decoders, "_ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(formats, "_find_ffmpeg", lambda: str(stuck))
+    monkeypatch.setattr(formats, "_ANSWER_TIMEOUT_S", 0.1)
     with pytest.raises(LimitError, match=r"did not finish in 0\.2 s"):
         load_audio(DATA / "sonnet1_9s.webm", AudioLimits(decode_timeout_s=0.2))
 
@@ -641,7 +641,7 @@ def test_fetches_stop_at_the_byte_limit(site: str, page: str) -> None:
 
 def test_fetches_stop_at_the_time_limit(site: str, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(downloads, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     with pytest.raises(LimitError, match="fetch_timeout_s"):
         load_audio(f"{site}/clip.wav", AudioLimits(fetch_timeout_s=5.0))
 
@@ -670,4 +670,4 @@ def test_suffixes_are_lower_case_with_a_dot() -> None:
 
 def test_the_filter_covers_the_rates_in_use() -> None:
     for rate in (8_000, 11_025, 12_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000):
-        assert 16_000 // np.gcd(rate, 16_000) <= resample._MAX_PHASES
+        assert 16_000 // np.gcd(rate, 16_000) <= resampling._MAX_PHASES

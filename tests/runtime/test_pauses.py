@@ -13,7 +13,7 @@ import pytest
 
 from qwen3_asr_onnx.activity import FRAME_SAMPLES
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.audio import load_audio
+from qwen3_asr_onnx.audio.loading import load_audio
 from qwen3_asr_onnx.errors import MissingExtra
 from qwen3_asr_onnx.pauses import PAD_SAMPLES, split_at_pauses
 from qwen3_asr_onnx.segmenter import Clip

@@ -14,7 +14,7 @@ import pytest
 
 from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript, decoder, inputs, pipeline
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.audio import OpenAudio
+from qwen3_asr_onnx.audio.loading import OpenAudio
 from qwen3_asr_onnx.decoder import Batch, Decoder, Embedded, KvCache
 from qwen3_asr_onnx.inputs import Input, Prompter
 from qwen3_asr_onnx.interrupt import Interrupt

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx import MissingExtra, Segment, StreamUpdate, microphone, stream_command, stream_display
+from qwen3_asr_onnx import MissingExtra, Segment, StreamUpdate, stream_command, stream_display
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.audio import microphone
+from qwen3_asr_onnx.audio.microphone import list_microphones, open_microphone
+from qwen3_asr_onnx.audio.raw_pcm import open_pcm
 from qwen3_asr_onnx.cli import main
-from qwen3_asr_onnx.microphone import list_microphones, open_microphone
-from qwen3_asr_onnx.raw_pcm import open_pcm
 from tests.support.clips import synthetic_clip
 
 CLIP = synthetic_clip(2.5, seed=2)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from qwen3_asr_onnx.audio import AudioSource
+from qwen3_asr_onnx.audio.loading import AudioSource
 from qwen3_asr_onnx.bundle import Bundle
 from qwen3_asr_onnx.errors import AudioError, OptionsError
 from qwen3_asr_onnx.hub_variant import fetch_variant

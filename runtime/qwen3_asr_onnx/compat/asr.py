@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.audio import AudioSource, load_audio
+from qwen3_asr_onnx.audio.loading import AudioSource, load_audio
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.text import parse_output

@@ -9,21 +9,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 
-from .arrays import Waveform
-from .errors import AudioError
+from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.audio.blocks import BLOCK_FRAMES, check_rate
+from qwen3_asr_onnx.errors import AudioError
 
-__all__ = ["BLOCK_FRAMES", "AudioStream", "WavHeader", "check_rate", "is_wav", "read_wav_blocks", "read_wav_header"]
-
-BLOCK_FRAMES = 8_192
-"""Frames decoded at once. A damaged FLAC loses at most one such block (0.5 s at 16 kHz) before the damage."""
-
-_MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 768_000
-"""Below 1 kHz no speech survives; 768 kHz is the highest rate of any converter on sale."""
+__all__ = ["WavHeader", "is_wav", "read_wav_blocks", "read_wav_header"]
 
 _MAX_FMT_BYTES = 4_096
 """A format chunk has 16 to 40 bytes; ADPCM tables reach a few hundred. More is a damaged header."""
@@ -32,24 +27,8 @@ _UNKNOWN_SIZE_FROM = 0x7FFFF000
 """Programs that write WAV to a pipe cannot fill in the size afterwards: sox leaves 0x7FFFF000, ffmpeg 0xFFFFFFFF."""
 
 _TAG_PCM, _TAG_FLOAT, _TAG_EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
+
 _BYTES_PER_SAMPLE = {_TAG_PCM: (1, 2, 3, 4), _TAG_FLOAT: (4, 8)}
-
-
-@dataclass
-class AudioStream:
-    """Audio as a decoder hands it out.
-
-    Attributes:
-        sample_rate: Hz.
-        promised_frames: length according to the container; None when it does not say.
-        blocks: (n,) float32 mono blocks at `sample_rate`, channels averaged.
-        faults: filled by `blocks` with what went wrong while decoding.
-    """
-
-    sample_rate: int
-    promised_frames: int | None
-    blocks: Iterator[Waveform]
-    faults: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +63,6 @@ class WavHeader:
 def is_wav(head: bytes) -> bool:
     """Return whether a file that begins with these bytes claims to be WAV."""
     return head[:4] in (b"RIFF", b"RF64", b"BW64") and b"WAVE".startswith(head[8:12])
-
-
-def check_rate(sample_rate: float, name: str) -> int:
-    """Return the sampling rate as an integer number of Hz.
-
-    Raises:
-        AudioError: the rate is not a whole number of Hz from 1,000 to 768,000.
-    """
-    if not _MIN_RATE_HZ <= sample_rate <= _MAX_RATE_HZ or sample_rate != int(sample_rate):
-        raise AudioError(
-            f"{name}: the sampling rate is {sample_rate} Hz; {_MIN_RATE_HZ} to {_MAX_RATE_HZ} Hz in whole Hz are read. "
-            "The header is probably damaged; export the audio again"
-        )
-    return int(sample_rate)
 
 
 def read_wav_header(file: BinaryIO, name: str) -> WavHeader:

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO, TypeAlias
 
 import numpy.typing as npt
 
-from .errors import AudioError
-from .fetch import decode_data_url, download, is_url, spool, url_label
+from qwen3_asr_onnx.errors import AudioError
+
+from .downloads import decode_data_url, download, is_url, spool, url_label
 
 __all__ = ["AudioFile", "AudioLimits", "AudioSource", "open_source"]
 

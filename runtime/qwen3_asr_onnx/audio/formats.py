@@ -14,9 +14,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from .arrays import Waveform
-from .errors import AudioError, LimitError, MissingExtra
-from .wav import BLOCK_FRAMES, AudioStream, check_rate, is_wav, read_wav_blocks, read_wav_header
+from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
+
+from .blocks import BLOCK_FRAMES, AudioStream, check_rate
+from .wav import is_wav, read_wav_blocks, read_wav_header
 
 if TYPE_CHECKING:
     import soundfile

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Waveform
-from .errors import AudioError
-from .wav import AudioStream, check_rate, is_wav, read_wav_blocks, read_wav_header
+from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.errors import AudioError
+
+from .blocks import AudioStream, check_rate
+from .wav import is_wav, read_wav_blocks, read_wav_header
 
 __all__ = ["PCM_FORMATS", "open_pcm"]
 

@@ -7,7 +7,7 @@ import time
 from typing import BinaryIO, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from .errors import AudioError, LimitError
+from qwen3_asr_onnx.errors import AudioError, LimitError
 
 __all__ = ["decode_data_url", "download", "is_url", "spool", "url_label"]
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Waveform
-from .errors import AudioError, MissingExtra
-from .wav import AudioStream
+from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.errors import AudioError, MissingExtra
+
+from .blocks import AudioStream
 
 __all__ = ["list_microphones", "open_microphone"]
 

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import SAMPLE_RATE, Waveform
-from .decoders import open_stream
-from .errors import AudioError, LimitError
-from .resample import make_resampler, n_resampled
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.errors import AudioError, LimitError
+
+from .blocks import BLOCK_FRAMES, AudioStream, check_rate
+from .formats import open_stream
+from .resampling import make_resampler, n_resampled
 from .sources import AudioLimits, AudioSource, open_source
-from .wav import BLOCK_FRAMES, AudioStream, check_rate, is_wav, read_wav_header
+from .wav import is_wav, read_wav_header
 
 __all__ = [
     "AUDIO_SUFFIXES",

@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import SAMPLE_RATE, Waveform
-from .errors import MissingExtra
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.errors import MissingExtra
 
 __all__ = ["Resampler", "SincResampler", "make_resampler", "n_resampled"]
 

@@ -1,0 +1,15 @@
+"""Audio in: paths, bytes, URLs, arrays, pipes and microphones -> mono float32 blocks at 16 kHz."""
+
+from .loading import AUDIO_SUFFIXES, TruncatedAudioWarning, load_audio, open_audio, probe_duration
+from .sources import AudioFile, AudioLimits, AudioSource
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "AudioFile",
+    "AudioLimits",
+    "AudioSource",
+    "TruncatedAudioWarning",
+    "load_audio",
+    "open_audio",
+    "probe_duration",
+]
