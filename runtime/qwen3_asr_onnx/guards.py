@@ -5,22 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-import numpy as np
+from .arrays import Waveform
+from .speech.activity import is_near_silent
 
-from .arrays import SAMPLE_RATE, Waveform
-
-__all__ = ["ends_in_loop", "is_context_leak", "is_near_silent", "trim_loop"]
+__all__ = ["ends_in_loop", "is_context_leak", "trim_loop"]
 
 LOOP_TOKENS, LOOP_COPIES, LOOP_PERIOD = 30, 4, 48
 """A loop is at least 4 copies and 30 tokens of a pattern of at most 48: some 10 s of speech said word for word again.
 A chorus can do that; but a loop is decoded again in two halves before anything is dropped, and a chorus passes then."""
 
-SILENCE_RMS = 10 ** (-50 / 20)
-"""Audio whose loudest tenth of a second stays 50 dB under full scale is near-silent: speech is 20 to 30 dB louder."""
-
-_LOUDNESS_SAMPLES = SAMPLE_RATE // 10
-
 _SPACELESS = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+
 _UNITS = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
 """A word, or one character of a script without spaces between words."""
 
@@ -68,11 +63,3 @@ def is_context_leak(text: str, context: str, samples: Waveform) -> bool:
     """
     words = set(_UNITS.findall(text.casefold()))
     return bool(words) and words <= set(_UNITS.findall(context.casefold())) and is_near_silent(samples)
-
-
-def is_near_silent(samples: Waveform) -> bool:
-    """Return whether no tenth of a second of the samples is loud enough for speech."""
-    whole = samples[: samples.size // _LOUDNESS_SAMPLES * _LOUDNESS_SAMPLES].reshape(-1, _LOUDNESS_SAMPLES)
-    rest = samples[whole.size :]
-    powers = [float(np.mean(np.square(part))) for part in (*whole, rest) if part.size]
-    return max(powers, default=0.0) < SILENCE_RMS**2

@@ -19,10 +19,11 @@ from .features import n_audio_tokens, n_frames
 from .interrupt import Interrupt
 from .model import Model
 from .options import TranscribeOptions
-from .pauses import SpeechDetector, split_at_pauses
 from .prompt import Prompt, build_prompt
 from .results import Segment, StopReason, Timings
-from .segmenter import Clip, split_at_quiet
+from .speech.pauses import split_at_pauses
+from .speech.quiet import Clip, split_at_quiet
+from .speech.voice import SpeechDetector
 
 __all__ = ["INPUT_ERRORS", "Input", "InputError", "Job", "Prompter", "Slot"]
 

@@ -21,7 +21,7 @@ from .interrupt import Interrupt
 from .memory import available_bytes
 from .model import Model
 from .results import Segment, StopReason, Timings
-from .segmenter import halve_at_quiet
+from .speech.quiet import halve_at_quiet
 from .text import TEXT_TAG, collapse_repetitions, heard_speech, parse_output
 
 __all__ = ["Pipeline", "RunSettings"]

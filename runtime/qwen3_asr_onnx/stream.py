@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .activity import EnergyDetector
 from .arrays import SAMPLE_RATE, Waveform
 from .audio.blocks import check_rate
 from .audio.resampling import Resampler, make_resampler
@@ -22,11 +21,12 @@ from .errors import AudioError, OptionsError, StreamError
 from .languages import resolve_language
 from .model import Model
 from .options import StreamOptions, TranscribeOptions
+from .speech.activity import EnergyDetector
+from .speech.voice import VoiceDetector
 from .stream_incremental import IncrementalPolicy
 from .stream_official import ModelWriter, OfficialPolicy
 from .stream_policy import StreamPolicy, StreamPrompter
 from .stream_types import StreamUpdate
-from .stream_voice import VoiceDetector
 
 __all__ = ["Stream"]
 

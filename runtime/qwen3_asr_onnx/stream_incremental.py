@@ -16,14 +16,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .activity import FRAME_SAMPLES, ActivityDetector
 from .arrays import SAMPLE_RATE, Waveform
 from .guards import ends_in_loop, is_context_leak, trim_loop
 from .inputs import BASE_TOKENS, TOKENS_PER_SECOND
 from .model import Model
 from .options import StreamOptions
 from .results import Segment, StopReason, Timings
-from .segmenter import quietest_cut
+from .speech.activity import FRAME_SAMPLES, ActivityDetector
+from .speech.quiet import quietest_cut
 from .stream_decoder import LOOKAHEAD_SAMPLES, Hypothesis, StreamDecoder
 from .stream_policy import StreamPrompter
 from .stream_text import AnswerReader, TextJoiner

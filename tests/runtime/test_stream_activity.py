@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx.activity import FRAME_SAMPLES, EnergyDetector
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.stream_voice import VoiceDetector
+from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES, EnergyDetector
+from qwen3_asr_onnx.speech.voice import VoiceDetector
 
 
 def noise(seconds: float, level_db: float, seed: int = 0) -> Waveform:

@@ -27,7 +27,7 @@ from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle import MANIFEST_FILE
 from qwen3_asr_onnx.features import log_mel
 from qwen3_asr_onnx.inputs import Prompter, Slot
-from qwen3_asr_onnx.segmenter import Clip
+from qwen3_asr_onnx.speech.quiet import Clip
 from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 Expected = dict[str, Any]

@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+
 from .activity import FRAME_SAMPLES
-from .arrays import SAMPLE_RATE, Waveform
-from .segmenter import Clip, SampleBuffer, quietest_cut
+from .quiet import Clip, SampleBuffer, quietest_cut
+from .voice import SPEECH_BEGINS, SPEECH_GOES_ON, SpeechDetector
 
-__all__ = ["SpeechDetector", "split_at_pauses"]
-
-SPEECH_BEGINS, SPEECH_GOES_ON = 0.5, 0.35
-"""Probabilities from which a frame counts as speech, after silence and after speech, as the Silero authors advise."""
+__all__ = ["split_at_pauses"]
 
 PAD_SAMPLES = int(0.3 * SAMPLE_RATE)
 """Kept before and after speech: the detector needs a frame or two to notice a soft beginning or a fading end."""
@@ -43,14 +41,6 @@ SEARCH_SAMPLES = int(2.5 * SAMPLE_RATE)
 
 JUDGED_TOGETHER = 32
 """Frames handed to the detector at once, about a second: so seldom are the held samples put together."""
-
-
-class SpeechDetector(Protocol):
-    """What `vad.SileroDetector` does."""
-
-    def probabilities(self, samples: Waveform) -> npt.NDArray[np.float32]:
-        """Return the probability of speech of each frame."""
-        ...
 
 
 def split_at_pauses(blocks: Iterable[Waveform], detector: SpeechDetector, max_s: float = 30.0) -> Iterator[Clip]:

@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 
-__all__ = ["FRAME_SAMPLES", "ActivityDetector", "EnergyDetector", "FrameCutter"]
+__all__ = ["FRAME_SAMPLES", "ActivityDetector", "EnergyDetector", "FrameCutter", "is_near_silent"]
 
 FRAME_SAMPLES = 512
 """32 ms: shorter than any pause, and the frame of the usual neural detectors, so that one can take this one's place."""
@@ -83,3 +83,17 @@ class EnergyDetector:
             self._moments.append(sum(self._recent) / _SMOOTHED_FRAMES)
         floor = min(self._moments) if len(self._moments) >= _LEARNING_FRAMES else 0.0
         return power > max(_SILENCE_POWER, floor * _MARGIN)
+
+
+SILENCE_RMS = 10 ** (-50 / 20)
+"""Audio whose loudest tenth of a second stays 50 dB under full scale is near-silent: speech is 20 to 30 dB louder."""
+
+_LOUDNESS_SAMPLES = SAMPLE_RATE // 10
+
+
+def is_near_silent(samples: Waveform) -> bool:
+    """Return whether no tenth of a second of the samples is loud enough for speech."""
+    whole = samples[: samples.size // _LOUDNESS_SAMPLES * _LOUDNESS_SAMPLES].reshape(-1, _LOUDNESS_SAMPLES)
+    rest = samples[whole.size :]
+    powers = [float(np.mean(np.square(part))) for part in (*whole, rest) if part.size]
+    return max(powers, default=0.0) < SILENCE_RMS**2

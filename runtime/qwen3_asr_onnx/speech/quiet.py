@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 
 __all__ = ["Clip", "SampleBuffer", "halve_at_quiet", "quietest_cut", "split_at_quiet"]
 

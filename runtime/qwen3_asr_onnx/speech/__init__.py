@@ -1,0 +1,1 @@
+"""Where somebody speaks: quiet points, pauses, activity, and what a voice detector says."""
