@@ -17,7 +17,8 @@ from typing import Any
 
 import psutil
 
-from qwen3_asr_onnx.bundle import TOKENIZER_FILE, Bundle
+from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE
 from qwen3_asr_onnx.console import progress_bar, say
 
 from .machine import commit, describe_machine, run_and_measure, versions

@@ -118,7 +118,7 @@ def _specs(args: Namespace) -> list[SystemSpec]:
         if args.variants:
             raise OptionsError("--variants are those of a bundle; name one")
     else:
-        from qwen3_asr_onnx.bundle import Bundle
+        from qwen3_asr_onnx.bundle.files import Bundle
 
         bundle = Bundle.open(args.bundle)
         names = args.variants.split(",") if args.variants else list(bundle.manifest.variants)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_asr_onnx.bundle import atomic_directory
+from qwen3_asr_onnx.bundle.writing import atomic_directory
 from qwen3_asr_onnx.languages import LANGUAGES
 
 from .synthetic_tokenizer import TIMESTAMP_TOKEN, added_token_ids, write_tokenizer

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from qwen3_asr_onnx.bundle import Bundle
+from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.features import n_audio_tokens
 

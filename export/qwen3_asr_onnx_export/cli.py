@@ -23,7 +23,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> int:
-    from qwen3_asr_onnx.hub import resolve
+    from qwen3_asr_onnx.bundle.hub import resolve
 
     from .pipeline import export_checkpoint
 

@@ -17,7 +17,7 @@ import torch
 from onnx_ir.convenience import extract
 from torch import nn
 
-from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims, past_name, present_name
+from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims, past_name, present_name
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.session import import_onnxruntime
 

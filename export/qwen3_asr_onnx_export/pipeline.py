@@ -15,19 +15,18 @@ import onnx_ir as ir
 import torch
 
 from qwen3_asr_onnx.alignment_prompt import ALIGNER_TEMPLATE
-from qwen3_asr_onnx.bundle import (
+from qwen3_asr_onnx.bundle.files import Bundle, file_record
+from qwen3_asr_onnx.bundle.manifest import (
     EMBEDDINGS_FILE,
     MANIFEST_FILE,
     TOKENIZER_FILE,
-    Bundle,
     FileRecord,
     Manifest,
     PromptPieces,
     SpecialTokens,
     Variant,
-    atomic_directory,
-    file_record,
 )
+from qwen3_asr_onnx.bundle.writing import atomic_directory
 from qwen3_asr_onnx.console import progress_bar
 from qwen3_asr_onnx.errors import LimitError
 from qwen3_asr_onnx.prompt import FORCED_PREFIX, TEMPLATE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims
+from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
 
 __all__ = ["conv_output_bins", "expected_shapes"]
 

@@ -18,7 +18,7 @@ import torch
 from onnx_ir.passes import PassManager
 from torch._subclasses import FakeTensorMode
 
-from qwen3_asr_onnx.bundle import DecoderDims, EncoderDims, past_name, present_name
+from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims, past_name, present_name
 
 from .passes.name_residuals import NameResidualsPass
 from .wrappers.decoder import CausalDecoder

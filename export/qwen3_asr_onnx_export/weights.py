@@ -18,7 +18,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from qwen3_asr_onnx.bundle import FileRecord
+from qwen3_asr_onnx.bundle.manifest import FileRecord
 from qwen3_asr_onnx.errors import BundleError
 
 from .checkpoint import EMBED, Checkpoint

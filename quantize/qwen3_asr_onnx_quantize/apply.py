@@ -13,7 +13,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.bundle import MANIFEST_FILE, Bundle, FileRecord, Manifest, Variant, atomic_directory, file_record
+from qwen3_asr_onnx.bundle.files import Bundle, file_record
+from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE, FileRecord, Manifest, Variant
+from qwen3_asr_onnx.bundle.writing import atomic_directory
 from qwen3_asr_onnx.console import progress_bar
 from qwen3_asr_onnx.errors import BundleError, LimitError
 

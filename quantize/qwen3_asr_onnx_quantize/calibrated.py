@@ -9,7 +9,8 @@ from typing import Any
 import onnx_ir as ir
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.bundle import Bundle, Variant
+from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.manifest import Variant
 from qwen3_asr_onnx.errors import OptionsError
 
 from .pending import PendingTensor

@@ -22,7 +22,7 @@ from onnx_ir.convenience import extract
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.bundle import DecoderDims, past_name
+from qwen3_asr_onnx.bundle.manifest import DecoderDims, past_name
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.features import log_mel, n_audio_tokens, n_frames
 from qwen3_asr_onnx.prompt import build_prompt

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_asr_onnx.bundle import FileRecord
+from qwen3_asr_onnx.bundle.manifest import FileRecord
 
 __all__ = ["int8_table_bytes", "quantize_rows", "write_int8_table"]
 

@@ -14,7 +14,8 @@ from typing import Any
 import onnx_ir as ir
 
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.bundle import EMBEDDINGS_INT8_FILE, Bundle, Variant, file_record
+from qwen3_asr_onnx.bundle.files import Bundle, file_record
+from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_INT8_FILE, Variant
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 
 from .calibrated import calibration_record

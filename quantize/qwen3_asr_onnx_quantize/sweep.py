@@ -18,7 +18,7 @@ import numpy as np
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.bundle import Bundle
+from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.session import runtime_version
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qwen3_asr_onnx.bundle import FileRecord
+from qwen3_asr_onnx.bundle.manifest import FileRecord
 
 from .derived import DerivedTensor
 from .pending import Job, PendingTensor

@@ -7,7 +7,7 @@ print(Transcriber("bundle/").transcribe("talk.flac").text)
 
 from .aligner import Aligner, AlignOptions
 from .audio.loading import AudioLimits, TruncatedAudioWarning, load_audio
-from .bundle import Bundle
+from .bundle.files import Bundle
 from .errors import (
     AudioError,
     BundleError,

@@ -18,7 +18,8 @@ from .alignment_prompt import build_alignment_prompt, encode_units, fixed_tokens
 from .alignment_windows import Limits, choose_window, settled_words
 from .arrays import SAMPLE_RATE, Waveform
 from .audio.loading import AudioSource, load_audio
-from .bundle import TOKENIZER_FILE, Bundle, Manifest
+from .bundle.files import Bundle
+from .bundle.manifest import TOKENIZER_FILE, Manifest
 from .decoder import graph_inputs, graph_outputs
 from .embeddings import EmbeddingTable
 from .encoder import INPUTS as ENCODER_INPUTS
@@ -161,7 +162,7 @@ class Aligner:
             BundleError: neither a directory nor a repository with an aligner's bundle in it.
             MissingExtra: downloading needs the hub extra.
         """
-        from .hub_variant import fetch_variant
+        from .bundle.pull import fetch_variant
 
         return cls(fetch_variant(name_or_path, variant, revision=revision), variant, device, threads)
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .bundle import DecoderDims, past_name, present_name
+from .bundle.manifest import DecoderDims, past_name, present_name
 from .decoder_rows import End, Generated, Row, Watch
 from .embeddings import EmbeddingTable
 from .kv_cache import LOGITS, KvCache, cache_names

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import AudioFeatures
-from .bundle import EMBEDDINGS_INT8_FILE
+from .bundle.manifest import EMBEDDINGS_INT8_FILE
 
 __all__ = ["EmbeddingTable"]
 

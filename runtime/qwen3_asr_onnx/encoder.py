@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .arrays import AudioFeatures, Mel
-from .bundle import EncoderDims
+from .bundle.manifest import EncoderDims
 from .features import n_audio_tokens
 from .session import Session
 

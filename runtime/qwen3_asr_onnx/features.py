@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Mel, Waveform
-from .bundle import MelParams
+from .bundle.manifest import MelParams
 
 __all__ = ["MIN_SAMPLES", "log_mel", "mel_filters", "n_audio_tokens", "n_frames"]
 

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .bundle import TOKENIZER_FILE, Bundle, Manifest, Variant
+from .bundle.files import Bundle
+from .bundle.manifest import TOKENIZER_FILE, Manifest, Variant
 from .decoder import Decoder, graph_inputs, graph_outputs
 from .embeddings import EmbeddingTable
 from .encoder import INPUTS as ENCODER_INPUTS

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from .bundle.hub import is_hub_id
+from .bundle.pull import open_on_hub, pull_to_cache, pull_to_folder
 from .command import EXIT_OK, Command
 from .console import emit, say
 from .errors import BundleError
-from .hub import is_hub_id
-from .hub_variant import open_on_hub, pull_to_cache, pull_to_folder
 
 __all__ = ["COMMAND", "add_arguments", "run"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .bundle import DecoderDims, TimestampHead, past_name, present_name
+from .bundle.manifest import DecoderDims, TimestampHead, past_name, present_name
 from .decoder import EMBEDS, POSITIONS, SEQLENS, TOTAL
 from .kv_cache import LOGITS, KvCache, cache_names
 from .session import Session

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from .aligner import Aligner
 from .audio.loading import AudioSource
-from .bundle import Bundle, Manifest
+from .bundle.files import Bundle
+from .bundle.manifest import Manifest
 from .errors import OptionsError
 from .inputs import Input, InputError, Prompter
 from .interrupt import Interrupt
@@ -107,7 +108,7 @@ class Transcriber:
             BundleError: neither a directory nor a repository with a bundle in it.
             MissingExtra: downloading needs the hub extra.
         """
-        from .hub_variant import fetch_variant
+        from .bundle.pull import fetch_variant
 
         return cls(fetch_variant(name_or_path, variant, revision=revision), variant, device, threads, aligner)
 

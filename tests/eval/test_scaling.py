@@ -13,7 +13,8 @@ pytest.importorskip("psutil", reason="needs the eval extra")
 pytest.importorskip("jinja2", reason="needs the eval extra")
 pytest.importorskip("onnx", reason="needs the export extra")
 
-from qwen3_asr_onnx.bundle import Bundle, DecoderDims, EncoderDims
+from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx_eval import scaling
 from qwen3_asr_onnx_eval.cli import BENCH

@@ -15,7 +15,8 @@ import pytest
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.bundle import MANIFEST_FILE, Bundle
+from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
 from qwen3_asr_onnx.errors import BundleError, LimitError, OptionsError
 from qwen3_asr_onnx.features import log_mel
 from qwen3_asr_onnx_quantize import apply, staging

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
-from qwen3_asr_onnx.bundle import EMBEDDINGS_FILE, EMBEDDINGS_INT8_FILE, Bundle
+from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_FILE, EMBEDDINGS_INT8_FILE
 from qwen3_asr_onnx.errors import BundleError, LimitError
 from qwen3_asr_onnx_quantize.apply import quantize_bundle, quantize_into
 from qwen3_asr_onnx_quantize.cli import COMMAND

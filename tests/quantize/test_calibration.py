@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 from qwen3_asr_onnx import Transcriber
-from qwen3_asr_onnx.bundle import Bundle
+from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.session import import_onnxruntime
 from qwen3_asr_onnx_quantize import calibration

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_asr_onnx.bundle import Bundle
+from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import AudioError, BundleError, OptionsError
 from qwen3_asr_onnx_quantize.cli import COMMAND, SWEEP
 from tests.support.clips import synthetic_clip

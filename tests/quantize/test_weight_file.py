@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from qwen3_asr_onnx.bundle import file_record
+from qwen3_asr_onnx.bundle.files import file_record
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx_quantize import pending
 from qwen3_asr_onnx_quantize.blockwise import quantize_blocks

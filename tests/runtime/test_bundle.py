@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from qwen3_asr_onnx.bundle import MANIFEST_FILE, Bundle, Manifest, atomic_directory
+from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE, Manifest
+from qwen3_asr_onnx.bundle.writing import atomic_directory
 from qwen3_asr_onnx.errors import BundleError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from qwen3_asr_onnx.bundle import MelParams
+from qwen3_asr_onnx.bundle.manifest import MelParams
 from qwen3_asr_onnx.features import MIN_SAMPLES, log_mel, mel_filters, n_audio_tokens, n_frames
 
 GOLDEN = np.load(Path(__file__).parents[1] / "data" / "goldens" / "log_mel.npz")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_asr_onnx import hub
+from qwen3_asr_onnx.bundle import hub
+from qwen3_asr_onnx.bundle.hub import is_hub_id, resolve
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
-from qwen3_asr_onnx.hub import is_hub_id, resolve
 from tests.support.hub_server import COMMIT, FakeHub, fake_hub
 
 FILES = {
@@ -100,7 +100,7 @@ class LocalHub:
         """Return the folder, or the class and message of the error."""
         program = (
             "import sys\n"
-            "from qwen3_asr_onnx.hub import resolve\n"
+            "from qwen3_asr_onnx.bundle.hub import resolve\n"
             "from qwen3_asr_onnx.errors import BundleError\n"
             "name, kind, revision, *files = sys.argv[1:]\n"
             "try:\n"

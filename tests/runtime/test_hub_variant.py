@@ -19,11 +19,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx import Transcriber, cli, hub_variant
-from qwen3_asr_onnx.bundle import MANIFEST_FILE, Bundle, file_record
+from qwen3_asr_onnx import Transcriber, cli
+from qwen3_asr_onnx.bundle import pull
+from qwen3_asr_onnx.bundle.files import Bundle, file_record
+from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
+from qwen3_asr_onnx.bundle.pull import fetch_variant, open_on_hub, pull_to_cache, pull_to_folder
 from qwen3_asr_onnx.compat import Qwen3ASRModel, Qwen3ForcedAligner
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
-from qwen3_asr_onnx.hub_variant import fetch_variant, open_on_hub, pull_to_cache, pull_to_folder
 from tests.support.hub_server import COMMIT, FakeHub, fake_hub
 
 REPO = "owner/tiny"
@@ -436,4 +438,4 @@ def test_partial_files_that_are_too_long_are_dropped(hub: FakeHub) -> None:
     (blobs / f"{record.sha256}.incomplete").write_bytes(b"z" * 4000)
     folder = pull_to_cache(found, ["small"])
     assert (folder / SMALL[-1]).read_bytes() == hub.files[REPO][SMALL[-1]]
-    assert hub_variant.fetch_variant(REPO, "small") == folder
+    assert pull.fetch_variant(REPO, "small") == folder

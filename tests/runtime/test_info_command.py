@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from qwen3_asr_onnx import cli, session
-from qwen3_asr_onnx.bundle import (
+from qwen3_asr_onnx.bundle.files import file_record
+from qwen3_asr_onnx.bundle.manifest import (
     EMBEDDINGS_FILE,
     MANIFEST_FILE,
     TOKENIZER_FILE,
@@ -20,7 +21,6 @@ from qwen3_asr_onnx.bundle import (
     PromptPieces,
     SpecialTokens,
     Variant,
-    file_record,
 )
 
 SIZES = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from qwen3_asr_onnx.bundle import EMBEDDINGS_FILE
+from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_FILE
 from qwen3_asr_onnx.embeddings import EmbeddingTable
 from qwen3_asr_onnx.rescoring import rescore
 

@@ -24,7 +24,7 @@ from qwen3_asr_onnx import (
     encoder,
 )
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.bundle import MANIFEST_FILE
+from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
 from qwen3_asr_onnx.features import log_mel
 from qwen3_asr_onnx.inputs import Prompter, Slot
 from qwen3_asr_onnx.speech.quiet import Clip

@@ -7,7 +7,7 @@ from typing import Any
 
 from qwen3_asr_onnx.aligner import Aligner, Words
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.bundle import TimestampHead
+from qwen3_asr_onnx.bundle.manifest import TimestampHead
 from qwen3_asr_onnx.results import Word
 
 

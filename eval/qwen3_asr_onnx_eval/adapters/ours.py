@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from qwen3_asr_onnx.bundle import Bundle
+from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.transcriber import Transcriber
 

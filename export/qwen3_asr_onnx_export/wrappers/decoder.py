@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from qwen3_asr_onnx.bundle import DecoderDims
+from qwen3_asr_onnx.bundle.manifest import DecoderDims
 
 from .operators import Linear, RMSNorm, emit, emit_many
 

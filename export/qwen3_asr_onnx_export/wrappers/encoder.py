@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qwen3_asr_onnx.bundle import EncoderDims
+from qwen3_asr_onnx.bundle.manifest import EncoderDims
 from qwen3_asr_onnx_export.shapes import conv_output_bins
 
 from .operators import Linear, emit

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from qwen3_asr_onnx.audio.loading import AudioSource
-from qwen3_asr_onnx.bundle import Bundle
+from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.pull import fetch_variant
 from qwen3_asr_onnx.errors import AudioError, OptionsError
-from qwen3_asr_onnx.hub_variant import fetch_variant
 from qwen3_asr_onnx.languages import normalize_name
 from qwen3_asr_onnx.session import available_providers
 

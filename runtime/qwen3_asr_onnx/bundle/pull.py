@@ -16,9 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from .bundle import MANIFEST_FILE, TOKENIZER_FILE, Bundle, FileRecord, Manifest, file_record
-from .errors import BundleError
+from qwen3_asr_onnx.errors import BundleError
+
+from .files import Bundle, file_record
 from .hub import explained, local_folder
+from .manifest import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, Manifest
 
 __all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder"]
 

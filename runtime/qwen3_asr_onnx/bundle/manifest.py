@@ -6,18 +6,13 @@ three graphs with their weight files. This module alone knows those names; it ne
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from .errors import BundleError
+from qwen3_asr_onnx.errors import BundleError
 
 __all__ = [
     "EMBEDDINGS_FILE",
@@ -26,7 +21,6 @@ __all__ = [
     "FORMAT_VERSION",
     "MANIFEST_FILE",
     "TOKENIZER_FILE",
-    "Bundle",
     "CacheDtype",
     "CacheKind",
     "DecoderDims",
@@ -38,25 +32,26 @@ __all__ = [
     "SpecialTokens",
     "TimestampHead",
     "Variant",
-    "atomic_directory",
-    "file_record",
     "past_name",
     "present_name",
 ]
 
 FORMAT_NAME = "qwen3-asr-onnx"
+
 FORMAT_VERSION = 2
+
 MANIFEST_FILE = "config.json"
+
 TOKENIZER_FILE = "tokenizer.json"
+
 EMBEDDINGS_FILE = "embed_tokens.bin"
 """(vocab_size, hidden) float16, row-major."""
 
 EMBEDDINGS_INT8_FILE = "embed_tokens.int8.bin"
 """(vocab_size, hidden) int8, row-major, then (vocab_size,) float32: a row is its codes times its scale."""
 
-HASH_BLOCK_BYTES = 1 << 22
-
 CacheKind: TypeAlias = Literal["key", "value"]
+
 CacheDtype: TypeAlias = Literal["float32", "float16"]
 
 
@@ -296,148 +291,3 @@ def _variant(entry: Mapping[str, Any]) -> Variant:
     if variant.cache_dtype not in ("float32", "float16"):
         raise ValueError(f"the cache is {variant.cache_dtype!r}, a type this version does not know")
     return variant
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """A bundle directory whose manifest has been read."""
-
-    path: Path
-    manifest: Manifest
-
-    @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Read the manifest of the bundle at `path`.
-
-        Raises:
-            BundleError: the directory or its manifest is missing or damaged.
-        """
-        directory = Path(path)
-        if not directory.is_dir():
-            what = "is a file" if directory.exists() else "does not exist"
-            raise BundleError(f"{directory} {what}; give the directory that `qwen3-asr-onnx export` wrote")
-        manifest = directory / MANIFEST_FILE
-        try:
-            text = manifest.read_text(encoding="utf-8")
-        except FileNotFoundError as error:
-            raise BundleError(f"{directory}: no {MANIFEST_FILE}, so this is not a bundle") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{manifest}: cannot be read ({error})") from error
-        return cls(directory, Manifest.from_json(text, manifest))
-
-    def variant(self, name: str) -> Variant:
-        """Return the variant called `name`, with its files known to exist in the right size.
-
-        Raises:
-            BundleError: no such variant, or one of its files is missing or truncated.
-        """
-        try:
-            variant = self.manifest.variants[name]
-        except KeyError as error:
-            known = ", ".join(self.manifest.variants) or "none"
-            raise BundleError(f"{self.path}: no variant {name!r}; this bundle has: {known}") from error
-        for file in (*variant.files, TOKENIZER_FILE):
-            self.require(file)
-        return variant
-
-    def require(self, file: str) -> Path:
-        """Return the path of a file of this bundle, checked for presence and size.
-
-        Raises:
-            BundleError: the file is missing, not listed, or has another size than the manifest says.
-        """
-        record = self.manifest.files.get(file)
-        if record is None:
-            raise BundleError(
-                f"{self.path}: {file} is not listed in {MANIFEST_FILE}; export or download the bundle again"
-            )
-        path = self.path / file
-        try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise BundleError(f"{path}: missing; export or download the bundle again") from error
-        if size != record.size:
-            raise BundleError(
-                f"{path}: {size} bytes, the manifest says {record.size} (truncated or replaced); "
-                "export or download the bundle again"
-            )
-        return path
-
-    def verify(self, progress: Callable[[int], object] | None = None) -> list[str]:
-        """Compare every listed file with its size and sha256.
-
-        Args:
-            progress: called with the number of bytes just hashed.
-
-        Returns:
-            One sentence per damaged or missing file; empty when all is well.
-        """
-        problems = []
-        for file, record in self.manifest.files.items():
-            try:
-                digest = file_record(self.require(file), progress).sha256
-            except BundleError as error:
-                problems.append(str(error))
-                continue
-            except OSError as error:
-                problems.append(f"{self.path / file}: cannot be read ({error})")
-                continue
-            if digest != record.sha256:
-                problems.append(f"{self.path / file}: contents differ from the manifest's sha256 (damaged or edited)")
-        return problems
-
-
-def file_record(path: Path, progress: Callable[[int], object] | None = None) -> FileRecord:
-    """Return the size and sha256 of a file, reading it in blocks."""
-    digest = hashlib.sha256()
-    size = 0
-    with path.open("rb") as file:
-        while block := file.read(HASH_BLOCK_BYTES):
-            digest.update(block)
-            size += len(block)
-            if progress is not None:
-                progress(len(block))
-    return FileRecord(size, digest.hexdigest())
-
-
-@contextlib.contextmanager
-def atomic_directory(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary sibling directory that becomes `target` when the block ends without an error.
-
-    On any error or Ctrl-C the temporary directory is removed and `target` is as it was before.
-
-    Raises:
-        BundleError: `target` exists and `overwrite` is false, or is not a directory.
-    """
-    if target.exists() and not target.is_dir():
-        raise BundleError(f"{target} is a file; give a directory name for the bundle")
-    if target.exists() and not overwrite and any(target.iterdir()):
-        raise BundleError(f"{target} exists and is not empty; remove it, choose another name, or pass --overwrite")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    try:
-        # mkdtemp makes a private directory; the bundle gets the permissions a plain mkdir would give.
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o777 & ~umask)
-        yield partial
-        _replace_directory(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _replace_directory(partial: Path, target: Path) -> None:
-    """Put `partial` where `target` is. A full directory cannot be renamed over, so the old one steps aside first."""
-    if not target.exists():
-        partial.rename(target)
-        return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-    old = aside / target.name
-    target.rename(old)
-    try:
-        partial.rename(target)
-    except OSError:
-        old.rename(target)
-        aside.rmdir()
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
-from .errors import BundleError, MissingExtra
+from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
 __all__ = ["ModelKind", "explained", "is_hub_id", "local_folder", "resolve"]
 
