@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qwen3_asr_onnx.audio.loading import AUDIO_SUFFIXES
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.languages import resolve_language
+from qwen3_asr_onnx.text.languages import resolve_language
 
 from .datasets import Dataset, DatasetBuilder, Utterance
 

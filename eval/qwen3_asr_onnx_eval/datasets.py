@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio.loading import load_audio
 from qwen3_asr_onnx.errors import AudioError, OptionsError, Qwen3AsrError
-from qwen3_asr_onnx.languages import resolve_language
+from qwen3_asr_onnx.text.languages import resolve_language
 
 __all__ = ["Dataset", "DatasetBuilder", "DatasetError", "Problem", "StoredAudio", "Utterance", "read_waveform"]
 

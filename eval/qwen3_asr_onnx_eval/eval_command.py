@@ -69,7 +69,7 @@ def _run(args: Namespace) -> int:
     from .tables import accuracy_table, markdown, speed_table
 
     if args.force_language or args.language:
-        from qwen3_asr_onnx.languages import resolve_language
+        from qwen3_asr_onnx.text.languages import resolve_language
 
         args.force_language, args.language = (
             resolve_language(name) if name else "" for name in (args.force_language, args.language)

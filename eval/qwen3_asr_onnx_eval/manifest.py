@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.languages import joins_with_space
+from qwen3_asr_onnx.text.languages import joins_with_space
 
 from .datasets import Dataset, DatasetBuilder, Utterance
 

@@ -13,7 +13,7 @@ from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.decoder import EMBEDS, LOGITS, POSITIONS, SEQLENS, TOTAL, Decoder, KvCache
 from qwen3_asr_onnx.embeddings import EmbeddingTable
 from qwen3_asr_onnx.features import log_mel
-from qwen3_asr_onnx.prompt import build_prompt
+from qwen3_asr_onnx.text.prompt import build_prompt
 from qwen3_asr_onnx.transcriber import Transcriber
 
 from .recognizers import StageTimes, timed

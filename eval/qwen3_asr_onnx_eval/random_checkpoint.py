@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.bundle.writing import atomic_directory
-from qwen3_asr_onnx.languages import LANGUAGES
+from qwen3_asr_onnx.text.languages import LANGUAGES
 
 from .synthetic_tokenizer import TIMESTAMP_TOKEN, added_token_ids, write_tokenizer
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra, OptionsError
-from qwen3_asr_onnx.languages import resolve_language
+from qwen3_asr_onnx.text.languages import resolve_language
 
 from .datasets import Dataset, Utterance, read_waveform
 from .environment import environment

@@ -28,9 +28,9 @@ from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.decoder import Decoder, Generated, KvCache, Watch
 from qwen3_asr_onnx.features import n_audio_tokens, n_frames
 from qwen3_asr_onnx.model import Model, load_model
-from qwen3_asr_onnx.prompt import build_prompt
 from qwen3_asr_onnx.stream_decoder import Hypothesis, StreamDecoder
 from qwen3_asr_onnx.stream_official import ModelWriter, Written
+from qwen3_asr_onnx.text.prompt import build_prompt
 
 TOKENS_PER_S = 3.0
 UNSTABLE_TOKENS = 4

@@ -29,7 +29,7 @@ from qwen3_asr_onnx.bundle.manifest import (
 from qwen3_asr_onnx.bundle.writing import atomic_directory
 from qwen3_asr_onnx.console import progress_bar
 from qwen3_asr_onnx.errors import LimitError
-from qwen3_asr_onnx.prompt import FORCED_PREFIX, TEMPLATE
+from qwen3_asr_onnx.text.prompt import FORCED_PREFIX, TEMPLATE
 
 from . import parity, weights
 from .checkpoint import EMBED, Checkpoint

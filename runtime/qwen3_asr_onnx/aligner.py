@@ -27,13 +27,13 @@ from .encoder import OUTPUTS as ENCODER_OUTPUTS
 from .encoder import AudioEncoder
 from .errors import AudioError, LimitError, OptionsError
 from .features import log_mel
-from .languages import resolve_language
 from .model import load_session, open_variant
 from .results import Word, WordFlag
 from .session import return_free_memory
 from .slot_decoder import SlotAnswers, SlotDecoder
+from .text.languages import resolve_language
+from .text.tokenizer import Tokenizer
 from .timestamps import Span, repair_order, settle
-from .tokenizer import Tokenizer
 from .word_segmentation import Unit, segment_words
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ from .features import n_audio_tokens, n_frames
 from .interrupt import Interrupt
 from .model import Model
 from .options import TranscribeOptions
-from .prompt import Prompt, build_prompt
 from .results import Segment, StopReason, Timings
 from .speech.pauses import split_at_pauses
 from .speech.quiet import Clip, split_at_quiet
 from .speech.voice import SpeechDetector
+from .text.prompt import Prompt, build_prompt
 
 __all__ = ["INPUT_ERRORS", "Input", "InputError", "Job", "Prompter", "Slot"]
 

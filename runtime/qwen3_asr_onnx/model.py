@@ -20,7 +20,7 @@ from .errors import BundleError, ProviderError
 from .rescoring import HIDDEN
 from .saturation import refuse_saturation
 from .session import DEVICES, Session, return_free_memory
-from .tokenizer import Tokenizer
+from .text.tokenizer import Tokenizer
 
 __all__ = ["Model", "load_model", "load_session", "open_variant"]
 

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from .aligner import Aligner
 from .decoder import Batch, Generated, KvCache, Watch
 from .features import log_mel
-from .guards import ends_in_loop, is_context_leak, trim_loop
 from .inputs import Input, Job, Prompter
 from .interrupt import Interrupt
 from .memory import available_bytes
 from .model import Model
 from .results import Segment, StopReason, Timings
 from .speech.quiet import halve_at_quiet
-from .text import TEXT_TAG, collapse_repetitions, heard_speech, parse_output
+from .text.answer import TEXT_TAG, collapse_repetitions, heard_speech, parse_output
+from .text.loops import ends_in_loop, is_context_leak, trim_loop
 
 __all__ = ["Pipeline", "RunSettings"]
 

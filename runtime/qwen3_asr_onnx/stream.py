@@ -18,7 +18,6 @@ from .arrays import SAMPLE_RATE, Waveform
 from .audio.blocks import check_rate
 from .audio.resampling import Resampler, make_resampler
 from .errors import AudioError, OptionsError, StreamError
-from .languages import resolve_language
 from .model import Model
 from .options import StreamOptions, TranscribeOptions
 from .speech.activity import EnergyDetector
@@ -27,6 +26,7 @@ from .stream_incremental import IncrementalPolicy
 from .stream_official import ModelWriter, OfficialPolicy
 from .stream_policy import StreamPolicy, StreamPrompter
 from .stream_types import StreamUpdate
+from .text.languages import resolve_language
 
 __all__ = ["Stream"]
 

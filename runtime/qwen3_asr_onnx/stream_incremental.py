@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .arrays import SAMPLE_RATE, Waveform
-from .guards import ends_in_loop, is_context_leak, trim_loop
 from .inputs import BASE_TOKENS, TOKENS_PER_SECOND
 from .model import Model
 from .options import StreamOptions
@@ -28,6 +27,7 @@ from .stream_decoder import LOOKAHEAD_SAMPLES, Hypothesis, StreamDecoder
 from .stream_policy import StreamPrompter
 from .stream_text import AnswerReader, TextJoiner
 from .stream_types import StreamUpdate
+from .text.loops import ends_in_loop, is_context_leak, trim_loop
 
 __all__ = ["IncrementalPolicy"]
 

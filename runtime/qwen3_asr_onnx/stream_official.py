@@ -22,7 +22,7 @@ from .options import StreamOptions
 from .results import Segment, StopReason, Timings
 from .stream_policy import StreamPrompter
 from .stream_types import StreamUpdate
-from .text import collapse_repetitions, parse_output
+from .text.answer import collapse_repetitions, parse_output
 
 __all__ = ["ModelWriter", "OfficialPolicy", "Writer", "Written"]
 

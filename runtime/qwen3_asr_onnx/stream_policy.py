@@ -11,8 +11,8 @@ from typing import Protocol
 from .arrays import Waveform
 from .errors import LimitError
 from .model import Model
-from .prompt import Prompt, build_prompt
 from .stream_types import StreamUpdate
+from .text.prompt import Prompt, build_prompt
 
 __all__ = ["StreamPolicy", "StreamPrompter"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .languages import joins_with_space
 from .stream_policy import StreamPrompter
-from .text import TEXT_TAG, ParsedOutput, collapse_repetitions, heard_speech, join_texts, parse_output
+from .text.answer import TEXT_TAG, ParsedOutput, collapse_repetitions, heard_speech, join_texts, parse_output
+from .text.languages import joins_with_space
 
 __all__ = ["AnswerReader", "TextJoiner"]
 

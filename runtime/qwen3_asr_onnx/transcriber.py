@@ -15,13 +15,13 @@ from .bundle.manifest import Manifest
 from .errors import OptionsError
 from .inputs import Input, InputError, Prompter
 from .interrupt import Interrupt
-from .languages import resolve_language
 from .model import Model, load_model
 from .options import StreamOptions, TranscribeOptions
 from .pipeline import Pipeline
 from .results import Segment, StopReason, Timings, Transcript
 from .stream import Stream
-from .text import join_texts, merge_languages
+from .text.answer import join_texts, merge_languages
+from .text.languages import resolve_language
 
 if TYPE_CHECKING:
     from typing_extensions import Self

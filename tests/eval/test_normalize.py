@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("whisper_normalizer", reason="needs the eval extra")
 
-from qwen3_asr_onnx.languages import LANGUAGES
+from qwen3_asr_onnx.text.languages import LANGUAGES
 from qwen3_asr_onnx_eval.normalize import normalizer_for
 
 

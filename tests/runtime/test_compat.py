@@ -35,7 +35,7 @@ from qwen3_asr_onnx.errors import AudioError, BundleError, OptionsError, Qwen3As
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.results import Segment, Transcript
 from qwen3_asr_onnx.stream_official import Written
-from qwen3_asr_onnx.tokenizer import AddedToken
+from qwen3_asr_onnx.text.tokenizer import AddedToken
 from tests.conftest import load_golden
 from tests.support.clips import synthetic_clip
 from tests.support.recording_aligner import RecordingAligner

@@ -12,7 +12,7 @@ import pytest
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.decoder import SHARED_FROM, Batch, Decoder, Embedded, Generated, KvCache
 from qwen3_asr_onnx.features import log_mel, n_audio_tokens
-from qwen3_asr_onnx.prompt import build_prompt
+from qwen3_asr_onnx.text.prompt import build_prompt
 from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 LIMIT = 24

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx.guards import ends_in_loop, is_context_leak, trim_loop
 from qwen3_asr_onnx.speech.activity import is_near_silent
-from qwen3_asr_onnx.text import heard_speech
+from qwen3_asr_onnx.text.answer import heard_speech
+from qwen3_asr_onnx.text.loops import ends_in_loop, is_context_leak, trim_loop
 
 SPEECH = [*range(100, 140)]
 RATE = 16_000

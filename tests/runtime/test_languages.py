@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.languages import LANGUAGE_CODES, LANGUAGES, joins_with_space, normalize_name, resolve_language
+from qwen3_asr_onnx.text.languages import LANGUAGE_CODES, LANGUAGES, joins_with_space, normalize_name, resolve_language
 
 
 def test_the_list_is_the_official_one(official_text: dict[str, Any]) -> None:

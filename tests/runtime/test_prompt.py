@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from qwen3_asr_onnx.errors import BundleError, OptionsError
-from qwen3_asr_onnx.prompt import TEMPLATE, Prompt, build_prompt
-from qwen3_asr_onnx.tokenizer import Tokenizer
+from qwen3_asr_onnx.text.prompt import TEMPLATE, Prompt, build_prompt
+from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
 AUDIO_PAD = 151676
 

@@ -22,7 +22,7 @@ from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES, FrameCutter
 from qwen3_asr_onnx.stream_decoder import Hypothesis
 from qwen3_asr_onnx.stream_incremental import HURRIED_CHUNKS, IncrementalPolicy
 from qwen3_asr_onnx.stream_policy import StreamPrompter
-from qwen3_asr_onnx.text import join_texts
+from qwen3_asr_onnx.text.answer import join_texts
 
 HEADER = "language English<asr_text>"
 HORIZON_S = 16.0

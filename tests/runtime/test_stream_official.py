@@ -14,7 +14,7 @@ from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.model import Model, load_model
 from qwen3_asr_onnx.stream_official import OfficialPolicy, Written
 from qwen3_asr_onnx.stream_policy import StreamPrompter
-from qwen3_asr_onnx.tokenizer import Tokenizer
+from qwen3_asr_onnx.text.tokenizer import Tokenizer
 from tests.conftest import load_golden
 
 CASES: list[dict[str, Any]] = load_golden("official_streams.json")["scripted"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from qwen3_asr_onnx.text import ParsedOutput, collapse_repetitions, join_texts, merge_languages, parse_output
+from qwen3_asr_onnx.text.answer import ParsedOutput, collapse_repetitions, join_texts, merge_languages, parse_output
 
 
 def test_parse_like_the_official_package(official_text: dict[str, Any]) -> None:

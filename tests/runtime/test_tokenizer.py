@@ -8,7 +8,7 @@ import pytest
 import tokenizers
 
 from qwen3_asr_onnx.errors import BundleError, OptionsError
-from qwen3_asr_onnx.tokenizer import Tokenizer
+from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
 SPECIAL_IDS = {
     "<|endoftext|>": 151643,

@@ -42,7 +42,7 @@ class FasterWhisperSystem:
 
 
 def _code(language: str, known: frozenset[str]) -> str:
-    from qwen3_asr_onnx.languages import LANGUAGE_CODES
+    from qwen3_asr_onnx.text.languages import LANGUAGE_CODES
 
     code = LANGUAGE_CODES.get(language, "")
     code = {"fil": "tl"}.get(code, code)

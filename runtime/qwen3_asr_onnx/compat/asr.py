@@ -12,7 +12,7 @@ from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio.loading import AudioSource, load_audio
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.options import TranscribeOptions
-from qwen3_asr_onnx.text import parse_output
+from qwen3_asr_onnx.text.answer import parse_output
 from qwen3_asr_onnx.transcriber import Transcriber
 
 from . import streaming

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import AudioError, OptionsError
 from qwen3_asr_onnx.options import StreamOptions
-from qwen3_asr_onnx.prompt import AUDIO_TOKEN
 from qwen3_asr_onnx.stream_official import ModelWriter, OfficialPolicy, Writer, Written
 from qwen3_asr_onnx.stream_policy import StreamPrompter
 from qwen3_asr_onnx.stream_types import StreamUpdate
+from qwen3_asr_onnx.text.prompt import AUDIO_TOKEN
 from qwen3_asr_onnx.transcriber import Transcriber
 
 __all__ = ["ASRStreamingState", "begin", "feed", "finish"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .errors import BundleError, OptionsError
+from qwen3_asr_onnx.errors import BundleError, OptionsError
 
 __all__ = ["AddedToken", "IncrementalDecoder", "Tokenizer"]
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .errors import BundleError
+from qwen3_asr_onnx.errors import BundleError
+
 from .tokenizer import Tokenizer
 
 __all__ = ["AUDIO_TOKEN", "FORCED_PREFIX", "TEMPLATE", "Prompt", "build_prompt"]

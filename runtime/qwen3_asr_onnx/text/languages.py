@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Sequence
 from types import MappingProxyType
 
-from .errors import OptionsError
+from qwen3_asr_onnx.errors import OptionsError
 
 __all__ = ["LANGUAGES", "LANGUAGE_CODES", "joins_with_space", "normalize_name", "resolve_language"]
 

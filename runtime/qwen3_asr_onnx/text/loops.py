@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .arrays import Waveform
-from .speech.activity import is_near_silent
+from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.speech.activity import is_near_silent
 
 __all__ = ["ends_in_loop", "is_context_leak", "trim_loop"]
 
