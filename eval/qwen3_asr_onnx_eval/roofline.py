@@ -18,8 +18,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
-from qwen3_asr_onnx.features import n_audio_tokens
-from qwen3_asr_onnx.session import import_onnxruntime
+from qwen3_asr_onnx.model.features import n_audio_tokens
+from qwen3_asr_onnx.model.session import import_onnxruntime
 
 __all__ = [
     "Arithmetic",

@@ -20,7 +20,7 @@ import psutil
 
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.features import n_audio_tokens
+from qwen3_asr_onnx.model.features import n_audio_tokens
 
 from .machine import MeasurementError, commit, describe_machine, versions
 from .roofline import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.kv_cache import KvCache
+from qwen3_asr_onnx.model.kv_cache import KvCache
 
 from .roofline import graph_cost_facts
 

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from qwen3_asr_onnx.errors import OptionsError, Qwen3AsrError
-from qwen3_asr_onnx.session import disable_telemetry
+from qwen3_asr_onnx.model.session import disable_telemetry
 
 __all__ = ["KINDS", "SYSTEM_HELP", "SystemFailedError", "SystemProcess", "SystemSpec", "parse_system"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from qwen3_asr_onnx.session import import_onnxruntime
+from qwen3_asr_onnx.model.session import import_onnxruntime
 
 from .child_process import ChildProcess, reply
 from .recognizers import Recognizer, benchmark_clip

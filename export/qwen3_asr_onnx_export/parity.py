@@ -19,7 +19,7 @@ from torch import nn
 
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims, past_name, present_name
 from qwen3_asr_onnx.errors import BundleError
-from qwen3_asr_onnx.session import import_onnxruntime
+from qwen3_asr_onnx.model.session import import_onnxruntime
 
 from .checkpoint import EMBED, HEAD, Checkpoint
 from .passes.name_residuals import layer_boundary

@@ -24,8 +24,8 @@ from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, past_name
 from qwen3_asr_onnx.errors import BundleError, OptionsError
-from qwen3_asr_onnx.features import log_mel, n_audio_tokens, n_frames
-from qwen3_asr_onnx.session import import_onnxruntime
+from qwen3_asr_onnx.model.features import log_mel, n_audio_tokens, n_frames
+from qwen3_asr_onnx.model.session import import_onnxruntime
 from qwen3_asr_onnx.text.prompt import build_prompt
 
 from .derived import DerivedTensor

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.decoder import KvCache
-from qwen3_asr_onnx.features import log_mel, n_audio_tokens, n_frames
+from qwen3_asr_onnx.model.decoder import KvCache
+from qwen3_asr_onnx.model.features import log_mel, n_audio_tokens, n_frames
 from qwen3_asr_onnx.text.prompt import build_prompt
 
 __all__ = ["Fidelity", "Trace", "compare", "trace_reference"]

@@ -20,7 +20,7 @@ from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import BundleError, OptionsError
-from qwen3_asr_onnx.session import runtime_version
+from qwen3_asr_onnx.model.session import runtime_version
 
 from .apply import quantize_bundle
 from .calibrated import calibration_record

@@ -16,9 +16,9 @@ from .console import emit, progress_bar, say
 from .delivery import reason
 from .errors import AudioError, LimitError, MissingExtra, OptionsError
 from .jobs import write_atomically
+from .model.session import DEVICES
 from .outputs import Writer, add_subtitle_arguments, subtitle_style, writers
 from .results import Segment, Transcript, Word
-from .session import DEVICES
 
 if TYPE_CHECKING:
     from .aligner import Aligner

@@ -20,16 +20,16 @@ from .arrays import SAMPLE_RATE, Waveform
 from .audio.loading import AudioSource, load_audio
 from .bundle.files import Bundle
 from .bundle.manifest import TOKENIZER_FILE, Manifest
-from .decoder import graph_inputs, graph_outputs
-from .embeddings import EmbeddingTable
-from .encoder import INPUTS as ENCODER_INPUTS
-from .encoder import OUTPUTS as ENCODER_OUTPUTS
-from .encoder import AudioEncoder
 from .errors import AudioError, LimitError, OptionsError
-from .features import log_mel
-from .model import load_session, open_variant
+from .model.decoder import graph_inputs, graph_outputs
+from .model.embeddings import EmbeddingTable
+from .model.encoder import INPUTS as ENCODER_INPUTS
+from .model.encoder import OUTPUTS as ENCODER_OUTPUTS
+from .model.encoder import AudioEncoder
+from .model.features import log_mel
+from .model.loading import load_session, open_variant
+from .model.session import return_free_memory
 from .results import Word, WordFlag
-from .session import return_free_memory
 from .slot_decoder import SlotAnswers, SlotDecoder
 from .text.languages import resolve_language
 from .text.tokenizer import Tokenizer

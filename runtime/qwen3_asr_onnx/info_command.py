@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import session
 from .bundle import hub
 from .bundle.files import Bundle
 from .bundle.manifest import MANIFEST_FILE, TOKENIZER_FILE, Manifest, Variant
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, progress_bar
 from .errors import MissingExtra
+from .model import session
 
 __all__ = ["COMMAND", "Machine", "Report", "add_arguments", "inspect", "run", "this_machine"]
 

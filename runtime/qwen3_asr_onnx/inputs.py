@@ -15,9 +15,9 @@ from typing import TypeAlias
 from .arrays import SAMPLE_RATE, Waveform
 from .audio.loading import AudioSource, open_audio
 from .errors import AudioError, LimitError, MissingExtra
-from .features import n_audio_tokens, n_frames
 from .interrupt import Interrupt
-from .model import Model
+from .model.features import n_audio_tokens, n_frames
+from .model.loading import Model
 from .options import TranscribeOptions
 from .results import Segment, StopReason, Timings
 from .speech.pauses import split_at_pauses

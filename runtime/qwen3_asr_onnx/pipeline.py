@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from .aligner import Aligner
-from .decoder import Batch, Generated, KvCache, Watch
-from .features import log_mel
 from .inputs import Input, Job, Prompter
 from .interrupt import Interrupt
 from .memory import available_bytes
-from .model import Model
+from .model.decoder import Batch, Generated, KvCache, Watch
+from .model.features import log_mel
+from .model.loading import Model
 from .results import Segment, StopReason, Timings
 from .speech.quiet import halve_at_quiet
 from .text.answer import TEXT_TAG, collapse_repetitions, heard_speech, parse_output

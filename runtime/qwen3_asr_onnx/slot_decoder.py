@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .bundle.manifest import DecoderDims, TimestampHead, past_name, present_name
-from .decoder import EMBEDS, POSITIONS, SEQLENS, TOTAL
-from .kv_cache import LOGITS, KvCache, cache_names
-from .session import Session
+from .model.decoder import EMBEDS, POSITIONS, SEQLENS, TOTAL
+from .model.kv_cache import LOGITS, KvCache, cache_names
+from .model.session import Session
 
 __all__ = ["SlotAnswers", "SlotDecoder"]
 

@@ -18,7 +18,7 @@ from .arrays import SAMPLE_RATE, Waveform
 from .audio.blocks import check_rate
 from .audio.resampling import Resampler, make_resampler
 from .errors import AudioError, OptionsError, StreamError
-from .model import Model
+from .model.loading import Model
 from .options import StreamOptions, TranscribeOptions
 from .speech.activity import EnergyDetector
 from .speech.voice import VoiceDetector

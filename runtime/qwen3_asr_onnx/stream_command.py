@@ -25,8 +25,8 @@ from .audio.raw_pcm import PCM_FORMATS, open_pcm
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
 from .console import emit, say
 from .errors import AudioError, OptionsError
+from .model.session import DEVICES
 from .options import StreamOptions, TranscribeOptions
-from .session import DEVICES
 from .stream_display import Display, JsonLines, Lines
 
 if TYPE_CHECKING:

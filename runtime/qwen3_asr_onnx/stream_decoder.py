@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Waveform
-from .decoder import SHORTEST_CHUNK, End, KvCache, Watch, greedy
-from .features import log_mel, n_audio_tokens
-from .model import Model
+from .model.decoder import SHORTEST_CHUNK, End, KvCache, Watch, greedy
+from .model.features import log_mel, n_audio_tokens
+from .model.loading import Model
 from .results import Timings
 from .stream_policy import StreamPrompter
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from .arrays import SAMPLE_RATE, Waveform
 from .inputs import BASE_TOKENS, TOKENS_PER_SECOND
-from .model import Model
+from .model.loading import Model
 from .options import StreamOptions
 from .results import Segment, StopReason, Timings
 from .speech.activity import FRAME_SAMPLES, ActivityDetector

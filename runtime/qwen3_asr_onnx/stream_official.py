@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 
 from .arrays import SAMPLE_RATE, Waveform
-from .features import log_mel
 from .inputs import BASE_TOKENS, TOKENS_PER_SECOND
-from .model import Model
+from .model.features import log_mel
+from .model.loading import Model
 from .options import StreamOptions
 from .results import Segment, StopReason, Timings
 from .stream_policy import StreamPrompter

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from .arrays import Waveform
 from .errors import LimitError
-from .model import Model
+from .model.loading import Model
 from .stream_types import StreamUpdate
 from .text.prompt import Prompt, build_prompt
 

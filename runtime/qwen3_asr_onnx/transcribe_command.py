@@ -20,11 +20,11 @@ from .console import say
 from .delivery import Delivery, Tally, about, reason
 from .errors import OptionsError
 from .jobs import Destination, Job, find_sources, plan_jobs
+from .model.session import DEVICES
 from .options import Split, Timestamps, TranscribeOptions
 from .outputs import WRITERS, add_subtitle_arguments, subtitle_style, writers
 from .progress import AudioMeter, audio_progress
 from .results import StopReason, Transcript
-from .session import DEVICES
 
 if TYPE_CHECKING:
     from .audio.loading import AudioSource

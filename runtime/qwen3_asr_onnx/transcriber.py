@@ -15,7 +15,7 @@ from .bundle.manifest import Manifest
 from .errors import OptionsError
 from .inputs import Input, InputError, Prompter
 from .interrupt import Interrupt
-from .model import Model, load_model
+from .model.loading import Model, load_model
 from .options import StreamOptions, TranscribeOptions
 from .pipeline import Pipeline
 from .results import Segment, StopReason, Timings, Transcript

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qwen3_asr_onnx.session import import_onnxruntime
+from qwen3_asr_onnx.model.session import import_onnxruntime
 
 __all__ = ["Array", "op_types", "product_graph", "run", "run_operator"]
 

@@ -12,7 +12,7 @@ import pytest
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import BundleError, OptionsError
-from qwen3_asr_onnx.session import import_onnxruntime
+from qwen3_asr_onnx.model.session import import_onnxruntime
 from qwen3_asr_onnx_quantize import calibration
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.calibration import Calibration, CalibrationText, calibration_texts

@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.session import Session
+from qwen3_asr_onnx.model.session import Session
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.derived import DerivedTensor
 from qwen3_asr_onnx_quantize.passes.dynamic_per_tensor import DynamicPerTensorPass

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import pytest
 
 from qwen3_asr_onnx import Transcriber
-from qwen3_asr_onnx.decoder import SHARED_FROM, Batch, Decoder, Embedded, Generated, KvCache
-from qwen3_asr_onnx.features import log_mel, n_audio_tokens
+from qwen3_asr_onnx.model.decoder import SHARED_FROM, Batch, Decoder, Embedded, Generated, KvCache
+from qwen3_asr_onnx.model.features import log_mel, n_audio_tokens
 from qwen3_asr_onnx.text.prompt import build_prompt
 from tests.support.clips import CLIP_SECONDS, synthetic_clip
 

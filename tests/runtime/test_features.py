@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from qwen3_asr_onnx.bundle.manifest import MelParams
-from qwen3_asr_onnx.features import MIN_SAMPLES, log_mel, mel_filters, n_audio_tokens, n_frames
+from qwen3_asr_onnx.model.features import MIN_SAMPLES, log_mel, mel_filters, n_audio_tokens, n_frames
 
 GOLDEN = np.load(Path(__file__).parents[1] / "data" / "goldens" / "log_mel.npz")
 SAMPLES: npt.NDArray[np.float32] = (GOLDEN["pcm"] / 32_768).astype(np.float32)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qwen3_asr_onnx import cli, session
+from qwen3_asr_onnx import cli
 from qwen3_asr_onnx.bundle.files import file_record
 from qwen3_asr_onnx.bundle.manifest import (
     EMBEDDINGS_FILE,
@@ -22,6 +22,7 @@ from qwen3_asr_onnx.bundle.manifest import (
     SpecialTokens,
     Variant,
 )
+from qwen3_asr_onnx.model import session
 
 SIZES = {
     "encoder.onnx": 1_000,

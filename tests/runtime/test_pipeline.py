@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript, decoder, inputs, pipeline
+from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript, inputs, pipeline
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio.loading import OpenAudio
-from qwen3_asr_onnx.decoder import Batch, Decoder, Embedded, KvCache
 from qwen3_asr_onnx.inputs import Input, Prompter
 from qwen3_asr_onnx.interrupt import Interrupt
+from qwen3_asr_onnx.model import decoder
+from qwen3_asr_onnx.model.decoder import Batch, Decoder, Embedded, KvCache
 from qwen3_asr_onnx.pipeline import Pipeline, RunSettings
 from qwen3_asr_onnx.results import Segment
 from tests.support.clips import synthetic_clip

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx.session import disable_telemetry
+from qwen3_asr_onnx.model.session import disable_telemetry
 from tests.support.clips import SAMPLE_RATE, synthetic_clip
 from tests.support.programs import find
 
@@ -111,6 +111,6 @@ def test_onnxruntime_is_imported_in_one_place() -> None:
 
 def test_systems_that_import_it_themselves_inherit_the_setting(tmp_path: Path) -> None:
     shown = "import json, os; print(json.dumps(os.environ.get('ORT_DISABLE_TELEMETRY')))"
-    code = "import subprocess, sys; from qwen3_asr_onnx.session import import_onnxruntime as load; load(); "
+    code = "import subprocess, sys; from qwen3_asr_onnx.model.session import import_onnxruntime as load; load(); "
     done = run([sys.executable, "-c", code + f"subprocess.run([sys.executable, '-c', {shown!r}])"], tmp_path)
     assert json.loads(done.stdout) == "1"

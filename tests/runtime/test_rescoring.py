@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_FILE
-from qwen3_asr_onnx.embeddings import EmbeddingTable
-from qwen3_asr_onnx.rescoring import rescore
+from qwen3_asr_onnx.model.embeddings import EmbeddingTable
+from qwen3_asr_onnx.model.rescoring import rescore
 
 
 def test_the_best_few_become_exact_and_all_others_stay(tmp_path: Path) -> None:

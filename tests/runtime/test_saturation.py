@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_asr_onnx import saturation
 from qwen3_asr_onnx.errors import ProviderError
-from qwen3_asr_onnx.saturation import int8_products_saturate, refuse_saturation
+from qwen3_asr_onnx.model import saturation
+from qwen3_asr_onnx.model.saturation import int8_products_saturate, refuse_saturation
 from tests.support.programs import find
 
 FULL = {"scheme": "quantized", "encoder": {"scheme": "w8a8", "reduce_range": False}, "step": {"scheme": "int4"}}
@@ -44,8 +44,8 @@ def test_nothing_is_asked_of_variants_without_8_bit_products(monkeypatch: pytest
 
 EMULATED = """
 import numpy as np
-from qwen3_asr_onnx.saturation import PRODUCT_GRAPH, int8_products_saturate
-from qwen3_asr_onnx.session import import_onnxruntime
+from qwen3_asr_onnx.model.saturation import PRODUCT_GRAPH, int8_products_saturate
+from qwen3_asr_onnx.model.session import import_onnxruntime
 ort = import_onnxruntime()
 session = ort.InferenceSession(PRODUCT_GRAPH, providers=["CPUExecutionProvider"])
 a = np.full((3, 4), 255, dtype=np.uint8)

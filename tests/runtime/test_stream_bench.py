@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qwen3_asr_onnx import StreamOptions
-from qwen3_asr_onnx.model import load_model
+from qwen3_asr_onnx.model.loading import load_model
 from qwen3_asr_onnx_eval.stream_bench import WORDS, measure, scripted, steady_noise_of_speech
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from qwen3_asr_onnx import StreamOptions, StreamUpdate
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.model import Model, load_model
+from qwen3_asr_onnx.model.loading import Model, load_model
 from qwen3_asr_onnx.results import Timings
 from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES, FrameCutter
 from qwen3_asr_onnx.stream_decoder import Hypothesis

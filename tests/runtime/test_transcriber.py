@@ -20,13 +20,12 @@ from qwen3_asr_onnx import (
     TranscribeOptions,
     Transcriber,
     Transcript,
-    decoder,
-    encoder,
 )
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
-from qwen3_asr_onnx.features import log_mel
 from qwen3_asr_onnx.inputs import Prompter, Slot
+from qwen3_asr_onnx.model import decoder, encoder
+from qwen3_asr_onnx.model.features import log_mel
 from qwen3_asr_onnx.speech.quiet import Clip
 from tests.support.clips import CLIP_SECONDS, synthetic_clip
 

@@ -17,7 +17,7 @@ from qwen3_asr_onnx.audio.loading import AudioSource
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.pull import fetch_variant
 from qwen3_asr_onnx.errors import AudioError, OptionsError
-from qwen3_asr_onnx.session import available_providers
+from qwen3_asr_onnx.model.session import available_providers
 from qwen3_asr_onnx.text.languages import normalize_name
 
 __all__ = [

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .bundle.manifest import CacheKind, DecoderDims, past_name, present_name
+from qwen3_asr_onnx.bundle.manifest import CacheKind, DecoderDims, past_name, present_name
+
 from .session import Binding, Session
 
 __all__ = ["LOGITS", "KvCache", "cache_names"]

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ProviderError
+from qwen3_asr_onnx.errors import ProviderError
+
 from .session import import_onnxruntime
 
 __all__ = ["int8_products_saturate", "refuse_saturation"]

@@ -12,8 +12,8 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Mel, Waveform
-from .bundle.manifest import MelParams
+from qwen3_asr_onnx.arrays import Mel, Waveform
+from qwen3_asr_onnx.bundle.manifest import MelParams
 
 __all__ = ["MIN_SAMPLES", "log_mel", "mel_filters", "n_audio_tokens", "n_frames"]
 

@@ -14,11 +14,12 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from .bundle.manifest import DecoderDims, past_name, present_name
-from .decoder_rows import End, Generated, Row, Watch
+from qwen3_asr_onnx.bundle.manifest import DecoderDims, past_name, present_name
+
 from .embeddings import EmbeddingTable
 from .kv_cache import LOGITS, KvCache, cache_names
 from .rescoring import HIDDEN, rescore
+from .rows import End, Generated, Row, Watch
 from .session import Session
 
 __all__ = [

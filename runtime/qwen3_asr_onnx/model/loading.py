@@ -9,18 +9,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from .bundle.files import Bundle
-from .bundle.manifest import TOKENIZER_FILE, Manifest, Variant
+from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE, Manifest, Variant
+from qwen3_asr_onnx.errors import BundleError, ProviderError
+from qwen3_asr_onnx.text.tokenizer import Tokenizer
+
 from .decoder import Decoder, graph_inputs, graph_outputs
 from .embeddings import EmbeddingTable
 from .encoder import INPUTS as ENCODER_INPUTS
 from .encoder import OUTPUTS as ENCODER_OUTPUTS
 from .encoder import AudioEncoder
-from .errors import BundleError, ProviderError
 from .rescoring import HIDDEN
 from .saturation import refuse_saturation
 from .session import DEVICES, Session, return_free_memory
-from .text.tokenizer import Tokenizer
 
 __all__ = ["Model", "load_model", "load_session", "open_variant"]
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy.typing as npt
 
-from .errors import BundleError, MissingExtra, OptionsError, ProviderError
+from qwen3_asr_onnx.errors import BundleError, MissingExtra, OptionsError, ProviderError
 
 __all__ = [
     "DEVICES",

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .arrays import AudioFeatures, Mel
-from .bundle.manifest import EncoderDims
+from qwen3_asr_onnx.arrays import AudioFeatures, Mel
+from qwen3_asr_onnx.bundle.manifest import EncoderDims
+
 from .features import n_audio_tokens
 from .session import Session
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import AudioFeatures
-from .bundle.manifest import EMBEDDINGS_INT8_FILE
+from qwen3_asr_onnx.arrays import AudioFeatures
+from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_INT8_FILE
 
 __all__ = ["EmbeddingTable"]
 
