@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from qwen3_asr_onnx.alignment.units import ALIGNER_LANGUAGES
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims, MelParams, TimestampHead
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.text.languages import LANGUAGES
-from qwen3_asr_onnx.word_segmentation import ALIGNER_LANGUAGES
 
 from .shapes import expected_shapes
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import onnx_ir as ir
 import torch
 
-from qwen3_asr_onnx.alignment_prompt import ALIGNER_TEMPLATE
+from qwen3_asr_onnx.alignment.prompt import ALIGNER_TEMPLATE
 from qwen3_asr_onnx.bundle.files import Bundle, file_record
 from qwen3_asr_onnx.bundle.manifest import (
     EMBEDDINGS_FILE,

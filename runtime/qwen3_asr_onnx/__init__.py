@@ -5,7 +5,7 @@ from qwen3_asr_onnx import Transcriber
 print(Transcriber("bundle/").transcribe("talk.flac").text)
 """
 
-from .aligner import Aligner, AlignOptions
+from .alignment.aligner import Aligner, AlignOptions
 from .audio.loading import AudioLimits, TruncatedAudioWarning, load_audio
 from .bundle.files import Bundle
 from .errors import (

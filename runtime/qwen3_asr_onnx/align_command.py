@@ -21,7 +21,7 @@ from .outputs import Writer, add_subtitle_arguments, subtitle_style, writers
 from .results import Segment, Transcript, Word
 
 if TYPE_CHECKING:
-    from .aligner import Aligner
+    from .alignment.aligner import Aligner
 
 __all__ = ["COMMAND", "add_arguments", "load_aligner", "run", "to_word_tsv"]
 
@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_aligner(args: argparse.Namespace) -> Aligner:
     """Open the bundle the arguments name."""
-    from .aligner import Aligner
+    from .alignment.aligner import Aligner
 
     return Aligner.from_pretrained(args.bundle, variant=args.variant, device=args.device, threads=args.threads)
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from .aligner import Aligner
+from .alignment.aligner import Aligner
 from .inputs import Input, Job, Prompter
 from .interrupt import Interrupt
 from .memory import available_bytes

@@ -118,7 +118,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_transcriber(args: argparse.Namespace) -> Transcriber:
     """Open the bundle the arguments name. Tests put a stand-in here."""
-    from .aligner import Aligner
+    from .alignment.aligner import Aligner
     from .transcriber import Transcriber
 
     aligner: Aligner | None = None

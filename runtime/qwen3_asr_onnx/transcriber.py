@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
-from .aligner import Aligner
+from .alignment.aligner import Aligner
 from .audio.loading import AudioSource
 from .bundle.files import Bundle
 from .bundle.manifest import Manifest

@@ -26,7 +26,7 @@ from mini.features import log_mel
 from mini.model import load_original
 from mini.vocabulary import Vocabulary
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
-from qwen3_asr_onnx.aligner import Aligner, AlignOptions
+from qwen3_asr_onnx.alignment.aligner import Aligner, AlignOptions
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.cli import main
 from qwen3_asr_onnx.errors import AudioError, BundleError, LimitError, OptionsError

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx.aligner import Aligner
-from qwen3_asr_onnx.alignment_prompt import encode_units
+from qwen3_asr_onnx.alignment.aligner import Aligner
+from qwen3_asr_onnx.alignment.prompt import encode_units
 from tests.conftest import load_golden
 from tests.parity.oracle import slot_logits, synthetic_clip
 from tests.support.checkpoints import SHAPES, Layout, make_aligner

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_asr_onnx.alignment_windows import Limits, choose_window, settled_words
+from qwen3_asr_onnx.alignment.times import Span
+from qwen3_asr_onnx.alignment.windows import Limits, choose_window, settled_words
 from qwen3_asr_onnx.errors import LimitError
-from qwen3_asr_onnx.timestamps import Span
 
 SECOND = 16_000
 LIMITS = Limits(180 * SECOND, 8_000)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen3_asr_onnx.timestamps import Span, repair_order, settle
+from qwen3_asr_onnx.alignment.times import Span, repair_order, settle
 from tests.conftest import load_golden
 
 

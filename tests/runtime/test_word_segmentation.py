@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qwen3_asr_onnx.alignment.units import ALIGNER_LANGUAGES, segment_words, split_units
 from qwen3_asr_onnx.errors import MissingExtra
-from qwen3_asr_onnx.word_segmentation import ALIGNER_LANGUAGES, segment_words, split_units
 from tests.conftest import load_golden
 
 GOLDEN = load_golden("official_alignment.json")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from qwen3_asr_onnx.aligner import Aligner, Words
+from qwen3_asr_onnx.alignment.aligner import Aligner, Words
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.manifest import TimestampHead
 from qwen3_asr_onnx.results import Word

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qwen3_asr_onnx.aligner import Aligner, AlignOptions
+from qwen3_asr_onnx.alignment.aligner import Aligner, AlignOptions
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.results import Transcript, Word

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-from .errors import MissingExtra
+from qwen3_asr_onnx.errors import MissingExtra
 
 __all__ = ["ALIGNER_LANGUAGES", "Unit", "segment_words", "split_units"]
 

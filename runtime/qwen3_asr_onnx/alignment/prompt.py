@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .text.prompt import build_prompt
-from .text.tokenizer import Tokenizer
+from qwen3_asr_onnx.text.prompt import build_prompt
+from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
 __all__ = ["ALIGNER_TEMPLATE", "AlignmentPrompt", "UnitIds", "build_alignment_prompt", "encode_units", "fixed_tokens"]
 

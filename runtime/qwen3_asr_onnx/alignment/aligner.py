@@ -14,27 +14,28 @@ from typing import TYPE_CHECKING, TypeAlias, get_args
 
 import numpy as np
 
-from .alignment_prompt import build_alignment_prompt, encode_units, fixed_tokens
-from .alignment_windows import Limits, choose_window, settled_words
-from .arrays import SAMPLE_RATE, Waveform
-from .audio.loading import AudioSource, load_audio
-from .bundle.files import Bundle
-from .bundle.manifest import TOKENIZER_FILE, Manifest
-from .errors import AudioError, LimitError, OptionsError
-from .model.decoder import graph_inputs, graph_outputs
-from .model.embeddings import EmbeddingTable
-from .model.encoder import INPUTS as ENCODER_INPUTS
-from .model.encoder import OUTPUTS as ENCODER_OUTPUTS
-from .model.encoder import AudioEncoder
-from .model.features import log_mel
-from .model.loading import load_session, open_variant
-from .model.session import return_free_memory
-from .results import Word, WordFlag
-from .slot_decoder import SlotAnswers, SlotDecoder
-from .text.languages import resolve_language
-from .text.tokenizer import Tokenizer
-from .timestamps import Span, repair_order, settle
-from .word_segmentation import Unit, segment_words
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.audio.loading import AudioSource, load_audio
+from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE, Manifest
+from qwen3_asr_onnx.errors import AudioError, LimitError, OptionsError
+from qwen3_asr_onnx.model.decoder import graph_inputs, graph_outputs
+from qwen3_asr_onnx.model.embeddings import EmbeddingTable
+from qwen3_asr_onnx.model.encoder import INPUTS as ENCODER_INPUTS
+from qwen3_asr_onnx.model.encoder import OUTPUTS as ENCODER_OUTPUTS
+from qwen3_asr_onnx.model.encoder import AudioEncoder
+from qwen3_asr_onnx.model.features import log_mel
+from qwen3_asr_onnx.model.loading import load_session, open_variant
+from qwen3_asr_onnx.model.session import return_free_memory
+from qwen3_asr_onnx.results import Word, WordFlag
+from qwen3_asr_onnx.text.languages import resolve_language
+from qwen3_asr_onnx.text.tokenizer import Tokenizer
+
+from .prompt import build_alignment_prompt, encode_units, fixed_tokens
+from .slots import SlotAnswers, SlotDecoder
+from .times import Span, repair_order, settle
+from .units import Unit, segment_words
+from .windows import Limits, choose_window, settled_words
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -162,7 +163,7 @@ class Aligner:
             BundleError: neither a directory nor a repository with an aligner's bundle in it.
             MissingExtra: downloading needs the hub extra.
         """
-        from .bundle.pull import fetch_variant
+        from qwen3_asr_onnx.bundle.pull import fetch_variant
 
         return cls(fetch_variant(name_or_path, variant, revision=revision), variant, device, threads)
 

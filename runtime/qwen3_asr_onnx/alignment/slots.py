@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .bundle.manifest import DecoderDims, TimestampHead, past_name, present_name
-from .model.decoder import EMBEDS, POSITIONS, SEQLENS, TOTAL
-from .model.kv_cache import LOGITS, KvCache, cache_names
-from .model.session import Session
+from qwen3_asr_onnx.bundle.manifest import DecoderDims, TimestampHead, past_name, present_name
+from qwen3_asr_onnx.model.decoder import EMBEDS, POSITIONS, SEQLENS, TOTAL
+from qwen3_asr_onnx.model.kv_cache import LOGITS, KvCache, cache_names
+from qwen3_asr_onnx.model.session import Session
 
 __all__ = ["SlotAnswers", "SlotDecoder"]
 

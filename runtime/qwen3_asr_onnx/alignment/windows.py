@@ -13,9 +13,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .arrays import SAMPLE_RATE
-from .errors import LimitError
-from .timestamps import Span
+from qwen3_asr_onnx.arrays import SAMPLE_RATE
+from qwen3_asr_onnx.errors import LimitError
+
+from .times import Span
 
 __all__ = ["Limits", "Window", "choose_window", "settled_words"]
 

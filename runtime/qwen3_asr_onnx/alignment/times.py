@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .results import WordFlag
+from qwen3_asr_onnx.results import WordFlag
 
 __all__ = ["Span", "repair_order", "settle"]
 

@@ -1,0 +1,1 @@
+"""Word times: text and audio in, every word with its start and end out."""
