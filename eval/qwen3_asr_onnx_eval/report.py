@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.jobs import write_atomically
+from qwen3_asr_onnx.outputs.saving import write_atomically
 
 from .compare import compare_runs
 from .page import comparison_page, report_page

@@ -47,7 +47,7 @@ def run(args: Namespace) -> int:
 
 def _measured(args: Namespace) -> dict[str, Any]:
     from qwen3_asr_onnx.bundle.files import Bundle
-    from qwen3_asr_onnx.jobs import write_atomically
+    from qwen3_asr_onnx.outputs.saving import write_atomically
 
     from .scaling import ScalingPlan, merge_results, run_scaling
 

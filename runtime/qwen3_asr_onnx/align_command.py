@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 from .arrays import SAMPLE_RATE
 from .audio.loading import load_audio
 from .command import EXIT_FAILED, EXIT_OK, Command
+from .commands.subtitle_options import add_subtitle_arguments, subtitle_style
 from .console import emit, progress_bar, say
 from .delivery import reason
 from .errors import AudioError, LimitError, MissingExtra, OptionsError
-from .jobs import write_atomically
 from .model.session import DEVICES
-from .outputs import Writer, add_subtitle_arguments, subtitle_style, writers
+from .outputs.saving import write_atomically
+from .outputs.writers import Writer, writers
 from .results import Segment, Transcript, Word
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .console import emit, say
-from .jobs import Job, write_atomically
-from .outputs import Writer
+from .jobs import Job
+from .outputs.saving import write_atomically
+from .outputs.writers import Writer
 from .results import StopReason, Transcript
 
 __all__ = ["Delivery", "Tally", "about", "reason"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from .audio.downloads import is_url, url_label
 from .audio.loading import AUDIO_SUFFIXES
 from .errors import OptionsError
 
-__all__ = ["Destination", "Job", "Source", "Unusable", "find_sources", "plan_jobs", "write_atomically"]
+__all__ = ["Destination", "Job", "Source", "Unusable", "find_sources", "plan_jobs"]
 
 STDIN = "-"
 
@@ -196,27 +195,6 @@ def _check_writable(paths: Iterable[Path]) -> None:
             raise OptionsError(f"{path} cannot be written: no permission in {directory}; use another --output-dir")
         if path.is_dir():
             raise OptionsError(f"{path} cannot be written: it is a directory")
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a UTF-8 file that appears complete or not at all, whatever interrupts the writing.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Named before the try block: an interrupt between creating and remembering a file would leave it behind.
-    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(4)}")
-    try:
-        with partial.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())  # or a power cut could leave an empty file that --resume takes for silence
-        partial.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error  # nobody knows the partial file's name
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _is_complete(format_name: str, path: Path) -> bool:

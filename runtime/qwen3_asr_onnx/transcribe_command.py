@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from .audio.loading import probe_duration
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
+from .commands.subtitle_options import add_subtitle_arguments, subtitle_style
 from .console import say
 from .delivery import Delivery, Tally, about, reason
 from .errors import OptionsError
 from .jobs import Destination, Job, find_sources, plan_jobs
 from .model.session import DEVICES
 from .options import Split, Timestamps, TranscribeOptions
-from .outputs import WRITERS, add_subtitle_arguments, subtitle_style, writers
+from .outputs.writers import WRITERS, writers
 from .progress import AudioMeter, audio_progress
 from .results import StopReason, Transcript
 

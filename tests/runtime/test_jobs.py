@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.jobs import Destination, Job, find_sources, plan_jobs, write_atomically
+from qwen3_asr_onnx.jobs import Destination, Job, find_sources, plan_jobs
+from qwen3_asr_onnx.outputs.saving import write_atomically
 
 
 def touch(*paths: Path) -> None:

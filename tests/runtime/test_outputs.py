@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from qwen3_asr_onnx.commands.subtitle_options import add_subtitle_arguments, subtitle_style
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.outputs import WRITERS, add_subtitle_arguments, subtitle_style
+from qwen3_asr_onnx.outputs.cues import SubtitleStyle
+from qwen3_asr_onnx.outputs.writers import WRITERS
 from qwen3_asr_onnx.results import Segment, Transcript
-from qwen3_asr_onnx.subtitles import SubtitleStyle
 
 
 def transcript(*pieces: tuple[float, float, str], **changes: Any) -> Transcript:

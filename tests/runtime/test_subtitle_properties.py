@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from qwen3_asr_onnx.outputs import to_srt, to_vtt
+from qwen3_asr_onnx.outputs.cues import SubtitleStyle, cues
+from qwen3_asr_onnx.outputs.units import column_width
+from qwen3_asr_onnx.outputs.writers import to_srt, to_vtt
 from qwen3_asr_onnx.results import Segment, Transcript, Word
-from qwen3_asr_onnx.subtitle_units import column_width
-from qwen3_asr_onnx.subtitles import SubtitleStyle, cues
 
 hypothesis = pytest.importorskip("hypothesis", reason="needs the dev extra")
 st = pytest.importorskip("hypothesis.strategies")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.outputs import to_srt, to_vtt, writers
+from qwen3_asr_onnx.outputs.cues import Cue, SubtitleStyle, WordDisplay, cues
+from qwen3_asr_onnx.outputs.units import column_width
+from qwen3_asr_onnx.outputs.writers import to_srt, to_vtt, writers
 from qwen3_asr_onnx.results import Segment, Transcript, Word
-from qwen3_asr_onnx.subtitle_units import column_width
-from qwen3_asr_onnx.subtitles import Cue, SubtitleStyle, WordDisplay, cues
 
 SECONDS_PER_LETTER = 0.08
 

@@ -22,8 +22,8 @@ import pytest
 from qwen3_asr_onnx import cli, delivery, transcribe_command
 from qwen3_asr_onnx.errors import AudioError, BundleError, MissingExtra, OptionsError, ProviderError
 from qwen3_asr_onnx.inputs import INPUT_ERRORS
-from qwen3_asr_onnx.jobs import write_atomically
 from qwen3_asr_onnx.options import TranscribeOptions
+from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.results import Segment, StopReason, Timings, Transcript
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
-from .errors import OptionsError
-from .results import Segment, Transcript
-from .subtitle_layout import Limits, cut_cues, cut_lines
-from .subtitle_units import TimedText, Unit, column_width, estimate_words, locate_words, make_units
+from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.results import Segment, Transcript
+
+from .layout import Limits, cut_cues, cut_lines
+from .units import TimedText, Unit, column_width, estimate_words, locate_words, make_units
 
 __all__ = ["Cue", "SubtitleStyle", "WordDisplay", "cues", "segment_cues"]
 

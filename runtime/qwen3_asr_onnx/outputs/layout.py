@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from .subtitle_units import Unit
+from .units import Unit
 
 __all__ = ["Limits", "cut_cues", "cut_lines"]
 

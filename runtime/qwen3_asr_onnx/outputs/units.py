@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from .results import Word
+from qwen3_asr_onnx.results import Word
 
 __all__ = ["Span", "TimedText", "Unit", "column_width", "estimate_words", "locate_words", "make_units"]
 

@@ -6,29 +6,16 @@ into a valid file without cues.
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TypeAlias, get_args
+from typing import TypeAlias
 
-from .errors import OptionsError
-from .results import Transcript
-from .subtitles import DEFAULT_STYLE, Cue, SubtitleStyle, WordDisplay, cues, segment_cues
+from qwen3_asr_onnx.results import Transcript
 
-__all__ = [
-    "SUBTITLE_FORMATS",
-    "WRITERS",
-    "Writer",
-    "add_subtitle_arguments",
-    "subtitle_style",
-    "to_json",
-    "to_srt",
-    "to_tsv",
-    "to_txt",
-    "to_vtt",
-    "writers",
-]
+from .cues import DEFAULT_STYLE, Cue, SubtitleStyle, cues, segment_cues
+
+__all__ = ["SUBTITLE_FORMATS", "WRITERS", "Writer", "to_json", "to_srt", "to_tsv", "to_txt", "to_vtt", "writers"]
 
 Writer: TypeAlias = Callable[[Transcript], str]
 
@@ -98,66 +85,6 @@ def writers(style: SubtitleStyle = DEFAULT_STYLE) -> Mapping[str, Writer]:
 
 WRITERS: Mapping[str, Writer] = writers()
 """The writers with the default subtitle style."""
-
-
-def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that `subtitle_style` reads."""
-    group = parser.add_argument_group("subtitles", "srt and vtt; cut inside segments only where words are timed")
-    group.add_argument(
-        "--max-line-width",
-        metavar="N",
-        type=int,
-        default=DEFAULT_STYLE.max_line_width,
-        help="columns of a line; a Chinese, Japanese or Korean character takes two (default %(default)d)",
-    )
-    group.add_argument(
-        "--max-lines",
-        metavar="N",
-        type=int,
-        default=DEFAULT_STYLE.max_lines,
-        help="lines of a cue (default %(default)d)",
-    )
-    group.add_argument(
-        "--subtitle-words",
-        choices=get_args(WordDisplay),
-        default=DEFAULT_STYLE.words,
-        help="karaoke: word times inside WebVTT cues; cues: one cue per word (default %(default)s)",
-    )
-    group.add_argument(
-        "--subtitle-confidence", action="store_true", help="show the segment's mean token probability before each cue"
-    )
-    group.add_argument(
-        "--estimate-times",
-        action="store_true",
-        help="without word times, cut long segments as if speech were even: times are guesses, and VTT says so",
-    )
-
-
-def subtitle_style(args: argparse.Namespace, formats: Collection[str], *, word_times: bool) -> SubtitleStyle:
-    """Return the style that the arguments ask for.
-
-    Args:
-        args: with the arguments of `add_subtitle_arguments`.
-        formats: names of the formats that will be written.
-        word_times: whether words will be timed.
-
-    Raises:
-        OptionsError: a number is out of range, or the formats or the lack of word times leave an option no meaning.
-    """
-    style = SubtitleStyle(
-        max_line_width=args.max_line_width,
-        max_lines=args.max_lines,
-        words=args.subtitle_words,
-        confidence=args.subtitle_confidence,
-        estimate=args.estimate_times,
-    )
-    if style != DEFAULT_STYLE and not SUBTITLE_FORMATS.intersection(formats):
-        raise OptionsError("the subtitle options shape srt and vtt; add --format srt or --format vtt")
-    if style.words == "karaoke" and "vtt" not in formats:
-        raise OptionsError("--subtitle-words karaoke is for WebVTT; add --format vtt")
-    if style.words != "off" and not word_times:
-        raise OptionsError(f"--subtitle-words {style.words} needs word times; add --timestamps word")
-    return style
 
 
 def _clock(total_ms: int, decimal_mark: str) -> str:
