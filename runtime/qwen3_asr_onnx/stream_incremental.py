@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .arrays import SAMPLE_RATE, Waveform
-from .inputs import BASE_TOKENS, TOKENS_PER_SECOND
 from .model.loading import Model
 from .options import StreamOptions
 from .results import Segment, StopReason, Timings
@@ -28,6 +27,7 @@ from .stream_policy import StreamPrompter
 from .stream_text import AnswerReader, TextJoiner
 from .stream_types import StreamUpdate
 from .text.loops import ends_in_loop, is_context_leak, trim_loop
+from .transcription.recording import BASE_TOKENS, TOKENS_PER_SECOND
 
 __all__ = ["IncrementalPolicy"]
 

@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 
 from .arrays import SAMPLE_RATE, Waveform
-from .inputs import BASE_TOKENS, TOKENS_PER_SECOND
 from .model.features import log_mel
 from .model.loading import Model
 from .options import StreamOptions
@@ -23,6 +22,7 @@ from .results import Segment, StopReason, Timings
 from .stream_policy import StreamPrompter
 from .stream_types import StreamUpdate
 from .text.answer import collapse_repetitions, parse_output
+from .transcription.recording import BASE_TOKENS, TOKENS_PER_SECOND
 
 __all__ = ["ModelWriter", "OfficialPolicy", "Writer", "Written"]
 

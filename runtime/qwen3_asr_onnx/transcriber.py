@@ -13,15 +13,15 @@ from .audio.loading import AudioSource
 from .bundle.files import Bundle
 from .bundle.manifest import Manifest
 from .errors import OptionsError
-from .inputs import Input, InputError, Prompter
-from .interrupt import Interrupt
 from .model.loading import Model, load_model
 from .options import StreamOptions, TranscribeOptions
-from .pipeline import Pipeline
 from .results import Segment, StopReason, Timings, Transcript
 from .stream import Stream
 from .text.answer import join_texts, merge_languages
 from .text.languages import resolve_language
+from .transcription.interrupt import Interrupt
+from .transcription.recording import Input, InputError, Prompter
+from .transcription.scheduler import Pipeline
 
 if TYPE_CHECKING:
     from typing_extensions import Self

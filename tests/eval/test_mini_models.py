@@ -26,9 +26,9 @@ from mini.testset import make_items
 from mini.vocabulary import Vocabulary
 from qwen3_asr_onnx import TranscribeOptions, Transcriber, Transcript
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.inputs import Input, Prompter
-from qwen3_asr_onnx.interrupt import Interrupt
-from qwen3_asr_onnx.pipeline import Pipeline, RunSettings
+from qwen3_asr_onnx.transcription.interrupt import Interrupt
+from qwen3_asr_onnx.transcription.recording import Input, Prompter
+from qwen3_asr_onnx.transcription.scheduler import Pipeline, RunSettings
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
 from tests.parity.oracle import reference
 from tests.support.checkpoints import native_from_original

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript, inputs, pipeline
+from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio.loading import OpenAudio
-from qwen3_asr_onnx.inputs import Input, Prompter
-from qwen3_asr_onnx.interrupt import Interrupt
 from qwen3_asr_onnx.model import decoder
 from qwen3_asr_onnx.model.decoder import Batch, Decoder, Embedded, KvCache
-from qwen3_asr_onnx.pipeline import Pipeline, RunSettings
 from qwen3_asr_onnx.results import Segment
+from qwen3_asr_onnx.transcription import recording, scheduler
+from qwen3_asr_onnx.transcription.interrupt import Interrupt
+from qwen3_asr_onnx.transcription.recording import Input, Prompter
+from qwen3_asr_onnx.transcription.scheduler import Pipeline, RunSettings
 from tests.support.clips import synthetic_clip
 
 RATE = 16_000
@@ -103,13 +104,13 @@ def test_memory_bounds_the_rows_unless_they_are_given(asr: Transcriber, monkeypa
     rows = watch_rows(monkeypatch)
     clips = [synthetic_clip(3.0)] * 6
     job = Prompter(asr._loaded, FOUR_TOKENS, None).job
-    positions = job(next(iter_clips(clips[0])), inputs.Slot()).positions
+    positions = job(next(iter_clips(clips[0])), recording.Slot()).positions
     two_rows = 2 * positions * KvCache.position_bytes(asr.decoder.dims)
-    monkeypatch.setattr(pipeline, "CACHE_BYTES", two_rows)
+    monkeypatch.setattr(scheduler, "CACHE_BYTES", two_rows)
     list(asr.transcribe_many(clips, FOUR_TOKENS))
     assert max(rows) == 2
-    monkeypatch.setattr(pipeline, "CACHE_BYTES", 2**40)
-    monkeypatch.setattr(pipeline, "available_bytes", lambda: 3 * two_rows)
+    monkeypatch.setattr(scheduler, "CACHE_BYTES", 2**40)
+    monkeypatch.setattr(scheduler, "available_bytes", lambda: 3 * two_rows)
     rows.clear()
     list(asr.transcribe_many(clips, FOUR_TOKENS))
     assert max(rows) == 1  # a quarter of 3 x 2 rows
@@ -159,7 +160,7 @@ def test_only_as_much_is_read_as_is_needed(asr: Transcriber, monkeypatch: pytest
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(inputs, "open_audio", lambda audio: Endless())
+    monkeypatch.setattr(recording, "open_audio", lambda audio: Endless())
     options = TranscribeOptions(max_new_tokens=2, max_segment_s=3.0, batch_size=2)
     segments = asr.iter_segments("endless", options)
     assert next(segments).start_s == 0.0
@@ -240,7 +241,7 @@ def test_the_time_limit_keeps_and_marks_the_finished_part(asr: Transcriber, monk
         now += 10.0
 
     monkeypatch.setattr(Batch, "add", slow)
-    monkeypatch.setattr("qwen3_asr_onnx.interrupt.time.monotonic", lambda: now)
+    monkeypatch.setattr("qwen3_asr_onnx.transcription.interrupt.time.monotonic", lambda: now)
     options = TranscribeOptions(max_new_tokens=4, max_segment_s=3.0, batch_size=1, time_limit_s=25.0)
     transcript = asr.transcribe(synthetic_clip(11.0), options)
     assert transcript.stop_reason == "time_limit"
@@ -289,7 +290,7 @@ def test_a_loop_is_cut_short_and_tried_again_in_halves(asr: Transcriber) -> None
 
 
 def test_a_second_loop_is_kept_once_and_named(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "trim_loop", lambda ids: ids[:3])
+    monkeypatch.setattr(scheduler, "trim_loop", lambda ids: ids[:3])
     segments = run(
         asr, synthetic_clip(8.0), TranscribeOptions(max_new_tokens=40), eos=(), watch=lambda ids: len(ids) > 8
     )

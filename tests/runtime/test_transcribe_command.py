@@ -21,10 +21,10 @@ import pytest
 
 from qwen3_asr_onnx import cli, delivery, transcribe_command
 from qwen3_asr_onnx.errors import AudioError, BundleError, MissingExtra, OptionsError, ProviderError
-from qwen3_asr_onnx.inputs import INPUT_ERRORS
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.results import Segment, StopReason, Timings, Transcript
+from qwen3_asr_onnx.transcription.recording import INPUT_ERRORS
 
 
 def transcript(text: str, stop_reason: StopReason = "eos") -> Transcript:
@@ -501,7 +501,7 @@ SLOW = """
 import signal, sys, time
 from pathlib import Path
 from qwen3_asr_onnx import cli, delivery, transcribe_command
-from qwen3_asr_onnx.inputs import INPUT_ERRORS
+from qwen3_asr_onnx.transcription.recording import INPUT_ERRORS
 from qwen3_asr_onnx.jobs import write_atomically
 from qwen3_asr_onnx.results import Segment, Transcript
 
@@ -555,7 +555,7 @@ def test_interrupting_many_files_and_going_on(fake: FakeTranscriber, audio: Path
 TALKER = """
 import sys
 from qwen3_asr_onnx import cli, delivery, transcribe_command
-from qwen3_asr_onnx.inputs import INPUT_ERRORS
+from qwen3_asr_onnx.transcription.recording import INPUT_ERRORS
 from qwen3_asr_onnx.jobs import write_atomically
 from qwen3_asr_onnx.results import Segment, Transcript
 

@@ -23,10 +23,10 @@ from qwen3_asr_onnx import (
 )
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
-from qwen3_asr_onnx.inputs import Prompter, Slot
 from qwen3_asr_onnx.model import decoder, encoder
 from qwen3_asr_onnx.model.features import log_mel
 from qwen3_asr_onnx.speech.quiet import Clip
+from qwen3_asr_onnx.transcription.recording import Prompter, Slot
 from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 Expected = dict[str, Any]

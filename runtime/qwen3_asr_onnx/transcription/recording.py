@@ -12,18 +12,19 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from .arrays import SAMPLE_RATE, Waveform
-from .audio.loading import AudioSource, open_audio
-from .errors import AudioError, LimitError, MissingExtra
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.audio.loading import AudioSource, open_audio
+from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
+from qwen3_asr_onnx.model.features import n_audio_tokens, n_frames
+from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.options import TranscribeOptions
+from qwen3_asr_onnx.results import Segment, StopReason, Timings
+from qwen3_asr_onnx.speech.pauses import split_at_pauses
+from qwen3_asr_onnx.speech.quiet import Clip, split_at_quiet
+from qwen3_asr_onnx.speech.voice import SpeechDetector
+from qwen3_asr_onnx.text.prompt import Prompt, build_prompt
+
 from .interrupt import Interrupt
-from .model.features import n_audio_tokens, n_frames
-from .model.loading import Model
-from .options import TranscribeOptions
-from .results import Segment, StopReason, Timings
-from .speech.pauses import split_at_pauses
-from .speech.quiet import Clip, split_at_quiet
-from .speech.voice import SpeechDetector
-from .text.prompt import Prompt, build_prompt
 
 __all__ = ["INPUT_ERRORS", "Input", "InputError", "Job", "Prompter", "Slot"]
 

@@ -12,17 +12,18 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from .alignment.aligner import Aligner
-from .inputs import Input, Job, Prompter
+from qwen3_asr_onnx.alignment.aligner import Aligner
+from qwen3_asr_onnx.model.decoder import Batch, Generated, KvCache, Watch
+from qwen3_asr_onnx.model.features import log_mel
+from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.results import Segment, StopReason, Timings
+from qwen3_asr_onnx.speech.quiet import halve_at_quiet
+from qwen3_asr_onnx.text.answer import TEXT_TAG, collapse_repetitions, heard_speech, parse_output
+from qwen3_asr_onnx.text.loops import ends_in_loop, is_context_leak, trim_loop
+
 from .interrupt import Interrupt
 from .memory import available_bytes
-from .model.decoder import Batch, Generated, KvCache, Watch
-from .model.features import log_mel
-from .model.loading import Model
-from .results import Segment, StopReason, Timings
-from .speech.quiet import halve_at_quiet
-from .text.answer import TEXT_TAG, collapse_repetitions, heard_speech, parse_output
-from .text.loops import ends_in_loop, is_context_leak, trim_loop
+from .recording import Input, Job, Prompter
 
 __all__ = ["Pipeline", "RunSettings"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from .results import StopReason
+from qwen3_asr_onnx.results import StopReason
 
 __all__ = ["Interrupt"]
 
