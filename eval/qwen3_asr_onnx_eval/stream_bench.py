@@ -28,8 +28,8 @@ from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.model.decoder import Decoder, Generated, KvCache, Watch
 from qwen3_asr_onnx.model.features import n_audio_tokens, n_frames
 from qwen3_asr_onnx.model.loading import Model, load_model
-from qwen3_asr_onnx.stream_decoder import Hypothesis, StreamDecoder
-from qwen3_asr_onnx.stream_official import ModelWriter, Written
+from qwen3_asr_onnx.stream.hypothesis import Hypothesis, StreamDecoder
+from qwen3_asr_onnx.stream.official import ModelWriter, Written
 from qwen3_asr_onnx.text.prompt import build_prompt
 
 TOKENS_PER_S = 3.0

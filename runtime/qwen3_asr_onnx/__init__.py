@@ -20,8 +20,8 @@ from .errors import (
 )
 from .options import StreamOptions, TranscribeOptions
 from .results import Segment, Timings, Transcript, Word
-from .stream import Stream
-from .stream_types import StreamUpdate
+from .stream.stream import Stream
+from .stream.updates import StreamUpdate
 from .transcriber import Transcriber
 
 __all__ = [

@@ -30,7 +30,7 @@ from .options import StreamOptions, TranscribeOptions
 from .stream_display import Display, JsonLines, Lines
 
 if TYPE_CHECKING:
-    from .stream import Stream
+    from .stream.stream import Stream
     from .transcriber import Transcriber
 
 __all__ = ["COMMAND", "add_arguments", "load_transcriber", "run"]

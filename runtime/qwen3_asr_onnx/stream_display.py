@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Protocol
 
 from .console import emit
-from .stream_types import StreamUpdate
+from .stream.updates import StreamUpdate
 
 __all__ = ["Display", "JsonLines", "Lines"]
 

@@ -16,7 +16,7 @@ from .errors import OptionsError
 from .model.loading import Model, load_model
 from .options import StreamOptions, TranscribeOptions
 from .results import Segment, StopReason, Timings, Transcript
-from .stream import Stream
+from .stream.stream import Stream
 from .text.answer import join_texts, merge_languages
 from .text.languages import resolve_language
 from .transcription.interrupt import Interrupt

@@ -34,7 +34,7 @@ from qwen3_asr_onnx.compat import arguments as compat_arguments
 from qwen3_asr_onnx.errors import AudioError, BundleError, OptionsError, Qwen3AsrError
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.results import Segment, Transcript
-from qwen3_asr_onnx.stream_official import Written
+from qwen3_asr_onnx.stream.official import Written
 from qwen3_asr_onnx.text.tokenizer import AddedToken
 from tests.conftest import load_golden
 from tests.support.clips import synthetic_clip

@@ -16,8 +16,8 @@ from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.model.decoder import Decoder
 from qwen3_asr_onnx.model.features import log_mel
 from qwen3_asr_onnx.model.loading import Model, load_model
-from qwen3_asr_onnx.stream_decoder import LOOKAHEAD_SAMPLES, MAX_DRAFT, StreamDecoder
-from qwen3_asr_onnx.stream_policy import StreamPrompter
+from qwen3_asr_onnx.stream.hypothesis import LOOKAHEAD_SAMPLES, MAX_DRAFT, StreamDecoder
+from qwen3_asr_onnx.stream.policy import StreamPrompter
 from tests.support.clips import synthetic_clip
 
 LIMIT = 24

@@ -19,9 +19,9 @@ from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.model.loading import Model, load_model
 from qwen3_asr_onnx.results import Timings
 from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES, FrameCutter
-from qwen3_asr_onnx.stream_decoder import Hypothesis
-from qwen3_asr_onnx.stream_incremental import HURRIED_CHUNKS, IncrementalPolicy
-from qwen3_asr_onnx.stream_policy import StreamPrompter
+from qwen3_asr_onnx.stream.hypothesis import Hypothesis
+from qwen3_asr_onnx.stream.incremental import HURRIED_CHUNKS, IncrementalPolicy
+from qwen3_asr_onnx.stream.policy import StreamPrompter
 from qwen3_asr_onnx.text.answer import join_texts
 
 HEADER = "language English<asr_text>"

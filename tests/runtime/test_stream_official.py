@@ -12,8 +12,8 @@ import pytest
 from qwen3_asr_onnx import LimitError, StreamOptions, TranscribeOptions, Transcriber
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.model.loading import Model, load_model
-from qwen3_asr_onnx.stream_official import OfficialPolicy, Written
-from qwen3_asr_onnx.stream_policy import StreamPrompter
+from qwen3_asr_onnx.stream.official import OfficialPolicy, Written
+from qwen3_asr_onnx.stream.policy import StreamPrompter
 from qwen3_asr_onnx.text.tokenizer import Tokenizer
 from tests.conftest import load_golden
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import AudioError, OptionsError
 from qwen3_asr_onnx.options import StreamOptions
-from qwen3_asr_onnx.stream_official import ModelWriter, OfficialPolicy, Writer, Written
-from qwen3_asr_onnx.stream_policy import StreamPrompter
-from qwen3_asr_onnx.stream_types import StreamUpdate
+from qwen3_asr_onnx.stream.official import ModelWriter, OfficialPolicy, Writer, Written
+from qwen3_asr_onnx.stream.policy import StreamPrompter
+from qwen3_asr_onnx.stream.updates import StreamUpdate
 from qwen3_asr_onnx.text.prompt import AUDIO_TOKEN
 from qwen3_asr_onnx.transcriber import Transcriber
 

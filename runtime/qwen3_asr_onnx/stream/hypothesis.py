@@ -17,12 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Waveform
-from .model.decoder import SHORTEST_CHUNK, End, KvCache, Watch, greedy
-from .model.features import log_mel, n_audio_tokens
-from .model.loading import Model
-from .results import Timings
-from .stream_policy import StreamPrompter
+from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.model.decoder import SHORTEST_CHUNK, End, KvCache, Watch, greedy
+from qwen3_asr_onnx.model.features import log_mel, n_audio_tokens
+from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.results import Timings
+
+from .policy import StreamPrompter
 
 __all__ = ["LOOKAHEAD_SAMPLES", "Hypothesis", "StreamDecoder"]
 

@@ -16,18 +16,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .arrays import SAMPLE_RATE, Waveform
-from .model.loading import Model
-from .options import StreamOptions
-from .results import Segment, StopReason, Timings
-from .speech.activity import FRAME_SAMPLES, ActivityDetector
-from .speech.quiet import quietest_cut
-from .stream_decoder import LOOKAHEAD_SAMPLES, Hypothesis, StreamDecoder
-from .stream_policy import StreamPrompter
-from .stream_text import AnswerReader, TextJoiner
-from .stream_types import StreamUpdate
-from .text.loops import ends_in_loop, is_context_leak, trim_loop
-from .transcription.recording import BASE_TOKENS, TOKENS_PER_SECOND
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.options import StreamOptions
+from qwen3_asr_onnx.results import Segment, StopReason, Timings
+from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES, ActivityDetector
+from qwen3_asr_onnx.speech.quiet import quietest_cut
+from qwen3_asr_onnx.text.loops import ends_in_loop, is_context_leak, trim_loop
+from qwen3_asr_onnx.transcription.recording import BASE_TOKENS, TOKENS_PER_SECOND
+
+from .committed import AnswerReader, TextJoiner
+from .hypothesis import LOOKAHEAD_SAMPLES, Hypothesis, StreamDecoder
+from .policy import StreamPrompter
+from .updates import StreamUpdate
 
 __all__ = ["IncrementalPolicy"]
 

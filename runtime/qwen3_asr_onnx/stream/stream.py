@@ -14,19 +14,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import SAMPLE_RATE, Waveform
-from .audio.blocks import check_rate
-from .audio.resampling import Resampler, make_resampler
-from .errors import AudioError, OptionsError, StreamError
-from .model.loading import Model
-from .options import StreamOptions, TranscribeOptions
-from .speech.activity import EnergyDetector
-from .speech.voice import VoiceDetector
-from .stream_incremental import IncrementalPolicy
-from .stream_official import ModelWriter, OfficialPolicy
-from .stream_policy import StreamPolicy, StreamPrompter
-from .stream_types import StreamUpdate
-from .text.languages import resolve_language
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.audio.blocks import check_rate
+from qwen3_asr_onnx.audio.resampling import Resampler, make_resampler
+from qwen3_asr_onnx.errors import AudioError, OptionsError, StreamError
+from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
+from qwen3_asr_onnx.speech.activity import EnergyDetector
+from qwen3_asr_onnx.speech.voice import VoiceDetector
+from qwen3_asr_onnx.text.languages import resolve_language
+
+from .incremental import IncrementalPolicy
+from .official import ModelWriter, OfficialPolicy
+from .policy import StreamPolicy, StreamPrompter
+from .updates import StreamUpdate
 
 __all__ = ["Stream"]
 

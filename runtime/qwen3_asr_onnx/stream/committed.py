@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .stream_policy import StreamPrompter
-from .text.answer import TEXT_TAG, ParsedOutput, collapse_repetitions, heard_speech, join_texts, parse_output
-from .text.languages import joins_with_space
+from qwen3_asr_onnx.text.answer import (
+    TEXT_TAG,
+    ParsedOutput,
+    collapse_repetitions,
+    heard_speech,
+    join_texts,
+    parse_output,
+)
+from qwen3_asr_onnx.text.languages import joins_with_space
+
+from .policy import StreamPrompter
 
 __all__ = ["AnswerReader", "TextJoiner"]
 

@@ -14,15 +14,16 @@ from typing import Protocol
 
 import numpy as np
 
-from .arrays import SAMPLE_RATE, Waveform
-from .model.features import log_mel
-from .model.loading import Model
-from .options import StreamOptions
-from .results import Segment, StopReason, Timings
-from .stream_policy import StreamPrompter
-from .stream_types import StreamUpdate
-from .text.answer import collapse_repetitions, parse_output
-from .transcription.recording import BASE_TOKENS, TOKENS_PER_SECOND
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.model.features import log_mel
+from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.options import StreamOptions
+from qwen3_asr_onnx.results import Segment, StopReason, Timings
+from qwen3_asr_onnx.text.answer import collapse_repetitions, parse_output
+from qwen3_asr_onnx.transcription.recording import BASE_TOKENS, TOKENS_PER_SECOND
+
+from .policy import StreamPrompter
+from .updates import StreamUpdate
 
 __all__ = ["ModelWriter", "OfficialPolicy", "Writer", "Written"]
 

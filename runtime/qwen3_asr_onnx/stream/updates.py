@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .results import Segment, Timings
+from qwen3_asr_onnx.results import Segment, Timings
 
 __all__ = ["StreamUpdate"]
 

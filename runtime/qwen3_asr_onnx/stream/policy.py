@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-from .arrays import Waveform
-from .errors import LimitError
-from .model.loading import Model
-from .stream_types import StreamUpdate
-from .text.prompt import Prompt, build_prompt
+from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.errors import LimitError
+from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.text.prompt import Prompt, build_prompt
+
+from .updates import StreamUpdate
 
 __all__ = ["StreamPolicy", "StreamPrompter"]
 
