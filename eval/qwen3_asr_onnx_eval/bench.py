@@ -19,7 +19,7 @@ import psutil
 
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE
-from qwen3_asr_onnx.console import progress_bar, say
+from qwen3_asr_onnx.commands.console import progress_bar, say
 
 from .machine import commit, describe_machine, run_and_measure, versions
 from .random_checkpoint import BENCH_SHAPES, BenchShape, ensure_checkpoint, tensor_shapes

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from qwen3_asr_onnx.command import EXIT_OK, Command
+from qwen3_asr_onnx.commands.command import EXIT_OK, Command
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
 
 from . import scaling_command
@@ -50,7 +50,7 @@ def _run(args: Namespace) -> int:
 
 
 def _run_bench(args: Namespace) -> int:
-    from qwen3_asr_onnx.console import emit
+    from qwen3_asr_onnx.commands.console import emit
 
     from .bench_report import embed, report
 

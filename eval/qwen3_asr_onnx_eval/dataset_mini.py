@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE
-from qwen3_asr_onnx.console import progress_bar
+from qwen3_asr_onnx.commands.console import progress_bar
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
 
 from .datasets import Dataset, DatasetBuilder, Utterance

@@ -8,8 +8,8 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3_asr_onnx.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
-from qwen3_asr_onnx.console import emit, progress_bar, say
+from qwen3_asr_onnx.commands.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
+from qwen3_asr_onnx.commands.console import emit, progress_bar, say
 from qwen3_asr_onnx.errors import OptionsError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from qwen3_asr_onnx.command import EXIT_OK, Command
-from qwen3_asr_onnx.console import emit, say
+from qwen3_asr_onnx.commands.command import EXIT_OK, Command
+from qwen3_asr_onnx.commands.console import emit, say
 from qwen3_asr_onnx.errors import OptionsError
 
 __all__ = ["COMMAND"]

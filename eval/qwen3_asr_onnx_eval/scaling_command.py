@@ -7,8 +7,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
-from qwen3_asr_onnx.command import EXIT_FAILED, EXIT_OK
-from qwen3_asr_onnx.console import emit, say
+from qwen3_asr_onnx.commands.command import EXIT_FAILED, EXIT_OK
+from qwen3_asr_onnx.commands.console import emit, say
 from qwen3_asr_onnx.errors import OptionsError
 
 __all__ = ["add_arguments", "is_meant", "run"]

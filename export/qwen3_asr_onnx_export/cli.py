@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from qwen3_asr_onnx.command import EXIT_OK, Command
+from qwen3_asr_onnx.commands.command import EXIT_OK, Command
 
 __all__ = ["COMMAND"]
 

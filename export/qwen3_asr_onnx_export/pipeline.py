@@ -27,7 +27,7 @@ from qwen3_asr_onnx.bundle.manifest import (
     Variant,
 )
 from qwen3_asr_onnx.bundle.writing import atomic_directory
-from qwen3_asr_onnx.console import progress_bar
+from qwen3_asr_onnx.commands.console import progress_bar
 from qwen3_asr_onnx.errors import LimitError
 from qwen3_asr_onnx.text.prompt import FORCED_PREFIX, TEMPLATE
 

@@ -16,7 +16,7 @@ from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.files import Bundle, file_record
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE, FileRecord, Manifest, Variant
 from qwen3_asr_onnx.bundle.writing import atomic_directory
-from qwen3_asr_onnx.console import progress_bar
+from qwen3_asr_onnx.commands.console import progress_bar
 from qwen3_asr_onnx.errors import BundleError, LimitError
 
 from .calibrated import attach_calibration, require_calibration

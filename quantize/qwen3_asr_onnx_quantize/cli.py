@@ -6,7 +6,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 
-from qwen3_asr_onnx.command import EXIT_OK, Command
+from qwen3_asr_onnx.commands.command import EXIT_OK, Command
 
 from .recipe import load_recipe, published_recipes
 
@@ -100,7 +100,7 @@ def _run_sweep(args: Namespace) -> int:
     from .grid import load_recipes
 
     recipes = load_recipes(args.recipes)
-    from qwen3_asr_onnx.console import emit, progress_bar
+    from qwen3_asr_onnx.commands.console import emit, progress_bar
 
     from .clips import load_clips
     from .sweep import SweepPlan, run_sweep

@@ -1,5 +1,5 @@
 """`python -m qwen3_asr_onnx` is the command `qwen3-asr-onnx`."""
 
-from .cli import main
+from .commands.cli import main
 
 raise SystemExit(main())

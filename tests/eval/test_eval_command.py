@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("jinja2", reason="needs the eval extra")
 pytest.importorskip("jiwer", reason="needs the eval extra")
 
-from qwen3_asr_onnx.cli import main
-from qwen3_asr_onnx.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
+from qwen3_asr_onnx.commands.cli import main
+from qwen3_asr_onnx.commands.command import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 
 TINY = str(Path(__file__).resolve().parents[1] / "data" / "tiny_bundle")
 Make = Callable[..., Path]

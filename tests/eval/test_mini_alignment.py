@@ -28,7 +28,7 @@ from mini.vocabulary import Vocabulary
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.alignment.aligner import Aligner, AlignOptions
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.cli import main
+from qwen3_asr_onnx.commands.cli import main
 from qwen3_asr_onnx.errors import AudioError, BundleError, LimitError, OptionsError
 from qwen3_asr_onnx.results import Word
 from qwen3_asr_onnx_export.pipeline import export_checkpoint

@@ -45,7 +45,7 @@ def test_the_first_transcript_and_commands_are_where_a_reader_looks() -> None:
 def test_every_verb_the_readme_shows_exists() -> None:
     from importlib.metadata import entry_points
 
-    from qwen3_asr_onnx.cli import BUILT_IN
+    from qwen3_asr_onnx.commands.cli import BUILT_IN
 
     known = {*BUILT_IN, *(point.name for point in entry_points(group="qwen3_asr_onnx.commands"))}
     assert set(re.findall(r"qwen3-asr-onnx ([a-z]+) ", README)) <= known

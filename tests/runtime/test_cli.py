@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from qwen3_asr_onnx import cli
-from qwen3_asr_onnx.command import Command
+from qwen3_asr_onnx.commands import cli
+from qwen3_asr_onnx.commands.command import Command
 from qwen3_asr_onnx.errors import MissingExtra
 
 

@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx import Transcriber, cli
+from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.bundle import pull
 from qwen3_asr_onnx.bundle.files import Bundle, file_record
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
 from qwen3_asr_onnx.bundle.pull import fetch_variant, open_on_hub, pull_to_cache, pull_to_folder
+from qwen3_asr_onnx.commands import cli
 from qwen3_asr_onnx.compat import Qwen3ASRModel, Qwen3ForcedAligner
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 from tests.support.hub_server import COMMIT, FakeHub, fake_hub

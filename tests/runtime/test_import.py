@@ -43,7 +43,7 @@ def loaded_after_importing(*names: str) -> set[str]:
 
 
 def test_importing_every_module_loads_nothing_heavy() -> None:
-    assert "qwen3_asr_onnx.cli" in MODULES
+    assert "qwen3_asr_onnx.commands.cli" in MODULES
     loaded = loaded_after_importing(*MODULES)
     assert set(MODULES) <= loaded
     assert loaded.isdisjoint(HEAVY)
@@ -51,7 +51,7 @@ def test_importing_every_module_loads_nothing_heavy() -> None:
 
 def test_importing_the_package_leaves_the_tokenizer_library_alone_too() -> None:
     loaded = loaded_after_importing("qwen3_asr_onnx")
-    assert loaded.isdisjoint([*HEAVY, "tokenizers", "qwen3_asr_onnx.cli"])
+    assert loaded.isdisjoint([*HEAVY, "tokenizers", "qwen3_asr_onnx.commands.cli"])
 
 
 def test_all_is_exact() -> None:

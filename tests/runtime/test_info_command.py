@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from qwen3_asr_onnx import cli
 from qwen3_asr_onnx.bundle.files import file_record
 from qwen3_asr_onnx.bundle.manifest import (
     EMBEDDINGS_FILE,
@@ -22,6 +21,7 @@ from qwen3_asr_onnx.bundle.manifest import (
     SpecialTokens,
     Variant,
 )
+from qwen3_asr_onnx.commands import cli
 from qwen3_asr_onnx.model import session
 
 SIZES = {

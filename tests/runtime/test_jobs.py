@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from qwen3_asr_onnx.commands.worklist import Destination, Job, find_sources, plan_jobs
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.jobs import Destination, Job, find_sources, plan_jobs
 from qwen3_asr_onnx.outputs.saving import write_atomically
 
 

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx import MissingExtra, Segment, StreamUpdate, stream_command, stream_display
+from qwen3_asr_onnx import MissingExtra, Segment, StreamUpdate
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio import microphone
 from qwen3_asr_onnx.audio.microphone import list_microphones, open_microphone
 from qwen3_asr_onnx.audio.raw_pcm import open_pcm
-from qwen3_asr_onnx.cli import main
+from qwen3_asr_onnx.commands import live_text, stream
+from qwen3_asr_onnx.commands.cli import main
 from tests.support.clips import synthetic_clip
 
 CLIP = synthetic_clip(2.5, seed=2)
@@ -93,7 +94,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
         StreamUpdate(" world.", "", "English", 2.0, Segment(0, 2, "Hello world.", "English", (1, 2), "eos", -0.1)),
         StreamUpdate(" Again", "", "English", 3.0, Segment(2, 3, "Again", "English", (3,), "eos", -0.1)),
     ])  # fmt: skip
-    monkeypatch.setattr(stream_command, "load_transcriber", lambda args: stand_in)
+    monkeypatch.setattr(stream, "load_transcriber", lambda args: stand_in)
     return stand_in
 
 
@@ -160,7 +161,7 @@ def test_a_file_as_fast_as_possible_and_as_it_is_spoken(
 ) -> None:
     path = wav_file(tmp_path / "a.wav")
     slept: list[float] = []
-    monkeypatch.setattr(stream_command._paced, "__defaults__", (slept.append,))
+    monkeypatch.setattr(stream._paced, "__defaults__", (slept.append,))
     assert main(["stream", "bundle", str(path), "--fast"]) == 0
     assert not slept
     assert main(["stream", "bundle", str(path)]) == 0
@@ -351,7 +352,7 @@ def use_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 def test_tentative_words_are_faint_and_erased(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = use_terminal(monkeypatch)
-    lines = stream_display.Lines()
+    lines = live_text.Lines()
     lines.show(StreamUpdate("Hello", " wor", "English", 1.0))
     lines.show(StreamUpdate(" world", "", "English", 2.0))
     lines.end()
@@ -360,13 +361,13 @@ def test_tentative_words_are_faint_and_erased(monkeypatch: pytest.MonkeyPatch) -
 
 def test_tentative_words_never_wrap(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = use_terminal(monkeypatch)
-    lines = stream_display.Lines()
+    lines = live_text.Lines()
     lines.show(StreamUpdate("0123456789", "你好你好你好", "Chinese", 1.0))
     assert terminal.getvalue() == "0123456789\x1b[2m你好你好\x1b[0m"
 
 
 def test_tentative_words_stay_out_of_files(capsys: pytest.CaptureFixture[str]) -> None:
-    stream_display.Lines().show(StreamUpdate("Hello", " wor", "English", 1.0))
+    live_text.Lines().show(StreamUpdate("Hello", " wor", "English", 1.0))
     assert capsys.readouterr() == ("Hello", "")
 
 

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .bundle import hub
-from .bundle.files import Bundle
-from .bundle.manifest import MANIFEST_FILE, TOKENIZER_FILE, Manifest, Variant
+from qwen3_asr_onnx.bundle import hub
+from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE, TOKENIZER_FILE, Manifest, Variant
+from qwen3_asr_onnx.errors import MissingExtra
+from qwen3_asr_onnx.model import session
+
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, progress_bar
-from .errors import MissingExtra
-from .model import session
 
 __all__ = ["COMMAND", "Machine", "Report", "add_arguments", "inspect", "run", "this_machine"]
 

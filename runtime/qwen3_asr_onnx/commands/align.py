@@ -9,20 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arrays import SAMPLE_RATE
-from .audio.loading import load_audio
+from qwen3_asr_onnx.arrays import SAMPLE_RATE
+from qwen3_asr_onnx.audio.loading import load_audio
+from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra, OptionsError
+from qwen3_asr_onnx.model.session import DEVICES
+from qwen3_asr_onnx.outputs.saving import write_atomically
+from qwen3_asr_onnx.outputs.writers import Writer, writers
+from qwen3_asr_onnx.results import Segment, Transcript, Word
+
 from .command import EXIT_FAILED, EXIT_OK, Command
-from .commands.subtitle_options import add_subtitle_arguments, subtitle_style
 from .console import emit, progress_bar, say
 from .delivery import reason
-from .errors import AudioError, LimitError, MissingExtra, OptionsError
-from .model.session import DEVICES
-from .outputs.saving import write_atomically
-from .outputs.writers import Writer, writers
-from .results import Segment, Transcript, Word
+from .subtitle_options import add_subtitle_arguments, subtitle_style
 
 if TYPE_CHECKING:
-    from .alignment.aligner import Aligner
+    from qwen3_asr_onnx.alignment.aligner import Aligner
 
 __all__ = ["COMMAND", "add_arguments", "load_aligner", "run", "to_word_tsv"]
 
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_aligner(args: argparse.Namespace) -> Aligner:
     """Open the bundle the arguments name."""
-    from .alignment.aligner import Aligner
+    from qwen3_asr_onnx.alignment.aligner import Aligner
 
     return Aligner.from_pretrained(args.bundle, variant=args.variant, device=args.device, threads=args.threads)
 

@@ -14,22 +14,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from .audio.loading import probe_duration
+from qwen3_asr_onnx.audio.loading import probe_duration
+from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.model.session import DEVICES
+from qwen3_asr_onnx.options import Split, Timestamps, TranscribeOptions
+from qwen3_asr_onnx.outputs.writers import WRITERS, writers
+from qwen3_asr_onnx.results import StopReason, Transcript
+
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
-from .commands.subtitle_options import add_subtitle_arguments, subtitle_style
 from .console import say
 from .delivery import Delivery, Tally, about, reason
-from .errors import OptionsError
-from .jobs import Destination, Job, find_sources, plan_jobs
-from .model.session import DEVICES
-from .options import Split, Timestamps, TranscribeOptions
-from .outputs.writers import WRITERS, writers
 from .progress import AudioMeter, audio_progress
-from .results import StopReason, Transcript
+from .subtitle_options import add_subtitle_arguments, subtitle_style
+from .worklist import Destination, Job, find_sources, plan_jobs
 
 if TYPE_CHECKING:
-    from .audio.loading import AudioSource
-    from .transcriber import Transcriber
+    from qwen3_asr_onnx.audio.loading import AudioSource
+    from qwen3_asr_onnx.transcriber import Transcriber
 
 __all__ = ["COMMAND", "add_arguments", "load_transcriber", "run"]
 
@@ -119,8 +120,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_transcriber(args: argparse.Namespace) -> Transcriber:
     """Open the bundle the arguments name. Tests put a stand-in here."""
-    from .alignment.aligner import Aligner
-    from .transcriber import Transcriber
+    from qwen3_asr_onnx.alignment.aligner import Aligner
+    from qwen3_asr_onnx.transcriber import Transcriber
 
     aligner: Aligner | None = None
     if args.aligner is not None:

@@ -9,8 +9,9 @@ import unicodedata
 from dataclasses import asdict
 from typing import Protocol
 
+from qwen3_asr_onnx.stream.updates import StreamUpdate
+
 from .console import emit
-from .stream.updates import StreamUpdate
 
 __all__ = ["Display", "JsonLines", "Lines"]
 

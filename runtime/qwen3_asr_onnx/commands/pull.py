@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .bundle.hub import is_hub_id
-from .bundle.pull import open_on_hub, pull_to_cache, pull_to_folder
+from qwen3_asr_onnx.bundle.hub import is_hub_id
+from qwen3_asr_onnx.bundle.pull import open_on_hub, pull_to_cache, pull_to_folder
+from qwen3_asr_onnx.errors import BundleError
+
 from .command import EXIT_OK, Command
 from .console import emit, say
-from .errors import BundleError
 
 __all__ = ["COMMAND", "add_arguments", "run"]
 

@@ -18,20 +18,21 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from .arrays import SAMPLE_RATE
-from .audio.blocks import AudioStream
-from .audio.microphone import list_microphones, open_microphone
-from .audio.raw_pcm import PCM_FORMATS, open_pcm
+from qwen3_asr_onnx.arrays import SAMPLE_RATE
+from qwen3_asr_onnx.audio.blocks import AudioStream
+from qwen3_asr_onnx.audio.microphone import list_microphones, open_microphone
+from qwen3_asr_onnx.audio.raw_pcm import PCM_FORMATS, open_pcm
+from qwen3_asr_onnx.errors import AudioError, OptionsError
+from qwen3_asr_onnx.model.session import DEVICES
+from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
+
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
 from .console import emit, say
-from .errors import AudioError, OptionsError
-from .model.session import DEVICES
-from .options import StreamOptions, TranscribeOptions
-from .stream_display import Display, JsonLines, Lines
+from .live_text import Display, JsonLines, Lines
 
 if TYPE_CHECKING:
-    from .stream.stream import Stream
-    from .transcriber import Transcriber
+    from qwen3_asr_onnx.stream.stream import Stream
+    from qwen3_asr_onnx.transcriber import Transcriber
 
 __all__ = ["COMMAND", "add_arguments", "load_transcriber", "run"]
 
@@ -90,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_transcriber(args: argparse.Namespace) -> Transcriber:
     """Open the bundle the arguments name. Tests put a stand-in here."""
-    from .transcriber import Transcriber
+    from qwen3_asr_onnx.transcriber import Transcriber
 
     return Transcriber.from_pretrained(args.bundle, variant=args.variant, device=args.device, threads=args.threads)
 
@@ -136,7 +137,7 @@ def _open(args: argparse.Namespace, stack: contextlib.ExitStack) -> AudioStream:
         stdin = sys.stdin.buffer
         assert isinstance(stdin, io.BufferedReader)
         return open_pcm(stdin, args.sample_format, args.rate, args.channels)
-    from .audio.loading import open_audio
+    from qwen3_asr_onnx.audio.loading import open_audio
 
     stack.enter_context(_warnings_said())
     blocks = stack.enter_context(open_audio(args.input)).blocks

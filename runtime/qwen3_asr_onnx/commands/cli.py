@@ -17,10 +17,11 @@ import threading
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
-from . import align_command, info_command, pull_command, stream_command, transcribe_command
+from qwen3_asr_onnx.errors import MissingExtra, Qwen3AsrError
+
+from . import align, info, pull, stream, transcribe
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Command
 from .console import PROGRAM, abandon_stdout_if_broken, say, use_safe_encodings
-from .errors import MissingExtra, Qwen3AsrError
 
 __all__ = ["main", "parse_args", "run"]
 
@@ -28,11 +29,11 @@ GROUP = "qwen3_asr_onnx.commands"
 BUILT_IN = {
     command.name: command
     for command in (
-        transcribe_command.COMMAND,
-        stream_command.COMMAND,
-        align_command.COMMAND,
-        info_command.COMMAND,
-        pull_command.COMMAND,
+        transcribe.COMMAND,
+        stream.COMMAND,
+        align.COMMAND,
+        info.COMMAND,
+        pull.COMMAND,
     )
 }
 EXTRAS = {

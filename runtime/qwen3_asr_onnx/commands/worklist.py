@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from .audio.downloads import is_url, url_label
-from .audio.loading import AUDIO_SUFFIXES
-from .errors import OptionsError
+from qwen3_asr_onnx.audio.downloads import is_url, url_label
+from qwen3_asr_onnx.audio.loading import AUDIO_SUFFIXES
+from qwen3_asr_onnx.errors import OptionsError
 
 __all__ = ["Destination", "Job", "Source", "Unusable", "find_sources", "plan_jobs"]
 

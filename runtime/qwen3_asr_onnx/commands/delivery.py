@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from qwen3_asr_onnx.outputs.saving import write_atomically
+from qwen3_asr_onnx.outputs.writers import Writer
+from qwen3_asr_onnx.results import StopReason, Transcript
+
 from .console import emit, say
-from .jobs import Job
-from .outputs.saving import write_atomically
-from .outputs.writers import Writer
-from .results import StopReason, Transcript
+from .worklist import Job
 
 __all__ = ["Delivery", "Tally", "about", "reason"]
 
