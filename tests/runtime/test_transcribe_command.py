@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from qwen3_asr_onnx.commands import cli, delivery, transcribe
+from qwen3_asr_onnx.commands import cli, delivery
+from qwen3_asr_onnx.commands import transcribe as transcribe_command
 from qwen3_asr_onnx.errors import AudioError, BundleError, MissingExtra, OptionsError, ProviderError
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.outputs.saving import write_atomically
@@ -73,7 +74,7 @@ class FakeTranscriber:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeTranscriber:
     transcriber = FakeTranscriber()
-    monkeypatch.setattr(transcribe, "load_transcriber", lambda args: transcriber)
+    monkeypatch.setattr(transcribe_command, "load_transcriber", lambda args: transcriber)
     return transcriber
 
 
@@ -179,7 +180,7 @@ def test_resume_does_only_what_is_missing(
 def test_resume_with_nothing_to_do_does_not_load_the_bundle(
     audio: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(transcribe, "load_transcriber", lambda args: pytest.fail("loaded"))
+    monkeypatch.setattr(transcribe_command, "load_transcriber", lambda args: pytest.fail("loaded"))
     (audio / "a.txt").write_text("kept")
     assert transcribe("a.wav", "--save", "--resume") == 0
     assert "0 transcribed, 1 skipped" in capsys.readouterr().err
@@ -217,7 +218,7 @@ def test_wrong_options_exit_2_before_anything_is_done(
     arguments: list[str],
     message: str,
 ) -> None:
-    monkeypatch.setattr(transcribe, "load_transcriber", lambda args: pytest.fail("loaded"))
+    monkeypatch.setattr(transcribe_command, "load_transcriber", lambda args: pytest.fail("loaded"))
     (audio / "a.txt").write_text("kept")
     (audio / "sub/a.wav").write_bytes(b"")
     (audio / "latin1.txt").write_bytes("Zoë".encode("latin-1"))
@@ -459,7 +460,7 @@ def test_ctrl_c_while_loading(audio: Path, monkeypatch: pytest.MonkeyPatch, caps
     def load(args: argparse.Namespace) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(transcribe, "load_transcriber", load)
+    monkeypatch.setattr(transcribe_command, "load_transcriber", load)
     assert transcribe("a.wav") == 130
     assert capsys.readouterr().err == "qwen3-asr-onnx: interrupted: 0 of 1 inputs are done\n"
 
@@ -502,7 +503,7 @@ import signal, sys, time
 from pathlib import Path
 from qwen3_asr_onnx import cli, delivery, transcribe_command
 from qwen3_asr_onnx.transcription.recording import INPUT_ERRORS
-from qwen3_asr_onnx.commands.worklist import write_atomically
+from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.results import Segment, Transcript
 
 class Slow:
@@ -556,7 +557,7 @@ TALKER = """
 import sys
 from qwen3_asr_onnx import cli, delivery, transcribe_command
 from qwen3_asr_onnx.transcription.recording import INPUT_ERRORS
-from qwen3_asr_onnx.commands.worklist import write_atomically
+from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.results import Segment, Transcript
 
 class Talker:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 SOURCE_SHA256 = "cc157a9ab78f92bf11ed98a69b285768d6627cf5cd57a581e6c06693effce37d"
-TARGET = Path(__file__).parents[3] / "runtime" / "qwen3_asr_onnx" / "data" / "korean_words.txt.xz"
+TARGET = Path(__file__).parents[3] / "runtime" / "qwen3_asr_onnx" / "alignment" / "data" / "korean_words.txt.xz"
 
 
 def main(source):
