@@ -19,12 +19,12 @@ from qwen3_asr_onnx.bundle.writing import atomic_directory
 from qwen3_asr_onnx.commands.console import progress_bar
 from qwen3_asr_onnx.errors import BundleError, LimitError
 
-from .calibrated import attach_calibration, require_calibration
-from .embedding_table import write_int8_table
+from .calibration.attach import attach_calibration, require_calibration
 from .plan import Plan, float32_source, plan_variant, verify
-from .recipe import Recipe
+from .recipes.recipe import Recipe
 from .staging import publish, staging_directory
-from .weight_file import WeightFiles, source_bytes
+from .weights.embedding_table import write_int8_table
+from .weights.files import WeightFiles, source_bytes
 
 __all__ = ["quantize_bundle", "quantize_into"]
 

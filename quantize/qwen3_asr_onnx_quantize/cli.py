@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qwen3_asr_onnx.commands.command import EXIT_OK, Command
 
-from .recipe import load_recipe, published_recipes
+from .recipes.recipe import load_recipe, published_recipes
 
 __all__ = ["COMMAND", "SWEEP"]
 
@@ -46,7 +46,7 @@ def _positive(text: str) -> int:
 def _run(args: Namespace) -> int:
     recipe = load_recipe(args.recipe)
     from .apply import quantize_bundle, quantize_into
-    from .clips import load_clips
+    from .calibration.clips import load_clips
 
     calibration = tuple(clip.waveform for clip in load_clips(args.calibration))
     options = {"calibration": calibration, "force": args.force, "progress": not args.quiet, "threads": args.threads}
@@ -97,14 +97,14 @@ def _add_sweep_arguments(parser: ArgumentParser) -> None:
 
 
 def _run_sweep(args: Namespace) -> int:
-    from .grid import load_recipes
+    from .recipes.grid import load_recipes
 
     recipes = load_recipes(args.recipes)
     from qwen3_asr_onnx.commands.console import emit, progress_bar
 
-    from .clips import load_clips
-    from .sweep import SweepPlan, run_sweep
-    from .sweep_report import check_plot, plot, table
+    from .calibration.clips import load_clips
+    from .sweep.report import check_plot, plot, table
+    from .sweep.sweep import SweepPlan, run_sweep
 
     if args.plot is not None:
         check_plot(args.plot)

@@ -18,13 +18,13 @@ from qwen3_asr_onnx.bundle.files import Bundle, file_record
 from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_INT8_FILE, Variant
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 
-from .calibrated import calibration_record
-from .derived import DerivedTensor
-from .embedding_table import int8_table_bytes
-from .pending import PendingTensor
-from .recipe import DECODER_SWITCHES, Keep, Recipe
-from .scheme import quantized_decoder, quantized_encoder
-from .weight_file import stored_bytes
+from .calibration.attach import calibration_record
+from .graphs import quantized_decoder, quantized_encoder
+from .recipes.recipe import DECODER_SWITCHES, Keep, Recipe
+from .weights.derived import DerivedTensor
+from .weights.embedding_table import int8_table_bytes
+from .weights.files import stored_bytes
+from .weights.pending import PendingTensor
 
 __all__ = ["QUANTIZER", "Graph", "Plan", "float32_source", "plan_variant", "verify"]
 

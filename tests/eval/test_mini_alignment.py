@@ -33,7 +33,7 @@ from qwen3_asr_onnx.errors import AudioError, BundleError, LimitError, OptionsEr
 from qwen3_asr_onnx.results import Word
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
-from qwen3_asr_onnx_quantize.recipe import load_recipe
+from qwen3_asr_onnx_quantize.recipes.recipe import load_recipe
 
 pytestmark = pytest.mark.torch
 

@@ -14,7 +14,7 @@ import pytest
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
-from qwen3_asr_onnx_quantize.recipe import parse_recipe
+from qwen3_asr_onnx_quantize.recipes.recipe import parse_recipe
 from tests.parity.conftest import BundleMaker, Expectation
 from tests.parity.test_parity import FEATURE_TOLERANCE, LOGIT_TOLERANCE, MAX_NEW_TOKENS
 from tests.support.checkpoints import SHAPES

@@ -21,9 +21,18 @@ from qwen3_asr_onnx.errors import BundleError, LimitError, OptionsError
 from qwen3_asr_onnx.model.features import log_mel
 from qwen3_asr_onnx_quantize import apply, staging
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
-from qwen3_asr_onnx_quantize.pending import Job
-from qwen3_asr_onnx_quantize.recipe import Dynamic, Keep, Part, Recipe, Stem, WeightOnly, load_recipe, published_recipes
-from qwen3_asr_onnx_quantize.weight_file import WeightFiles
+from qwen3_asr_onnx_quantize.recipes.recipe import (
+    Dynamic,
+    Keep,
+    Part,
+    Recipe,
+    Stem,
+    WeightOnly,
+    load_recipe,
+    published_recipes,
+)
+from qwen3_asr_onnx_quantize.weights.files import WeightFiles
+from qwen3_asr_onnx_quantize.weights.pending import Job
 from tests.quantize.graphs import Array
 from tests.support.clips import synthetic_clip
 

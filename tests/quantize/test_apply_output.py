@@ -15,7 +15,7 @@ from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_FILE, EMBEDDINGS_INT8_FILE
 from qwen3_asr_onnx.errors import BundleError, LimitError
 from qwen3_asr_onnx_quantize.apply import quantize_bundle, quantize_into
 from qwen3_asr_onnx_quantize.cli import COMMAND
-from qwen3_asr_onnx_quantize.recipe import load_recipe
+from qwen3_asr_onnx_quantize.recipes.recipe import load_recipe
 from tests.support.clips import synthetic_clip
 
 

@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx_quantize.blockwise import Blocks, dequantize_blocks, n_blocks, packed_shapes, quantize_blocks
-from qwen3_asr_onnx_quantize.recipe import WeightOnly
+from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly
+from qwen3_asr_onnx_quantize.weights.blockwise import (
+    Blocks,
+    dequantize_blocks,
+    n_blocks,
+    packed_shapes,
+    quantize_blocks,
+)
 from tests.quantize.graphs import Array, run_operator
 
 SHAPES = [(32, 48, 128), (48, 33, 32), (17, 5, 16), (300, 17, 64), (256, 8, 256)]

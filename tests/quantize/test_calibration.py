@@ -13,15 +13,15 @@ from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.model.session import import_onnxruntime
-from qwen3_asr_onnx_quantize import calibration
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
-from qwen3_asr_onnx_quantize.calibration import Calibration, CalibrationText, calibration_texts
-from qwen3_asr_onnx_quantize.derived import ScaledTensor
-from qwen3_asr_onnx_quantize.fidelity import compare, trace_reference
-from qwen3_asr_onnx_quantize.gptq import factor
+from qwen3_asr_onnx_quantize.calibration import moments
+from qwen3_asr_onnx_quantize.calibration.moments import Calibration, CalibrationText, calibration_texts
 from qwen3_asr_onnx_quantize.passes.products import constant_products
-from qwen3_asr_onnx_quantize.recipe import Recipe, parse_recipe
-from qwen3_asr_onnx_quantize.rotation import RotatedTensor, rotation_matrix
+from qwen3_asr_onnx_quantize.recipes.recipe import Recipe, parse_recipe
+from qwen3_asr_onnx_quantize.sweep.fidelity import compare, trace_reference
+from qwen3_asr_onnx_quantize.weights.derived import ScaledTensor
+from qwen3_asr_onnx_quantize.weights.gptq import factor
+from qwen3_asr_onnx_quantize.weights.rotation import RotatedTensor, rotation_matrix
 from tests.quantize.graphs import Array
 from tests.support.clips import synthetic_clip
 
@@ -90,7 +90,7 @@ def test_moments_are_those_of_the_whole_graph(bundle: Path) -> None:
         weights = [np.ones((len(x), 1), dtype=np.float32) for x in inputs[name]]
         if name != "lm_head.weight":
             for text, weight in zip(texts, weights, strict=True):
-                weight[-text.n_scored :] = math.sqrt(calibration.TEXT_WEIGHT)
+                weight[-text.n_scored :] = math.sqrt(moments.TEXT_WEIGHT)
         x = np.concatenate([x * weight for x, weight in zip(inputs[name], weights, strict=True)])
         tensor = tensors[name]
         assert tensor is not None
@@ -114,7 +114,7 @@ def test_moments_follow_the_basis_of_the_weight() -> None:
 def test_what_the_decoder_was_shown_is_what_it_writes(bundle: Path) -> None:
     (text,) = calibration_texts(bundle, "fp32", CLIPS[:1], threads=1)
     with Transcriber(bundle, threads=1) as asr:
-        (trace,) = trace_reference(asr, CLIPS[:1], calibration.TOKENS_PER_PIECE)
+        (trace,) = trace_reference(asr, CLIPS[:1], moments.TOKENS_PER_PIECE)
         assert text.n_scored == 1 + len(trace.token_ids)
         written = asr.embeddings.rows(np.array(trace.token_ids, dtype=np.int64))
     np.testing.assert_array_equal(text.embeds[len(text.embeds) - len(trace.token_ids) :], written)

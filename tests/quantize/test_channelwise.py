@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx_quantize.channelwise import FULL_RANGE, REDUCED_RANGE, quantize_channels
+from qwen3_asr_onnx_quantize.weights.channelwise import FULL_RANGE, REDUCED_RANGE, quantize_channels
 
 
 @pytest.mark.parametrize("largest", [FULL_RANGE, REDUCED_RANGE])

@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx_quantize.blockwise import dequantize_blocks, packed_shapes, quantize_blocks
-from qwen3_asr_onnx_quantize.gptq import factor, quantize_calibrated
-from qwen3_asr_onnx_quantize.recipe import WeightOnly
+from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly
+from qwen3_asr_onnx_quantize.weights.blockwise import dequantize_blocks, packed_shapes, quantize_blocks
+from qwen3_asr_onnx_quantize.weights.gptq import factor, quantize_calibrated
 from tests.quantize.graphs import Array
 
 K, N = 96, 24

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx_quantize.grid import load_recipes
-from qwen3_asr_onnx_quantize.recipe import WeightOnly, load_recipe
+from qwen3_asr_onnx_quantize.recipes.grid import load_recipes
+from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly, load_recipe
 
 GRID = """
 rotation = true

@@ -11,7 +11,7 @@ import pytest
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.errors import OptionsError, ProviderError
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
-from qwen3_asr_onnx_quantize.recipe import load_recipe, parse_recipe
+from qwen3_asr_onnx_quantize.recipes.recipe import load_recipe, parse_recipe
 from tests.quantize.test_apply import edit_manifest, encoded, logits, relative_rms
 from tests.support.clips import synthetic_clip
 

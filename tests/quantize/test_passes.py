@@ -12,7 +12,7 @@ from qwen3_asr_onnx_quantize.passes.dynamic_per_token import DynamicPerTokenPass
 from qwen3_asr_onnx_quantize.passes.half_convolutions import HalfConvolutionsPass
 from qwen3_asr_onnx_quantize.passes.integer_convolutions import IntegerConvolutionsPass
 from qwen3_asr_onnx_quantize.passes.weight_only import WeightOnlyPass
-from qwen3_asr_onnx_quantize.recipe import Dynamic, Keep, Part, WeightOnly
+from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic, Keep, Part, WeightOnly
 from tests.quantize.graphs import Array, op_types, product_graph, run
 
 K = 96

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx_quantize.recipe import (
+from qwen3_asr_onnx_quantize.recipes.recipe import (
     Dynamic,
     Keep,
     Recipe,

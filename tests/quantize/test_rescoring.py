@@ -11,7 +11,7 @@ import pytest
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
-from qwen3_asr_onnx_quantize.recipe import Keep, Recipe, WeightOnly, parse_recipe
+from qwen3_asr_onnx_quantize.recipes.recipe import Keep, Recipe, WeightOnly, parse_recipe
 from tests.quantize.test_apply import edit_manifest
 
 HEAD = WeightOnly("int4", 32)

@@ -11,11 +11,11 @@ import pytest
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.model.session import Session
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
-from qwen3_asr_onnx_quantize.derived import DerivedTensor
+from qwen3_asr_onnx_quantize.graphs import quantized_encoder
 from qwen3_asr_onnx_quantize.passes.dynamic_per_tensor import DynamicPerTensorPass
 from qwen3_asr_onnx_quantize.passes.rotate_encoder import RotateEncoderPass
-from qwen3_asr_onnx_quantize.recipe import Dynamic, parse_recipe
-from qwen3_asr_onnx_quantize.scheme import quantized_encoder
+from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic, parse_recipe
+from qwen3_asr_onnx_quantize.weights.derived import DerivedTensor
 from tests.quantize.graphs import Array, op_types, run
 from tests.quantize.test_rotation import initializer
 

@@ -12,8 +12,8 @@ from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.passes.dynamic_per_token import DynamicPerTokenPass
 from qwen3_asr_onnx_quantize.passes.rotate_residual import ROTATION, UNIT_GAIN, RotateResidualPass
-from qwen3_asr_onnx_quantize.recipe import Dynamic, Keep, Recipe, WeightOnly
-from qwen3_asr_onnx_quantize.rotation import rotate, rotation_matrix
+from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic, Keep, Recipe, WeightOnly
+from qwen3_asr_onnx_quantize.weights.rotation import rotate, rotation_matrix
 from tests.quantize.graphs import Array, run
 from tests.quantize.test_apply import logits, relative_rms
 

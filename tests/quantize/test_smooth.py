@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from qwen3_asr_onnx_quantize.derived import ScaledTensor
 from qwen3_asr_onnx_quantize.passes.smooth import SmoothPass
 from qwen3_asr_onnx_quantize.passes.weight_only import WeightOnlyPass
-from qwen3_asr_onnx_quantize.recipe import WeightOnly
+from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly
+from qwen3_asr_onnx_quantize.weights.derived import ScaledTensor
 from tests.quantize.graphs import Array, run
 from tests.quantize.test_rotation import initializer
 

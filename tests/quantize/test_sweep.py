@@ -10,13 +10,13 @@ import pytest
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.errors import BundleError, OptionsError
-from qwen3_asr_onnx_quantize import sweep
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
-from qwen3_asr_onnx_quantize.clips import Clip
-from qwen3_asr_onnx_quantize.fidelity import compare, trace_reference
-from qwen3_asr_onnx_quantize.recipe import Keep, Recipe, WeightOnly, load_recipe
-from qwen3_asr_onnx_quantize.speed_probe import probe_speed
-from qwen3_asr_onnx_quantize.sweep import MEASURES, SweepPlan, run_sweep
+from qwen3_asr_onnx_quantize.calibration.clips import Clip
+from qwen3_asr_onnx_quantize.recipes.recipe import Keep, Recipe, WeightOnly, load_recipe
+from qwen3_asr_onnx_quantize.sweep import sweep
+from qwen3_asr_onnx_quantize.sweep.fidelity import compare, trace_reference
+from qwen3_asr_onnx_quantize.sweep.speed import probe_speed
+from qwen3_asr_onnx_quantize.sweep.sweep import MEASURES, SweepPlan, run_sweep
 from tests.support.clips import synthetic_clip
 
 CLIPS = (synthetic_clip(1.0), synthetic_clip(2.5))
@@ -53,7 +53,7 @@ def test_float32_is_no_distance_from_itself_and_int8_nearer_than_int4(bundle: Pa
 
 
 def test_divergence_of_known_distributions() -> None:
-    from qwen3_asr_onnx_quantize.fidelity import _divergence
+    from qwen3_asr_onnx_quantize.sweep.fidelity import _divergence
 
     p = np.log(np.array([[0.5, 0.5], [0.9, 0.1]], dtype=np.float32)) + 7  # any shift of logits is the same
     q = np.log(np.array([[0.5, 0.5], [0.5, 0.5]], dtype=np.float32))

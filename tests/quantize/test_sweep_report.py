@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
-from qwen3_asr_onnx_quantize.sweep_report import check_plot, merged, plot, table
+from qwen3_asr_onnx_quantize.sweep.report import check_plot, merged, plot, table
 
 
 def rows(*, words: bool = True) -> list[dict[str, Any]]:

@@ -11,14 +11,14 @@ import pytest
 
 from qwen3_asr_onnx.bundle.files import file_record
 from qwen3_asr_onnx.errors import BundleError
-from qwen3_asr_onnx_quantize import pending
-from qwen3_asr_onnx_quantize.blockwise import quantize_blocks
-from qwen3_asr_onnx_quantize.channelwise import FULL_RANGE, quantize_channels
 from qwen3_asr_onnx_quantize.passes.dynamic_per_token import DynamicPerTokenPass
 from qwen3_asr_onnx_quantize.passes.weight_only import WeightOnlyPass
-from qwen3_asr_onnx_quantize.pending import Job
-from qwen3_asr_onnx_quantize.recipe import Dynamic, Keep, Part, WeightOnly
-from qwen3_asr_onnx_quantize.weight_file import WeightFiles, source_bytes, stored_bytes
+from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic, Keep, Part, WeightOnly
+from qwen3_asr_onnx_quantize.weights import pending
+from qwen3_asr_onnx_quantize.weights.blockwise import quantize_blocks
+from qwen3_asr_onnx_quantize.weights.channelwise import FULL_RANGE, quantize_channels
+from qwen3_asr_onnx_quantize.weights.files import WeightFiles, source_bytes, stored_bytes
+from qwen3_asr_onnx_quantize.weights.pending import Job
 from tests.quantize.graphs import Array, product_graph
 
 K, N = 96, 70

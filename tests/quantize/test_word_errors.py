@@ -12,7 +12,7 @@ pytest.importorskip("jiwer", reason="needs the sweep extra")
 import jiwer
 
 from qwen3_asr_onnx.errors import MissingExtra
-from qwen3_asr_onnx_quantize.word_errors import ErrorCounts, count_errors, difference, rate, words_of
+from qwen3_asr_onnx_quantize.sweep.word_errors import ErrorCounts, count_errors, difference, rate, words_of
 
 
 @pytest.mark.parametrize(

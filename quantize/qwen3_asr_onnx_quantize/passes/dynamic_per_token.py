@@ -20,8 +20,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx_quantize.pending import Job
-from qwen3_asr_onnx_quantize.recipe import Dynamic
+from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic
+from qwen3_asr_onnx_quantize.weights.pending import Job
 
 from .products import DOMAIN, Choose, constant, constant_products, replace_product
 

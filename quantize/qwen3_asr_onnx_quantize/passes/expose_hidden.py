@@ -14,9 +14,9 @@ import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
 from qwen3_asr_onnx.model.rescoring import HIDDEN
-from qwen3_asr_onnx_quantize.pending import Job
-from qwen3_asr_onnx_quantize.recipe import Keep
-from qwen3_asr_onnx_quantize.rotation import RotatedTensor
+from qwen3_asr_onnx_quantize.recipes.recipe import Keep
+from qwen3_asr_onnx_quantize.weights.pending import Job
+from qwen3_asr_onnx_quantize.weights.rotation import RotatedTensor
 
 from .products import DOMAIN
 from .rotate_residual import ROTATION

@@ -14,8 +14,8 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx_quantize.pending import Job
-from qwen3_asr_onnx_quantize.recipe import Stem
+from qwen3_asr_onnx_quantize.recipes.recipe import Stem
+from qwen3_asr_onnx_quantize.weights.pending import Job
 
 __all__ = ["HalfGraphPass"]
 

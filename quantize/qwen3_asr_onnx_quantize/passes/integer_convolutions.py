@@ -25,9 +25,9 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx_quantize.derived import DerivedTensor
-from qwen3_asr_onnx_quantize.pending import Job
-from qwen3_asr_onnx_quantize.recipe import Dynamic
+from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic
+from qwen3_asr_onnx_quantize.weights.derived import DerivedTensor
+from qwen3_asr_onnx_quantize.weights.pending import Job
 
 from .products import DOMAIN, constant
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from qwen3_asr_onnx_quantize.recipe import Part
+from qwen3_asr_onnx_quantize.recipes.recipe import Part
 
 __all__ = ["DOMAIN", "Choose", "constant", "constant_products", "replace_product"]
 

@@ -20,9 +20,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx_quantize.pending import Job
-from qwen3_asr_onnx_quantize.recipe import Keep
-from qwen3_asr_onnx_quantize.rotation import RotatedTensor, rotation_matrix
+from qwen3_asr_onnx_quantize.recipes.recipe import Keep
+from qwen3_asr_onnx_quantize.weights.pending import Job
+from qwen3_asr_onnx_quantize.weights.rotation import RotatedTensor, rotation_matrix
 
 __all__ = ["ROTATION", "RotateResidualPass"]
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx_quantize.derived import ScaledTensor, numbers
+from qwen3_asr_onnx_quantize.weights.derived import ScaledTensor, numbers
 
 __all__ = ["SmoothPass"]
 

@@ -34,7 +34,7 @@ from typing import Any, TypeVar
 
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
 
-from .parts import SCHEMES, Dynamic, Embedding, Half, Keep, Part, Stem, WeightOnly, require
+from .schemes import SCHEMES, Dynamic, Embedding, Half, Keep, Part, Stem, WeightOnly, require
 
 __all__ = [
     "Dynamic",
@@ -137,7 +137,7 @@ class Recipe:
 
 def published_recipes() -> dict[str, str]:
     """Return the TOML text of the recipes that come with the package, by name."""
-    folder = resources.files(__package__) / "recipes"
+    folder = resources.files(__package__)
     found = {Path(entry.name).stem: entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
     return {name: found[name].read_text(encoding="utf-8") for name in sorted(found)}
 

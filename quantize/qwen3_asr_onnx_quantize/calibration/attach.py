@@ -12,9 +12,8 @@ from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.manifest import Variant
 from qwen3_asr_onnx.errors import OptionsError
-
-from .pending import PendingTensor
-from .recipe import Recipe
+from qwen3_asr_onnx_quantize.recipes.recipe import Recipe
+from qwen3_asr_onnx_quantize.weights.pending import PendingTensor
 
 __all__ = ["attach_calibration", "calibration_record", "require_calibration"]
 
@@ -38,7 +37,7 @@ def require_calibration(recipe: Recipe, clips: Sequence[Waveform]) -> None:
 
 def calibration_record(clips: Sequence[Waveform]) -> dict[str, Any]:
     """Return what the manifest says about the audio a variant was calibrated on."""
-    from .calibration import calibration_digest
+    from .moments import calibration_digest
 
     seconds = sum(clip.size for clip in clips) / SAMPLE_RATE
     return {"clips": len(clips), "seconds": round(seconds, 2), "sha256": calibration_digest(clips)}
@@ -62,7 +61,7 @@ def attach_calibration(
         return
     if bundle.manifest.kind != "asr":
         raise OptionsError(f"{bundle.path}: an {bundle.manifest.kind} bundle cannot transcribe calibration audio")
-    from .calibration import Calibration, calibration_texts
+    from .moments import Calibration, calibration_texts
 
     name = next(name for name, variant in bundle.manifest.variants.items() if variant == source)
     texts = calibration_texts(bundle.path, name, clips, threads=threads)

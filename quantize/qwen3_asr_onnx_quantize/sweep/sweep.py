@@ -21,13 +21,13 @@ from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.model.session import runtime_version
+from qwen3_asr_onnx_quantize.apply import quantize_bundle
+from qwen3_asr_onnx_quantize.calibration.attach import calibration_record
+from qwen3_asr_onnx_quantize.calibration.clips import Clip, clips_digest
+from qwen3_asr_onnx_quantize.recipes.recipe import Recipe
 
-from .apply import quantize_bundle
-from .calibrated import calibration_record
-from .clips import Clip, clips_digest
 from .fidelity import Trace, compare, trace_reference
-from .recipe import Recipe
-from .speed_probe import probe_speed
+from .speed import probe_speed
 from .word_errors import ErrorCounts, count_errors, difference, rate
 
 __all__ = ["FLOAT32", "MEASURES", "Measure", "Row", "SweepPlan", "run_sweep"]

@@ -17,8 +17,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly
+
 from .blockwise import Blocks, block_scales, code_range, n_blocks, pack
-from .recipe import WeightOnly
 
 __all__ = ["factor", "quantize_calibrated"]
 

@@ -21,10 +21,10 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qwen3_asr_onnx.bundle.manifest import FileRecord
+from qwen3_asr_onnx_quantize.recipes.recipe import Keep
 
 from .derived import DerivedTensor
 from .pending import Job, PendingTensor
-from .recipe import Keep
 
 __all__ = ["Placement", "WeightFiles", "source_bytes", "stored_bytes"]
 

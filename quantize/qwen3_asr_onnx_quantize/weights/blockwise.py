@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .recipe import WeightOnly
+from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly
 
 __all__ = [
     "Blocks",

@@ -22,7 +22,7 @@ from .passes.rotate_encoder import RotateEncoderPass
 from .passes.rotate_residual import ROTATION, RotateResidualPass
 from .passes.smooth import SmoothPass
 from .passes.weight_only import WeightOnlyPass
-from .recipe import Half, Keep, Part, Stem
+from .recipes.recipe import Half, Keep, Part, Stem
 
 __all__ = ["HEAD", "quantized_decoder", "quantized_encoder"]
 

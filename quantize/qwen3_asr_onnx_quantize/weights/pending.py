@@ -16,12 +16,12 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from qwen3_asr_onnx.errors import BundleError
+from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic, Keep, Part, Stem, WeightOnly
 
 from .blockwise import packed_shapes, quantize_blocks
 from .channelwise import FULL_RANGE, REDUCED_RANGE, quantize_channels
 from .derived import DerivedTensor
 from .gptq import quantize_calibrated
-from .recipe import Dynamic, Keep, Part, Stem, WeightOnly
 
 __all__ = ["Job", "PendingTensor", "Stored"]
 

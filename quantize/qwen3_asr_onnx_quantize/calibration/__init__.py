@@ -1,0 +1,1 @@
+"""What the inputs of the products look like on real speech."""

@@ -1,0 +1,1 @@
+"""Many recipes, measured: fidelity, word errors, speed, one table."""
