@@ -31,7 +31,7 @@ def write_wav(path: Path, seconds: float, seed: int = 0) -> Path:
 @pytest.fixture
 def fake_systems(monkeypatch: pytest.MonkeyPatch) -> None:
     """The kind "fake" of system: `model` is a JSON file that maps milliseconds of audio to what is answered."""
-    monkeypatch.setattr("qwen3_asr_onnx_eval.systems.KINDS", {"fake": str(FAKE_ADAPTER)})
+    monkeypatch.setattr("qwen3_asr_onnx_eval.systems.process.KINDS", {"fake": str(FAKE_ADAPTER)})
 
 
 @pytest.fixture

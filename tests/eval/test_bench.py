@@ -13,11 +13,11 @@ import pytest
 pytest.importorskip("psutil", reason="needs the eval extra")
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx_eval.bench_report import report
-from qwen3_asr_onnx_eval.cli import BENCH
-from qwen3_asr_onnx_eval.machine import MeasurementError, run_and_measure
-from qwen3_asr_onnx_eval.random_checkpoint import BENCH_SHAPES, ensure_checkpoint
-from qwen3_asr_onnx_eval.recognizers import benchmark_clip
+from qwen3_asr_onnx_eval.bench.random_checkpoint import BENCH_SHAPES, ensure_checkpoint
+from qwen3_asr_onnx_eval.bench.recognizers import benchmark_clip
+from qwen3_asr_onnx_eval.bench.report import report
+from qwen3_asr_onnx_eval.commands.bench import BENCH
+from qwen3_asr_onnx_eval.machine.machine import MeasurementError, run_and_measure
 
 
 def run(token_ms: list[float], peak: float = 3e9, encoder_ms: float = 500.0) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def test_report_survives_json_and_a_missing_model() -> None:
 
 
 def test_models_are_grouped_by_what_memory_holds() -> None:
-    from qwen3_asr_onnx_eval.bench import group_by_memory
+    from qwen3_asr_onnx_eval.bench.bench import group_by_memory
 
     kinds = ["fp32", "int8", "int4"]
     needs = {"float32": 4.6, "fp32": 4.1, "int8": 1.5, "int4": 1.3}
@@ -167,7 +167,7 @@ def test_measuring_a_failing_process() -> None:
 def test_upstream_holds_the_checkpoint(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     safetensors = pytest.importorskip("safetensors.torch")
-    from qwen3_asr_onnx_eval.upstream import load_upstream
+    from qwen3_asr_onnx_eval.bench.upstream import load_upstream
 
     checkpoint, _ = ensure_checkpoint(BENCH_SHAPES["tiny"], tmp_path)
     upstream = load_upstream(checkpoint, "float32")
@@ -194,7 +194,7 @@ def test_upstream_holds_the_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_tiny_run_from_nothing(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from qwen3_asr_onnx_eval.bench import BenchPlan, Clip, run_bench
+    from qwen3_asr_onnx_eval.bench.bench import BenchPlan, Clip, run_bench
 
     saved: list[dict[str, Any]] = []
     clips = (Clip(1, 3), Clip(9, 5))

@@ -17,10 +17,10 @@ from tests.support.clips import synthetic_clip
 pytest.importorskip("soundfile", reason="needs the audio extra")
 
 from qwen3_asr_onnx.errors import AudioError, OptionsError
-from qwen3_asr_onnx_eval import dataset_mini
-from qwen3_asr_onnx_eval.datasets import DatasetError, read_waveform
-from qwen3_asr_onnx_eval.manifest import read_manifest
-from qwen3_asr_onnx_eval.open_dataset import open_dataset
+from qwen3_asr_onnx_eval.datasets import mini
+from qwen3_asr_onnx_eval.datasets.dataset import DatasetError, read_waveform
+from qwen3_asr_onnx_eval.datasets.manifest import read_manifest
+from qwen3_asr_onnx_eval.datasets.opening import open_dataset
 
 
 def write_lines(path: Path, *lines: Any) -> Path:
@@ -211,8 +211,8 @@ def test_the_checked_in_clips() -> None:
 
 
 def test_outside_a_clone_the_miniature_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset_mini, "TEST_MANIFEST", tmp_path / "gone.jsonl")
-    monkeypatch.setattr(dataset_mini, "CLIPS", tmp_path)
+    monkeypatch.setattr(mini, "TEST_MANIFEST", tmp_path / "gone.jsonl")
+    monkeypatch.setattr(mini, "CLIPS", tmp_path)
     for spec in ("mini", "mini:seen", "mini-clips"):
         with pytest.raises(OptionsError, match=r"part of a clone.*name a dataset"):
             open_dataset(spec, cache_dir=tmp_path)
@@ -220,9 +220,9 @@ def test_outside_a_clone_the_miniature_says_so(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.program("voices")
 def test_the_miniatures_clips_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = dataset_mini.TEST_MANIFEST.read_text(encoding="utf-8").splitlines()
+    rows = mini.TEST_MANIFEST.read_text(encoding="utf-8").splitlines()
     short = write_lines(tmp_path / "tests.jsonl", *[row for row in rows if '"seen"' in row][:3])
-    monkeypatch.setattr(dataset_mini, "TEST_MANIFEST", short)
+    monkeypatch.setattr(mini, "TEST_MANIFEST", short)
     first = open_dataset("mini", cache_dir=tmp_path / "cache")
     assert [u.text for u in first.utterances] == [json.loads(row)["text"] for row in rows[:3]]
     assert not first.problems

@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("scipy", reason="needs the eval extra")
 
-from qwen3_asr_onnx_eval.intervals import holm, paired_test, ratio_interval, share_interval
+from qwen3_asr_onnx_eval.scores.intervals import holm, paired_test, ratio_interval, share_interval
 
 RATE = 0.06
 Counts = list[float]
@@ -21,7 +21,7 @@ def draw(rng: np.random.Generator, n: int, rate: float = RATE) -> tuple[Counts, 
 
 
 def test_the_interval_of_an_error_rate_covers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qwen3_asr_onnx_eval.intervals.N_RESAMPLES", 499)
+    monkeypatch.setattr("qwen3_asr_onnx_eval.scores.intervals.N_RESAMPLES", 499)
     rng = np.random.default_rng(0)
     found = [ratio_interval(*draw(rng, 150)) for _ in range(300)]
     covered = np.mean([one.low <= RATE <= one.high for one in found])
@@ -31,7 +31,7 @@ def test_the_interval_of_an_error_rate_covers(monkeypatch: pytest.MonkeyPatch) -
 
 def test_speakers_are_resampled_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where speakers differ more than utterances, resampling utterances would claim too much."""
-    monkeypatch.setattr("qwen3_asr_onnx_eval.intervals.N_RESAMPLES", 499)
+    monkeypatch.setattr("qwen3_asr_onnx_eval.scores.intervals.N_RESAMPLES", 499)
     rng = np.random.default_rng(1)
     hits = {"utterances": 0, "speakers": 0}
     for _ in range(150):
@@ -63,8 +63,8 @@ def test_shares_are_wilsons() -> None:
 
 
 def test_equal_systems_are_rarely_called_different(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qwen3_asr_onnx_eval.intervals.N_RESAMPLES", 99)
-    monkeypatch.setattr("qwen3_asr_onnx_eval.intervals.N_PERMUTATIONS", 499)
+    monkeypatch.setattr("qwen3_asr_onnx_eval.scores.intervals.N_RESAMPLES", 99)
+    monkeypatch.setattr("qwen3_asr_onnx_eval.scores.intervals.N_PERMUTATIONS", 499)
     rng = np.random.default_rng(2)
     p_values = []
     for _ in range(200):

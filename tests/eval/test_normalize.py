@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("whisper_normalizer", reason="needs the eval extra")
 
 from qwen3_asr_onnx.text.languages import LANGUAGES
-from qwen3_asr_onnx_eval.normalize import normalizer_for
+from qwen3_asr_onnx_eval.scores.normalize import normalizer_for
 
 
 @pytest.mark.parametrize(

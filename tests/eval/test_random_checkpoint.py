@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
-from qwen3_asr_onnx_eval.random_checkpoint import BENCH_SHAPES, ensure_checkpoint, tensor_shapes
-from qwen3_asr_onnx_eval.synthetic_tokenizer import ADDED_TOKENS, added_token_ids, byte_symbols, write_tokenizer
+from qwen3_asr_onnx_eval.bench.random_checkpoint import BENCH_SHAPES, ensure_checkpoint, tensor_shapes
+from qwen3_asr_onnx_eval.bench.synthetic_tokenizer import ADDED_TOKENS, added_token_ids, byte_symbols, write_tokenizer
 
 TINY = BENCH_SHAPES["tiny"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx_eval.bench_report import BEGIN, END, embed, report
+from qwen3_asr_onnx_eval.bench.report import BEGIN, END, embed, report
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,7 +22,7 @@ def test_the_speed_table_is_the_saved_results() -> None:
 
 def test_the_accuracy_table_is_the_saved_results() -> None:
     pytest.importorskip("jiwer", reason="needs the eval extra")
-    from qwen3_asr_onnx_eval import report as evaluation
+    from qwen3_asr_onnx_eval.report import report as evaluation
 
     block = evaluation.readme_block(evaluation.load_summary(ROOT / "eval/results/mini-eval.jsonl.gz"))
     assert evaluation.embed(README, "eval", block) == README, "run: make report"

@@ -14,10 +14,10 @@ pytest.importorskip("jinja2", reason="needs the eval extra")
 pytest.importorskip("jiwer", reason="needs the eval extra")
 pytest.importorskip("soundfile", reason="needs the audio extra")
 
-from qwen3_asr_onnx_eval.manifest import read_manifest
-from qwen3_asr_onnx_eval.report import load_summary, write_comparison, write_report
-from qwen3_asr_onnx_eval.run import EvaluationPlan, evaluate
-from qwen3_asr_onnx_eval.systems import SystemSpec
+from qwen3_asr_onnx_eval.datasets.manifest import read_manifest
+from qwen3_asr_onnx_eval.report.report import load_summary, write_comparison, write_report
+from qwen3_asr_onnx_eval.results.evaluation import EvaluationPlan, evaluate
+from qwen3_asr_onnx_eval.systems.process import SystemSpec
 
 Make = Callable[..., Path]
 ROWS = [

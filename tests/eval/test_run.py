@@ -14,11 +14,11 @@ import pytest
 pytest.importorskip("psutil", reason="needs the eval extra")
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx_eval.datasets import Dataset
-from qwen3_asr_onnx_eval.manifest import read_manifest
-from qwen3_asr_onnx_eval.rows import read_results
-from qwen3_asr_onnx_eval.run import EvaluationPlan, Tally, evaluate
-from qwen3_asr_onnx_eval.systems import SystemFailedError, SystemSpec, parse_system
+from qwen3_asr_onnx_eval.datasets.dataset import Dataset
+from qwen3_asr_onnx_eval.datasets.manifest import read_manifest
+from qwen3_asr_onnx_eval.results.evaluation import EvaluationPlan, Tally, evaluate
+from qwen3_asr_onnx_eval.results.rows import read_results
+from qwen3_asr_onnx_eval.systems.process import SystemFailedError, SystemSpec, parse_system
 
 pytestmark = pytest.mark.usefixtures("fake_systems")
 

@@ -16,10 +16,8 @@ pytest.importorskip("onnx", reason="needs the export extra")
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx_eval import scaling
-from qwen3_asr_onnx_eval.cli import BENCH
-from qwen3_asr_onnx_eval.history import append_history, find_regressions, read_history
-from qwen3_asr_onnx_eval.roofline import (
+from qwen3_asr_onnx_eval.commands.bench import BENCH
+from qwen3_asr_onnx_eval.machine.roofline import (
     Cost,
     Limits,
     decoder_cost,
@@ -28,6 +26,8 @@ from qwen3_asr_onnx_eval.roofline import (
     measure_limits,
     stem_arithmetic,
 )
+from qwen3_asr_onnx_eval.scaling import scaling
+from qwen3_asr_onnx_eval.scaling.history import append_history, find_regressions, read_history
 
 TINY = Path(__file__).resolve().parents[1] / "data" / "tiny_bundle"
 LIMITS = Limits(1, bytes_per_s=10e9, float32_per_s=100e9, int8_per_s=400e9)

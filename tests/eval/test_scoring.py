@@ -11,8 +11,8 @@ import jiwer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qwen3_asr_onnx_eval.normalize import normalizer_for
-from qwen3_asr_onnx_eval.scoring import score_utterance
+from qwen3_asr_onnx_eval.scores.normalize import normalizer_for
+from qwen3_asr_onnx_eval.scores.utterance import score_utterance
 
 WORDS = st.lists(st.sampled_from(["ein", "zwei", "drei", "Vier", "fünf", "sechs."]), max_size=8).map(" ".join)
 CHARACTERS = st.text("你好世界吗 ，a", max_size=12)

@@ -14,11 +14,11 @@ pytest.importorskip("jiwer", reason="needs the eval extra")
 pytest.importorskip("whisper_normalizer", reason="needs the eval extra")
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx_eval.compare import compare_runs
-from qwen3_asr_onnx_eval.report import embed, readme_block, report_markdown
-from qwen3_asr_onnx_eval.rows import Header, Results, Row
-from qwen3_asr_onnx_eval.summary import Summary, summarize
-from qwen3_asr_onnx_eval.tables import counts_table, speed_table, summary_csv, utterances_csv
+from qwen3_asr_onnx_eval.report.report import embed, readme_block, report_markdown
+from qwen3_asr_onnx_eval.report.tables import counts_table, speed_table, summary_csv, utterances_csv
+from qwen3_asr_onnx_eval.results.rows import Header, Results, Row
+from qwen3_asr_onnx_eval.scores.compare import compare_runs
+from qwen3_asr_onnx_eval.scores.summary import Summary, summarize
 
 ENVIRONMENT = {"cpu": "A CPU", "cpu_features": ["avx2"], "cores": 2, "commit": "0123456789ab", "python": "3.11.7"}
 SETTINGS = {"kind": "ours", "model": "b", "precision": "x", "threads": 2, "repeats": 1, "interleaved": True}
@@ -134,7 +134,7 @@ def test_csv_holds_unrounded_figures_and_all_rows() -> None:
 
 def test_a_run_of_which_nothing_could_be_scored() -> None:
     pytest.importorskip("jinja2", reason="needs the eval extra")
-    from qwen3_asr_onnx_eval.page import report_page
+    from qwen3_asr_onnx_eval.report.page import report_page
 
     found = summary([one for one in rows("a") if one.error_kind == "audio"])
     assert (found.systems[0].overall, found.systems[0].speed, found.pairs) == (None, None, ())

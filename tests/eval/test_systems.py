@@ -15,7 +15,7 @@ from tests.support.clips import synthetic_clip
 pytest.importorskip("psutil", reason="needs the eval extra")
 
 from qwen3_asr_onnx import Transcriber
-from qwen3_asr_onnx_eval.systems import SystemFailedError, SystemProcess, SystemSpec, parse_system
+from qwen3_asr_onnx_eval.systems.process import SystemFailedError, SystemProcess, SystemSpec, parse_system
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 TINY = DATA / "tiny_bundle"
@@ -70,7 +70,7 @@ def test_a_variant_that_is_not_there(tmp_path: Path) -> None:
 def test_transformers(tmp_path: Path, layout: str, dtype: str, forced: str | None) -> None:
     """In this process: another import of torch would cost more than all other tests here."""
     pytest.importorskip("torch", reason="needs the export extra")
-    from qwen3_asr_onnx_eval.adapters.transformers_native import load
+    from qwen3_asr_onnx_eval.systems.adapters.transformers_native import load
     from tests.support.checkpoints import native_from_original
 
     checkpoint = MINI if layout == "original" else native_from_original(MINI, tmp_path / "native")

@@ -9,7 +9,7 @@ import pytest
 
 from qwen3_asr_onnx import StreamOptions
 from qwen3_asr_onnx.model.loading import load_model
-from qwen3_asr_onnx_eval.stream_bench import WORDS, measure, scripted, steady_noise_of_speech
+from qwen3_asr_onnx_eval.bench.streams import WORDS, measure, scripted, steady_noise_of_speech
 
 
 @pytest.mark.parametrize("policy", ["incremental", "official"])

@@ -1,0 +1,113 @@
+"""The `bench` verb. Imports nothing heavy until it runs."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+from qwen3_asr_onnx.commands.command import EXIT_OK, Command
+from qwen3_asr_onnx.errors import MissingExtra, OptionsError
+
+from . import scaling
+
+__all__ = ["BENCH"]
+
+
+def _add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--shapes", default="0.6b,1.7b", help="comma-separated: 0.6b, 1.7b, tiny (default: %(default)s)"
+    )
+    parser.add_argument("--output", type=Path, help="write all raw measurements to this JSON file")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds of the 11 s clip (default: %(default)s)")
+    parser.add_argument(
+        "--cache-dir", type=Path, default=Path("build/bench"), help="checkpoints and bundles (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--against", default="float32,bfloat16", help="transformers dtypes to compare with (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--variants",
+        default="fp32,int8,int4,fast,compact",
+        metavar="LIST",
+        help="ours to measure: fp32 and published recipes (default: %(default)s)",
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the exported bundles")
+    parser.add_argument("--report", type=Path, metavar="JSON", help="print the table of earlier results and stop")
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="README",
+        help="with --report: put its headline rows between the bench markers of this file",
+    )
+    scaling.add_arguments(parser)
+
+
+def _run(args: Namespace) -> int:
+    return scaling.run(args) if scaling.is_meant(args) else _run_bench(args)
+
+
+def _run_bench(args: Namespace) -> int:
+    from qwen3_asr_onnx.commands.console import emit
+    from qwen3_asr_onnx_eval.bench.report import embed, report
+
+    if args.report is not None:
+        results = json.loads(args.report.read_text(encoding="utf-8"))
+        if args.into is None:
+            emit(report(results))
+        else:
+            document = args.into.read_text(encoding="utf-8")
+            args.into.write_text(embed(document, report(results, headline=True)), encoding="utf-8")
+        return EXIT_OK
+    if args.into is not None:
+        raise OptionsError("--into takes the table of saved results: add --report JSON")
+    try:
+        from qwen3_asr_onnx_eval.bench.bench import VARIANTS, BenchPlan, run_bench
+        from qwen3_asr_onnx_eval.bench.random_checkpoint import BENCH_SHAPES
+        from qwen3_asr_onnx_eval.bench.worker import UPSTREAM
+    except ModuleNotFoundError as error:
+        raise MissingExtra(f"bench needs {error.name}: pip install 'qwen3-asr-onnx[eval,export]'") from error
+    shapes, variants, upstream = _names(args, BENCH_SHAPES, VARIANTS, UPSTREAM)
+    if args.repeats < 1:
+        raise OptionsError(f"--repeats is {args.repeats}; give at least 1")
+
+    def save(results: dict[str, Any]) -> None:
+        if args.output is not None:
+            args.output.parent.mkdir(parents=True, exist_ok=True)
+            args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+    plan = BenchPlan(shapes, args.cache_dir, args.repeats, variants=variants, upstream=upstream, keep=args.keep)
+    emit(report(run_bench(plan, save)))
+    return EXIT_OK
+
+
+def _names(
+    args: Namespace, known_shapes: Collection[str], known_variants: Collection[str], known_upstream: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Return shapes, variants and transformers dtypes asked for.
+
+    Raises:
+        OptionsError: one of them is not known.
+    """
+    shapes = tuple(name.strip() for name in args.shapes.split(","))
+    unknown = [name for name in shapes if name not in known_shapes]
+    if unknown:
+        raise OptionsError(f"no shape {unknown[0]!r}; the shapes are: {', '.join(known_shapes)}")
+    upstream = tuple(kind for kind in known_upstream if kind in args.against.split(","))
+    if set(args.against.split(",")) != set(upstream) or "float32" not in upstream:
+        raise OptionsError(f"--against is {args.against!r}; give float32, or float32,bfloat16: ratios are to float32")
+    variants = tuple(name.strip() for name in args.variants.split(","))
+    unknown = [name for name in variants if name not in known_variants]
+    if unknown:
+        raise OptionsError(f"no variant {unknown[0]!r} to measure; there are: {', '.join(known_variants)}")
+    return shapes, variants, upstream
+
+
+BENCH = Command(
+    name="bench",
+    help="measure export, load, memory and speed against transformers on random full-size weights",
+    add_arguments=_add_arguments,
+    run=_run,
+)

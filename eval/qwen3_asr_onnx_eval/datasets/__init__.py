@@ -1,0 +1,1 @@
+"""Utterances with their reference texts, from manifests, folders, hubs and the miniature."""

@@ -1,0 +1,1 @@
+"""Running systems over a dataset, and the rows that are kept."""

@@ -1,0 +1,1 @@
+"""Counts of errors, their intervals, and what two systems differ by."""

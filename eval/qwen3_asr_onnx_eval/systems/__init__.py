@@ -1,0 +1,1 @@
+"""The recognisers under evaluation, each in a process of its own."""
