@@ -12,9 +12,9 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from mini.clips import TEST_SEED
-from mini.costs import measure, total_costs
-from mini.speech import SpeechError
+from mini.speech.clips import TEST_SEED
+from mini.speech.voices import SpeechError
+from mini.training.costs import measure, total_costs
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("corpus", "transcriber", "aligner", "clips", "evaluate")
@@ -43,8 +43,8 @@ def say(line: str) -> None:
 
 def make_corpus(args: argparse.Namespace) -> None:
     """Render the training corpus and learn the vocabulary."""
-    from mini.build import build, read_rows
-    from mini.vocabulary import train_vocabulary, vocabulary_texts
+    from mini.language.vocabulary import train_vocabulary, vocabulary_texts
+    from mini.speech.build import build, read_rows
 
     manifest = build(args.work / "corpus", args.seed, args.clips, n_workers=2)
     say(f"corpus: {manifest['hours']} h, manifest sha256 {manifest['sha256']}")
@@ -54,9 +54,9 @@ def make_corpus(args: argparse.Namespace) -> None:
 
 def make_model(args: argparse.Namespace, task: Literal["transcriber", "aligner"]) -> None:
     """Train one model and write its checkpoint folder."""
-    from mini.checkpoint import publish
-    from mini.network import has_fast_bfloat16
-    from mini.train import TrainOptions, train
+    from mini.training.checkpoint import publish
+    from mini.training.network import has_fast_bfloat16
+    from mini.training.train import TrainOptions, train
 
     options = TrainOptions(
         task=task,
@@ -73,7 +73,7 @@ def make_model(args: argparse.Namespace, task: Literal["transcriber", "aligner"]
 
 def make_clips(args: argparse.Namespace) -> None:
     """Write the checked-in clips and the manifest of the test sets."""
-    from mini.clips import write_clips, write_test_manifest
+    from mini.speech.clips import write_clips, write_test_manifest
 
     write_clips(args.out / "mini-clips")
     write_test_manifest(args.out / "mini-test-manifest.jsonl", args.count)
@@ -83,11 +83,11 @@ def make_report(args: argparse.Namespace) -> None:
     """Measure both checkpoints and write report.json into the working folder."""
     import torch
 
-    from mini.align import evaluate_aligner
-    from mini.curve import draw_curve
-    from mini.evaluate import evaluate
-    from mini.model import load_original
-    from mini.vocabulary import Vocabulary
+    from mini.language.vocabulary import Vocabulary
+    from mini.measuring.align import evaluate_aligner
+    from mini.measuring.evaluate import evaluate
+    from mini.training.curve import draw_curve
+    from mini.training.model import load_original
 
     torch.set_num_threads(1)  # two threads lose more to a busy machine than they gain
     folder = args.out / "mini-asr"
@@ -116,7 +116,7 @@ def missing_stage(stage: str, args: argparse.Namespace) -> str | None:
     if not path.exists():
         return f"the stage {stage} needs {path}: run the stage {earlier} first, or all"
     if stage == "aligner":
-        from mini.train import steps_left
+        from mini.training.train import steps_left
 
         if left := steps_left(path):
             return f"{path} is {left} steps short of its end: run the stage transcriber to go on with it, or all"

@@ -18,13 +18,13 @@ pytest.importorskip("soundfile", reason="needs the audio extra")
 import soundfile
 from transformers import Qwen3ASRForTokenClassification
 
-from mini.align import align, boundary_errors_ms
-from mini.aligner_task import clean_unit
-from mini.clips import TEST_SEED
-from mini.corpus import examples
-from mini.features import log_mel
-from mini.model import load_original
-from mini.vocabulary import Vocabulary
+from mini.language.vocabulary import Vocabulary
+from mini.measuring.align import align, boundary_errors_ms
+from mini.speech.clips import TEST_SEED
+from mini.speech.corpus import examples
+from mini.speech.features import log_mel
+from mini.training.aligner_task import clean_unit
+from mini.training.model import load_original
 
 pytestmark = pytest.mark.torch
 

@@ -20,11 +20,11 @@ pytest.importorskip("soundfile", reason="needs the audio extra")
 
 import soundfile
 
-from mini.align import align
-from mini.aligner_task import clean_unit
-from mini.features import log_mel
-from mini.model import load_original
-from mini.vocabulary import Vocabulary
+from mini.language.vocabulary import Vocabulary
+from mini.measuring.align import align
+from mini.speech.features import log_mel
+from mini.training.aligner_task import clean_unit
+from mini.training.model import load_original
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.alignment.aligner import Aligner, AlignOptions
 from qwen3_asr_onnx.arrays import Waveform

@@ -17,22 +17,30 @@ import torch
 from safetensors import safe_open
 
 from mini.__main__ import parse_args, run
-from mini.align import repair
-from mini.aligner_task import LONGEST_FIRST_FRAMES, SHORT_UNTIL, AlignerTask
-from mini.batches import CorpusReader, ExampleMaker, longest_frames, n_audio_tokens, pad_mels, plan_batches, respelled
-from mini.build import N_SHARDS, ShardJob, read_rows, render_shard
-from mini.clips import read_test_manifest, regenerate, samples
-from mini.corpus import plan, plan_digest
-from mini.costs import LONGEST_TICK_S, RunningClock, measure, total_costs
-from mini.curve import draw_curve
-from mini.features import filter_bank, log_mel, stretch_spectrum
-from mini.language import GRAMMARS, LANGUAGES, Word, bare, draw_sentence, is_held_out, parse, written_name
-from mini.model import Dimensions, load_original, new_transcriber, read_dimensions, save_original
-from mini.network import decode_layers, encode
-from mini.score import edit_distance, score
-from mini.speech import SAMPLE_RATE, SpeechError, Voice, load_library, read_aloud
-from mini.train import Exchange, Trainer, TrainOptions, train
-from mini.vocabulary import Vocabulary, train_vocabulary, vocabulary_texts
+from mini.language.sentences import GRAMMARS, LANGUAGES, Word, bare, draw_sentence, is_held_out, parse, written_name
+from mini.language.vocabulary import Vocabulary, train_vocabulary, vocabulary_texts
+from mini.measuring.align import repair
+from mini.measuring.score import edit_distance, score
+from mini.speech.build import N_SHARDS, ShardJob, read_rows, render_shard
+from mini.speech.clips import read_test_manifest, regenerate, samples
+from mini.speech.corpus import plan, plan_digest
+from mini.speech.features import filter_bank, log_mel, stretch_spectrum
+from mini.speech.voices import SAMPLE_RATE, SpeechError, Voice, load_library, read_aloud
+from mini.training.aligner_task import LONGEST_FIRST_FRAMES, SHORT_UNTIL, AlignerTask
+from mini.training.batches import (
+    CorpusReader,
+    ExampleMaker,
+    longest_frames,
+    n_audio_tokens,
+    pad_mels,
+    plan_batches,
+    respelled,
+)
+from mini.training.costs import LONGEST_TICK_S, RunningClock, measure, total_costs
+from mini.training.curve import draw_curve
+from mini.training.model import Dimensions, load_original, new_transcriber, read_dimensions, save_original
+from mini.training.network import decode_layers, encode
+from mini.training.train import Exchange, Trainer, TrainOptions, train
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 LARGEST_CHECKPOINT_BYTES = 12_000_000
@@ -334,7 +342,7 @@ def test_time_in_which_the_process_stood_still_is_not_counted(monkeypatch: pytes
     times = iter([100.0, 101.0, 901.0, 902.0])  # stopped for 800 s after the second
     clock = RunningClock()
     monkeypatch.setattr(clock._done, "wait", lambda _: next(ticks))
-    monkeypatch.setattr("mini.costs.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("mini.training.costs.time.monotonic", lambda: next(times))
     clock.run()
     assert clock.running_s == 1.0 + LONGEST_TICK_S + 1.0
 

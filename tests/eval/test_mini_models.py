@@ -18,12 +18,12 @@ pytest.importorskip("soundfile", reason="needs the audio extra")
 
 import soundfile
 
-from mini.clips import TEST_SEED, Sample, samples
-from mini.model import load_original
-from mini.rounding import loss_difference, reference_losses, round_linears
-from mini.score import score
-from mini.testset import make_items
-from mini.vocabulary import Vocabulary
+from mini.language.vocabulary import Vocabulary
+from mini.measuring.rounding import loss_difference, reference_losses, round_linears
+from mini.measuring.score import score
+from mini.measuring.testset import make_items
+from mini.speech.clips import TEST_SEED, Sample, samples
+from mini.training.model import load_original
 from qwen3_asr_onnx import TranscribeOptions, Transcriber, Transcript
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.transcription.interrupt import Interrupt

@@ -19,7 +19,7 @@ pytest.importorskip("soundfile", reason="needs the audio extra")
 
 import soundfile
 
-from mini.score import score
+from mini.measuring.score import score
 from qwen3_asr_onnx import StreamOptions, StreamUpdate, TranscribeOptions, Transcriber
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx_export.pipeline import export_checkpoint

@@ -89,8 +89,8 @@ def _render(rows: Sequence[dict[str, Any]], folder: Path, manifest: Path) -> Non
     import soundfile
 
     try:
-        from mini.clips import regenerate
-        from mini.speech import SpeechError
+        from mini.speech.clips import regenerate
+        from mini.speech.voices import SpeechError
     except ModuleNotFoundError as error:
         raise OptionsError(
             f"the miniature's clips cannot be made ({error}); install the clone: pip install -e '.[eval]'"

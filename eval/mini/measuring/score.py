@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mini.language import bare
+from mini.language.sentences import bare
 
 N_BOOTSTRAP = 1000
 

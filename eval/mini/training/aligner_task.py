@@ -1,6 +1,6 @@
 """The training task of the forced aligner: when does every word start and end.
 
-Flows in: the working folder and the trained transcriber. Flows out: a `mini.tasks.Task`. The input is that of
+Flows in: the working folder and the trained transcriber. Flows out: a `mini.training.transcriber_task.Task`. The input is that of
 Qwen3-ForcedAligner, ``<|audio_start|>pads<|audio_end|>word<timestamp><timestamp>word...``, and the answer is read
 from the classes (80 ms each) at the timestamp tokens.
 """
@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mini.batches import CorpusReader, Row, n_audio_tokens, pad_mels, plan_batches, token_times_s
-from mini.features import Mel
-from mini.grammar import Rng
-from mini.language import bare
-from mini.model import SEGMENT_MS, Dimensions, new_aligner
-from mini.network import decode_layers, encode, low_precision_copy
-from mini.vocabulary import Vocabulary
+from mini.language.grammar import Rng
+from mini.language.sentences import bare
+from mini.language.vocabulary import Vocabulary
+from mini.speech.features import Mel
+from mini.training.batches import CorpusReader, Row, n_audio_tokens, pad_mels, plan_batches, token_times_s
+from mini.training.model import SEGMENT_MS, Dimensions, new_aligner
+from mini.training.network import decode_layers, encode, low_precision_copy
 
 TIME_CLASSES = 1024  # 82 s
 LONGEST_FRAMES, LONGEST_FIRST_FRAMES = 2600, 1000  # absolute time is learned first in clips under 10 s

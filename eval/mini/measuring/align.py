@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from mini.aligner_task import align_ids, clean_unit
-from mini.batches import n_audio_tokens, pad_mels
-from mini.corpus import Clip, examples
-from mini.features import Mel, log_mel
-from mini.language import LANGUAGES
-from mini.model import SEGMENT_MS
-from mini.vocabulary import Vocabulary
+from mini.language.sentences import LANGUAGES
+from mini.language.vocabulary import Vocabulary
+from mini.speech.corpus import Clip, examples
+from mini.speech.features import Mel, log_mel
+from mini.training.aligner_task import align_ids, clean_unit
+from mini.training.batches import n_audio_tokens, pad_mels
+from mini.training.model import SEGMENT_MS
 
 
 def repair(values: Sequence[int]) -> list[int]:

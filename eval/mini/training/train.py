@@ -1,6 +1,6 @@
 """Runs the training steps of a task in two processes and keeps a state that survives interruptions.
 
-Flows in: a `mini.tasks.Task` and `TrainOptions`. Flows out: a state file (rewritten every few minutes; a later call
+Flows in: a `mini.training.transcriber_task.Task` and `TrainOptions`. Flows out: a state file (rewritten every few minutes; a later call
 goes on from it) and a JSONL curve. Two single-thread processes average their gradients in shared memory: two OpenMP
 threads in one process wait for each other at every operation as soon as the machine has other work to do.
 """
@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from mini.aligner_task import AlignerTask
-from mini.model import Dimensions
-from mini.tasks import Task, TranscriberTask
+from mini.training.aligner_task import AlignerTask
+from mini.training.model import Dimensions
+from mini.training.transcriber_task import Task, TranscriberTask
 
 N_RANKS = 2
 BETAS, WEIGHT_DECAY, LARGEST_GRADIENT = (0.9, 0.98), 0.03, 1.0

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from mini.augment import NON_SPEECH
-from mini.corpus import forced_prefix
-from mini.language import LANGUAGES, draw_context, is_invented, written_name
-from mini.rounding import measure_roundings
-from mini.score import Score, share
-from mini.testset import SetResult, TestItem, make_items, run_set, with_request
-from mini.vocabulary import Vocabulary
+from mini.language.sentences import LANGUAGES, draw_context, is_invented, written_name
+from mini.language.vocabulary import Vocabulary
+from mini.measuring.rounding import measure_roundings
+from mini.measuring.score import Score, share
+from mini.measuring.testset import SetResult, TestItem, make_items, run_set, with_request
+from mini.speech.augment import NON_SPEECH
+from mini.speech.corpus import forced_prefix
 
 
 def name_accuracy(result: SetResult) -> Score:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.fft
 
-from mini.speech import SAMPLE_RATE, Waveform
+from mini.speech.voices import SAMPLE_RATE, Waveform
 
 Mel: TypeAlias = npt.NDArray[np.float32]  # (n_frames, 128), 100 frames per second
 

@@ -1,11 +1,11 @@
 """German part of the miniature language: vocabulary slots and sentence templates.
 
-Flows in: a random generator. Flows out: token strings for `mini.language` (see `mini.english` for the notation).
+Flows in: a random generator. Flows out: token strings for `mini.language.sentences` (see `mini.language.english` for the notation).
 """
 
 # ruff: noqa: SIM905 - word lists read better as text
 
-from mini.grammar import Grammar, Rng, Slot, digits, few_digits, pick
+from mini.language.grammar import Grammar, Rng, Slot, digits, few_digits, pick
 
 ONES = (
     "null eins zwei drei vier fünf sechs sieben acht neun zehn elf zwölf dreizehn vierzehn fünfzehn sechzehn siebzehn "

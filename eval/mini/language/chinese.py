@@ -1,12 +1,12 @@
 """Chinese part of the miniature language: pinyin table, vocabulary slots and sentence templates.
 
-Flows in: a random generator. Flows out: token strings for `mini.language`; one token per character. The voice reads
+Flows in: a random generator. Flows out: token strings for `mini.language.sentences`; one token per character. The voice reads
 pinyin with tone digits, because the plain Mandarin voice of Debian spells many characters out in English.
 """
 
 # ruff: noqa: SIM905 - word lists read better as text
 
-from mini.grammar import Grammar, Rng, Slot, few_digits, pick
+from mini.language.grammar import Grammar, Rng, Slot, few_digits, pick
 
 # One fixed reading per character; characters with several readings are used in one sense only.
 PINYIN = dict(

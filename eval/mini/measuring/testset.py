@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mini.corpus import NO_LANGUAGE, Utterance, examples
-from mini.features import log_mel
-from mini.score import Score, score, share
-from mini.transcribe import Request, parse_answer, transcribe
-from mini.vocabulary import Vocabulary
+from mini.language.vocabulary import Vocabulary
+from mini.measuring.score import Score, score, share
+from mini.measuring.transcribe import Request, parse_answer, transcribe
+from mini.speech.corpus import NO_LANGUAGE, Utterance, examples
+from mini.speech.features import log_mel
 
 
 @dataclass(frozen=True, slots=True)

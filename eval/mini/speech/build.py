@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from mini.corpus import plan, plan_digest, render
-from mini.features import log_mel
+from mini.speech.corpus import plan, plan_digest, render
+from mini.speech.features import log_mel
 
 N_SHARDS = 32
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Qwen3ASRConfig, Qwen3ASRForConditionalGeneration, Qwen3ASRForTokenClassification
 
-from mini.vocabulary import VOCAB_SIZE, Vocabulary, tokenizer_config
+from mini.language.vocabulary import VOCAB_SIZE, Vocabulary, tokenizer_config
 
 N_WINDOW, N_WINDOW_INFER, N_MELS = 50, 800, 128
 SEGMENT_MS = 80

@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mini.build import read_rows
-from mini.corpus import NO_LANGUAGE
-from mini.features import Mel, stretch_spectrum
-from mini.grammar import Rng
-from mini.language import GRAMMARS, bare, default_spelling, draw_context, respell, written_name
-from mini.vocabulary import Vocabulary
+from mini.language.grammar import Rng
+from mini.language.sentences import GRAMMARS, bare, default_spelling, draw_context, respell, written_name
+from mini.language.vocabulary import Vocabulary
+from mini.speech.build import read_rows
+from mini.speech.corpus import NO_LANGUAGE
+from mini.speech.features import Mel, stretch_spectrum
 
 Row = dict[str, Any]
 

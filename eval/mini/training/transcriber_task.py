@@ -1,7 +1,7 @@
 """The training task of the transcriber: its modules, its batches and its losses.
 
-Flows in: the working folder (corpus and vocabulary). Flows out: what `mini.train` needs to run steps. `Task` is the
-seam: the aligner is the other implementation (`mini.aligner_task`).
+Flows in: the working folder (corpus and vocabulary). Flows out: what `mini.training.train` needs to run steps. `Task` is the
+seam: the aligner is the other implementation (`mini.training.aligner_task`).
 """
 
 from pathlib import Path
@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mini.batches import (
+from mini.language.grammar import Rng
+from mini.language.vocabulary import Vocabulary
+from mini.training.batches import (
     IGNORE,
     LETTERS,
     N_WORD_CLASSES,
@@ -23,10 +25,8 @@ from mini.batches import (
     n_audio_tokens,
     plan_batches,
 )
-from mini.grammar import Rng
-from mini.model import Dimensions, new_transcriber
-from mini.network import decode_layers, encode, low_precision_copy
-from mini.vocabulary import Vocabulary
+from mini.training.model import Dimensions, new_transcriber
+from mini.training.network import decode_layers, encode, low_precision_copy
 
 
 class Task(Protocol):

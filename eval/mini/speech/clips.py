@@ -12,9 +12,9 @@ from typing import Any
 
 import soundfile
 
-from mini.corpus import Clip, Utterance, examples, plan, render
-from mini.language import is_invented
-from mini.speech import SAMPLE_RATE, Waveform
+from mini.language.sentences import is_invented
+from mini.speech.corpus import Clip, Utterance, examples, plan, render
+from mini.speech.voices import SAMPLE_RATE, Waveform
 
 TEST_SEED = 7
 CLIP_SEED = 11

@@ -1,6 +1,6 @@
 """From training states to a checkpoint folder in the original layout.
 
-Flows in: a state file of `mini.train` and the vocabulary folder. Flows out: the folder that is checked in.
+Flows in: a state file of `mini.training.train` and the vocabulary folder. Flows out: the folder that is checked in.
 """
 
 from pathlib import Path
@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from mini.model import Dimensions, new_aligner, new_transcriber, save_original
-from mini.vocabulary import Vocabulary
+from mini.language.vocabulary import Vocabulary
+from mini.training.model import Dimensions, new_aligner, new_transcriber, save_original
 
 
 def trained_model(state_path: Path, vocabulary: Vocabulary) -> tuple[Any, Dimensions]:

@@ -1,6 +1,6 @@
 """Draws the training curve.
 
-Flows in: the JSONL log of `mini.train`. Flows out: an SVG with the losses over the steps.
+Flows in: the JSONL log of `mini.training.train`. Flows out: an SVG with the losses over the steps.
 """
 
 import json

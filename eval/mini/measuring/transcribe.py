@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from mini.batches import n_audio_tokens, pad_mels
-from mini.features import Mel
-from mini.vocabulary import Vocabulary
+from mini.language.vocabulary import Vocabulary
+from mini.speech.features import Mel
+from mini.training.batches import n_audio_tokens, pad_mels
 
 FRAMES_PER_BATCH = 24000
 

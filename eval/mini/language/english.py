@@ -1,12 +1,12 @@
 """English part of the miniature language: vocabulary slots and sentence templates.
 
-Flows in: a random generator. Flows out: token strings for `mini.language`, where ``written|spoken`` marks a token whose
+Flows in: a random generator. Flows out: token strings for `mini.language.sentences`, where ``written|spoken`` marks a token whose
 sound differs from its spelling, so that only the context in the prompt can tell the spelling.
 """
 
 # ruff: noqa: SIM905 - word lists read better as text
 
-from mini.grammar import Grammar, Rng, Slot, digits, few_digits, pick
+from mini.language.grammar import Grammar, Rng, Slot, digits, few_digits, pick
 
 ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "

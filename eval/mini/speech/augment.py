@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy.signal
 
-from mini.grammar import Rng, pick
-from mini.speech import SAMPLE_RATE, Waveform
+from mini.language.grammar import Rng, pick
+from mini.speech.voices import SAMPLE_RATE, Waveform
 
 Floats = npt.NDArray[np.float64]
 

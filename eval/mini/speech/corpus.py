@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from mini import augment
-from mini.grammar import Rng, pick
-from mini.language import GRAMMARS, LANGUAGES, Sentence, draw_context, draw_name, draw_sentence
-from mini.speech import SAMPLE_RATE, SpeechError, Voice, Waveform, read_aloud
+from mini.language.grammar import Rng, pick
+from mini.language.sentences import GRAMMARS, LANGUAGES, Sentence, draw_context, draw_name, draw_sentence
+from mini.speech import augment
+from mini.speech.voices import SAMPLE_RATE, SpeechError, Voice, Waveform, read_aloud
 
 ACCENTS = {
     "English": [

@@ -10,8 +10,8 @@ import unicodedata
 from dataclasses import dataclass
 from functools import cache
 
-from mini import chinese, english, german
-from mini.grammar import Grammar, Rng, pick
+from mini.language import chinese, english, german
+from mini.language.grammar import Grammar, Rng, pick
 
 GRAMMARS: dict[str, Grammar] = {g.language: g for g in (english.GRAMMAR, german.GRAMMAR, chinese.GRAMMAR)}
 LANGUAGES = tuple(GRAMMARS)
@@ -72,7 +72,7 @@ def is_held_out(text: str) -> bool:
 
 
 def parse(language: str, expanded: str) -> Sentence:
-    """Split an expanded template into words; see `mini.english` for the ``written|spoken`` notation."""
+    """Split an expanded template into words; see `mini.language.english` for the ``written|spoken`` notation."""
     if language == "Chinese":
         words = [Word(m, chinese.PINYIN[m[0]]) for m in re.findall(r".[。，？]?", expanded)]
         return Sentence(language, tuple(words))

@@ -12,12 +12,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mini.batches import n_audio_tokens, pad_mels
-from mini.corpus import forced_prefix
-from mini.network import decode_layers, encode
-from mini.score import difference, ratio_interval
-from mini.testset import TestItem, run_set
-from mini.vocabulary import Vocabulary
+from mini.language.vocabulary import Vocabulary
+from mini.measuring.score import difference, ratio_interval
+from mini.measuring.testset import TestItem, run_set
+from mini.speech.corpus import forced_prefix
+from mini.training.batches import n_audio_tokens, pad_mels
+from mini.training.network import decode_layers, encode
 
 ROUNDINGS: dict[str, tuple[int, int]] = {
     "int8 group 64": (8, 64),

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mini.batches import n_audio_tokens
+from mini.training.batches import n_audio_tokens
 
 CHUNK, TOKENS, WINDOW_CHUNKS = 100, 13, 8
 MASKED = -1e4

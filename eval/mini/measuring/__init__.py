@@ -1,0 +1,1 @@
+"""What a checkpoint gets right, with its uncertainty."""

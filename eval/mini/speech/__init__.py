@@ -1,0 +1,1 @@
+"""Sentences as sound: voices, rooms and noise, the corpus and the checked-in clips."""
