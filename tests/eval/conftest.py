@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.clips import SAMPLE_RATE, synthetic_clip
 
-FAKE_ADAPTER = Path(__file__).parent / "fake_system.py"
+FAKE_ADAPTER = Path(__file__).parents[1] / "support" / "fake_system.py"
 MakeAudio = Callable[..., Path]
 
 

@@ -33,8 +33,8 @@ from qwen3_asr_onnx_quantize.recipes.recipe import (
 )
 from qwen3_asr_onnx_quantize.weights.files import WeightFiles
 from qwen3_asr_onnx_quantize.weights.pending import Job
-from tests.quantize.graphs import Array
 from tests.support.clips import synthetic_clip
+from tests.support.graphs import Array
 
 INT4, INT8 = WeightOnly("int4", 32), WeightOnly("int8", 32, search=False)
 

@@ -18,7 +18,7 @@ HEAVY = [
 
 MODULES = [
     module.name
-    for module in pkgutil.iter_modules(qwen3_asr_onnx.__path__, "qwen3_asr_onnx.")
+    for module in pkgutil.walk_packages(qwen3_asr_onnx.__path__, "qwen3_asr_onnx.")
     if not module.name.endswith(".__main__")
 ]
 

@@ -1,7 +1,7 @@
 """English part of the miniature language: vocabulary slots and sentence templates.
 
-Flows in: a random generator. Flows out: token strings for `mini.language.sentences`, where ``written|spoken`` marks a token whose
-sound differs from its spelling, so that only the context in the prompt can tell the spelling.
+Flows in: a random generator. Flows out: token strings for `mini.language.sentences`, where ``written|spoken`` marks
+a token whose sound differs from its spelling, so that only the context in the prompt can tell the spelling.
 """
 
 # ruff: noqa: SIM905 - word lists read better as text

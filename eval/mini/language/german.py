@@ -1,6 +1,7 @@
 """German part of the miniature language: vocabulary slots and sentence templates.
 
-Flows in: a random generator. Flows out: token strings for `mini.language.sentences` (see `mini.language.english` for the notation).
+Flows in: a random generator. Flows out: token strings for `mini.language.sentences` (the notation: see
+`mini.language.english`).
 """
 
 # ruff: noqa: SIM905 - word lists read better as text

@@ -1,7 +1,7 @@
 """A fast forward pass over the native weights for training: no Python loop over windows, few small operations.
 
 Flows in: a native transformers model and a padded batch. Flows out: encoder tokens and decoder states, equal to the
-native forward to rounding (`tests/eval/test_mini_corpus.py` compares them). On a CPU most of the time of so small a
+native forward to rounding (`tests/eval/mini/test_corpus.py` compares them). On a CPU most of the time of so small a
 network goes into element-wise operations and casts, not into matrix products; the native modules take twice as long.
 """
 

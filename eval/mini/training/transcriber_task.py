@@ -1,7 +1,7 @@
 """The training task of the transcriber: its modules, its batches and its losses.
 
-Flows in: the working folder (corpus and vocabulary). Flows out: what `mini.training.train` needs to run steps. `Task` is the
-seam: the aligner is the other implementation (`mini.training.aligner_task`).
+Flows in: the working folder (corpus and vocabulary). Flows out: what `mini.training.train` needs to run steps. `Task`
+is the seam: the aligner is the other implementation (`mini.training.aligner_task`).
 """
 
 from pathlib import Path

@@ -28,7 +28,7 @@ DEFAULT_SETS = ("seen", "unseen", "long", "nonspeech")
 DEFAULT_COUNT = 75
 FULL_COUNT = 300
 
-CLONE = Path(__file__).parents[2]
+CLONE = Path(__file__).parents[3]
 TEST_MANIFEST = CLONE / "tests" / "data" / "mini-test-manifest.jsonl"
 CLIPS = CLONE / "tests" / "data" / "mini-clips"
 

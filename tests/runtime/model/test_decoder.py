@@ -1,0 +1,221 @@
+"""The decoder on the checked-in bundle: however prompts are grouped, cut or resumed, the ids stay the same."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.support.clips import CLIP_SECONDS, synthetic_clip
+
+from qwen3_asr_onnx import Transcriber
+from qwen3_asr_onnx.model.decoder import SHARED_FROM, Batch, Decoder, Embedded, Generated, KvCache
+from qwen3_asr_onnx.model.features import log_mel, n_audio_tokens
+from qwen3_asr_onnx.text.prompt import build_prompt
+
+LIMIT = 24
+
+
+@pytest.fixture(scope="module")
+def prompts(asr: Transcriber) -> list[Embedded]:
+    """The embedded prompts of the clips whose ids transformers gave."""
+    mels = [log_mel(synthetic_clip(seconds)) for seconds in CLIP_SECONDS]
+    built = [build_prompt(asr.tokenizer, asr.manifest.prompt.template, n_audio_tokens(mel.shape[1])) for mel in mels]
+    features = asr.encoder.encode(mels)
+    return [asr.embeddings.splice(p.ids, rows, p.audio_start) for p, rows in zip(built, features, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def alone(asr: Transcriber, prompts: list[Embedded]) -> list[Generated]:
+    return [asr.decoder.generate([prompt], [LIMIT], eos=())[0] for prompt in prompts]
+
+
+def drain(batch: Batch[int], waiting: Iterator[tuple[int, Embedded, int]]) -> dict[int, Generated]:
+    """Run a batch that is topped up from `waiting` whenever a row leaves."""
+    results: dict[int, Generated] = {}
+    more = True
+    while True:
+        while more and not batch.is_full:
+            entry = next(waiting, None)
+            more = entry is not None
+            if entry is not None:
+                batch.add(*entry)
+        if not batch.n_active:
+            return results
+        results.update(batch.run())
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3])
+@pytest.mark.parametrize("capacity", [16, 1200])
+def test_rows_that_come_and_go_decode_as_if_alone(
+    asr: Transcriber, prompts: list[Embedded], alone: list[Generated], rows: int, capacity: int
+) -> None:
+    limits = [3, 24, 1, 7, 24, 2, 11]
+    order = [i % len(prompts) for i in range(len(limits))]
+    batch: Batch[int] = Batch(asr.decoder, KvCache(asr.decoder.dims, rows, capacity), eos=())
+    results = drain(batch, ((n, prompts[i], limits[n]) for n, i in enumerate(order)))
+    assert sorted(results) == list(range(len(limits)))
+    for n, i in enumerate(order):
+        assert results[n].token_ids == alone[i].token_ids[: limits[n]]
+        assert results[n].end == "limit"
+        np.testing.assert_allclose(results[n].logprobs, alone[i].logprobs[: limits[n]], atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def told(asr: Transcriber) -> tuple[list[Embedded], int]:
+    """Prompts that begin with the same 48 words of context, and how many positions that is."""
+    context = "Anna Meyer, Berlin, Zürich " * 12
+    mels = [log_mel(synthetic_clip(seconds)) for seconds in CLIP_SECONDS]
+    template = asr.manifest.prompt.template
+    built = [build_prompt(asr.tokenizer, template, n_audio_tokens(mel.shape[1]), context) for mel in mels]
+    features = asr.encoder.encode(mels)
+    embedded = [asr.embeddings.splice(p.ids, rows, p.audio_start) for p, rows in zip(built, features, strict=True)]
+    assert built[0].audio_start >= SHARED_FROM
+    return embedded, built[0].audio_start
+
+
+@pytest.mark.parametrize(("capacity", "max_positions"), [(16, None), (1200, None), (1200, 700)])
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_a_context_that_all_prompts_begin_with_is_read_once(
+    asr: Transcriber,
+    told: tuple[list[Embedded], int],
+    rows: int,
+    capacity: int,
+    max_positions: int | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    prompts, n_shared = told
+    limits = [3, 24, 1, 7, 24, 2, 11, 5, 5]
+    order = [i % len(prompts) for i in range(len(limits))]
+    expected = [asr.decoder.generate([prompts[i]], [n], eos=())[0] for i, n in zip(order, limits, strict=True)]
+    read: list[int] = []
+    extend = Decoder.extend
+
+    def counted(self: Decoder, cache: KvCache, row: int, embedded: Embedded, past: int = 0) -> npt.NDArray[np.float32]:
+        read.append(len(embedded))
+        return extend(self, cache, row, embedded, past)
+
+    monkeypatch.setattr(Decoder, "extend", counted)
+    cache = KvCache(asr.decoder.dims, rows, capacity)
+    batch: Batch[int] = Batch(asr.decoder, cache, max_positions=max_positions, eos=())
+    results: dict[int, Generated] = {}
+    for n, i in enumerate(order):
+        while not batch.fits(len(prompts[i]) + limits[n]):
+            results.update(batch.run())
+        batch.add(n, prompts[i], limits[n], n_shared=n_shared)
+    while batch.n_active:
+        results.update(batch.run())
+    for n, one in enumerate(expected):
+        assert results[n].token_ids == one.token_ids
+        np.testing.assert_allclose(results[n].logprobs, one.logprobs, atol=1e-4)
+    whole = sum(len(prompts[i]) for i in order)
+    times = (whole - sum(read)) // n_shared
+    assert whole - sum(read) == times * n_shared
+    assert times >= (len(order) - 1 if capacity > 16 and max_positions is None else 4)
+
+
+def test_rows_without_the_context_take_nothing_from_those_with_it(
+    asr: Transcriber, told: tuple[list[Embedded], int], prompts: list[Embedded], alone: list[Generated]
+) -> None:
+    with_context, n_shared = told
+    batch: Batch[int] = Batch(asr.decoder, KvCache(asr.decoder.dims, 1, 1200), eos=())
+    for n in range(4):
+        chosen, shared = (with_context[1], n_shared) if n % 2 == 0 else (prompts[1], 0)
+        batch.add(n, chosen, LIMIT, n_shared=shared)
+        ((_, found),) = batch.run()
+        expected = alone[1] if n % 2 else asr.decoder.generate([with_context[1]], [LIMIT], eos=())[0]
+        assert found.token_ids == expected.token_ids
+
+
+def test_a_watch_ends_its_row_and_no_other(asr: Transcriber, prompts: list[Embedded], alone: list[Generated]) -> None:
+    batch: Batch[int] = Batch(asr.decoder, KvCache(asr.decoder.dims, 2, 200), eos=())
+    batch.add(0, prompts[0], LIMIT, lambda ids: len(ids) == 5)
+    batch.add(1, prompts[1], LIMIT)
+    ((first, stopped),) = batch.run()
+    ((second, whole),) = batch.run()
+    assert (first, stopped.end, stopped.token_ids) == (0, "watch", alone[0].token_ids[:5])
+    assert (second, whole.end, whole.token_ids) == (1, "limit", alone[1].token_ids)
+
+
+def test_an_interrupt_stops_after_one_step_and_keeps_what_is_there(
+    asr: Transcriber, prompts: list[Embedded], alone: list[Generated]
+) -> None:
+    batch: Batch[int] = Batch(asr.decoder, KvCache(asr.decoder.dims, 2, 200), eos=())
+    batch.add(0, prompts[0], LIMIT)
+    batch.add(1, prompts[1], LIMIT)
+    asked = itertools.count(1)
+    results = dict(batch.run(lambda: next(asked) == 4))
+    assert next(asked) == 5
+    assert [results[i].end for i in (0, 1)] == ["interrupt", "interrupt"]
+    assert [results[i].token_ids for i in (0, 1)] == [alone[i].token_ids[:5] for i in (0, 1)]
+
+
+def test_the_stop_token_is_scored_and_not_kept(asr: Transcriber, prompts: list[Embedded]) -> None:
+    written = asr.decoder.generate([prompts[0]], [LIMIT], eos=())[0]
+    stop = written.token_ids[6]
+    ended = asr.decoder.generate([prompts[0]], [LIMIT], eos=[stop])[0]
+    at = written.token_ids.index(stop)
+    assert ended.end == "stop_token"
+    assert ended.token_ids == written.token_ids[:at]
+    assert len(ended.logprobs) == at + 1
+
+
+def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    wide = logits.astype(np.float64)
+    result: npt.NDArray[np.float64] = wide - np.log(np.exp(wide - wide.max()).sum()) - wide.max()
+    return result
+
+
+def test_log_probabilities_are_those_of_the_logits(
+    asr: Transcriber, prompts: list[Embedded], alone: list[Generated]
+) -> None:
+    logits = asr.decoder.prefill_logits(prompts[1])
+    assert alone[1].token_ids[0] == int(logits.argmax())
+    assert alone[1].logprobs[0] == pytest.approx(float(log_softmax(logits).max()), abs=1e-5)
+
+
+@pytest.mark.parametrize("step", [True, False])
+@pytest.mark.parametrize("n_logits", [1, 3, 9])
+def test_several_positions_on_a_past_equal_single_steps(
+    asr: Transcriber, prompts: list[Embedded], alone: list[Generated], n_logits: int, step: bool
+) -> None:
+    decoder, prompt = asr.decoder, prompts[2]
+    draft = decoder.embeddings.rows(np.array(alone[2].token_ids[:9]))
+    single, several = (KvCache(decoder.dims, 1, len(prompt) + 9) for _ in range(2))
+    for cache in (single, several):
+        decoder.extend(cache, 0, prompt)
+    one_by_one = [decoder.extend(single, 0, draft[i : i + 1], len(prompt) + i, step=True)[0] for i in range(len(draft))]
+    at_once = decoder.extend(several, 0, draft, len(prompt), n_logits=n_logits, step=step)
+    np.testing.assert_allclose(at_once, one_by_one[-n_logits:], rtol=0, atol=1e-4)
+    for one, other in zip(single.buffers, several.buffers, strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5)
+
+
+def prefix(decoder: Decoder, prompt: Embedded, ids: Sequence[int], capacity: int) -> tuple[KvCache, int]:
+    """Return a cache that holds a prompt and all but the last of some ids."""
+    cache = KvCache(decoder.dims, 1, capacity)
+    whole = np.concatenate([prompt, decoder.embeddings.rows(np.array(ids[:-1], dtype=np.int64))])
+    decoder.extend(cache, 0, whole)
+    return cache, len(whole)
+
+
+@pytest.mark.parametrize("room", [1, 100])
+@pytest.mark.parametrize("n_given", [1, 8])
+def test_a_prefix_is_continued_as_it_was_written(
+    asr: Transcriber, prompts: list[Embedded], alone: list[Generated], n_given: int, room: int
+) -> None:
+    ids = alone[3].token_ids
+    cache, length = prefix(asr.decoder, prompts[3], ids[:n_given], len(prompts[3]) + n_given - 1 + room)
+    rest = asr.decoder.continue_greedy(cache, length, ids[n_given - 1], LIMIT - n_given, eos=())
+    assert rest.token_ids == ids[n_given:]
+    assert rest.end == "limit"
+    np.testing.assert_allclose(rest.logprobs, alone[3].logprobs[n_given:], atol=1e-4)
+
+
+def test_a_continuation_can_be_watched(asr: Transcriber, prompts: list[Embedded], alone: list[Generated]) -> None:
+    ids = alone[3].token_ids
+    cache, length = prefix(asr.decoder, prompts[3], ids[:2], len(prompts[3]) + LIMIT)
+    rest = asr.decoder.continue_greedy(cache, length, ids[1], LIMIT, eos=(), watch=lambda new: len(new) == 4)
+    assert (rest.token_ids, rest.end) == (ids[2:6], "watch")

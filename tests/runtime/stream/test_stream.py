@@ -1,0 +1,212 @@
+"""The public face of a stream: what may be fed, what is refused, and who may call."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from tests.support.clips import synthetic_clip
+
+from qwen3_asr_onnx import (
+    AudioError,
+    OptionsError,
+    Stream,
+    StreamError,
+    StreamOptions,
+    StreamUpdate,
+    TranscribeOptions,
+    Transcriber,
+)
+from qwen3_asr_onnx.arrays import SAMPLE_RATE
+
+OPTIONS = TranscribeOptions(max_new_tokens=12)
+CLIP = synthetic_clip(4.6, seed=5)
+
+
+def comparable(updates: list[StreamUpdate]) -> list[dict[str, Any]]:
+    """Return the updates without the times they took."""
+    rows = []
+    for update in updates:
+        segment = update.segment
+        rows.append({
+            "text": (update.committed, update.tentative, update.language, round(update.heard_s, 3)),
+            "segment": segment and (segment.start_s, segment.end_s, segment.token_ids, segment.stop_reason),
+        })  # fmt: skip
+    return rows
+
+
+def run(stream: Stream, audio: npt.NDArray[Any], size: int = 7_777) -> list[dict[str, Any]]:
+    updates: list[StreamUpdate] = []
+    for start in range(0, len(audio), size):
+        updates += stream.feed(audio[start : start + size])
+    return comparable([*updates, *stream.finish()])
+
+
+@pytest.fixture(scope="module")
+def expected(asr: Transcriber) -> list[dict[str, Any]]:
+    return run(asr.stream(OPTIONS), CLIP)
+
+
+def test_a_stream_hears_all_of_a_clip(expected: list[dict[str, Any]]) -> None:
+    assert [row["text"][3] for row in expected] == [2.016, 4.032, 4.6]
+    start_s, end_s, ids, _ = expected[-1]["segment"]
+    assert (start_s, end_s) == (0.0, 4.6)
+    assert ids
+
+
+@pytest.mark.parametrize("policy", ["incremental", "official"])
+def test_the_portions_do_not_matter(asr: Transcriber, policy: Any) -> None:
+    streaming = StreamOptions(policy=policy)
+    whole, *others = [run(asr.stream(OPTIONS, streaming), CLIP, size) for size in (len(CLIP), 160, 33_333)]
+    assert all(other == whole for other in others)
+
+
+def test_integers_channels_and_rates_are_the_same_sound(asr: Transcriber, expected: list[dict[str, Any]]) -> None:
+    as_integers = np.round(CLIP * 32768).clip(-32768, 32767).astype(np.int16)
+    same = run(asr.stream(OPTIONS), as_integers.astype(np.float32) / 32768)
+    assert run(asr.stream(OPTIONS), as_integers) == same
+    stereo = asr.stream(OPTIONS)
+    assert comparable([*stereo.feed(np.stack([CLIP, CLIP], axis=1)), *stereo.finish()]) == expected
+    fast = asr.stream(OPTIONS)
+    updates = [*fast.feed(np.repeat(CLIP, 3), sample_rate=48_000), *fast.finish()]
+    assert [update.segment.end_s for update in updates if update.segment] == [4.6]
+
+
+@pytest.mark.parametrize(
+    ("pcm", "rate", "message"),
+    [
+        (np.array([0.0, np.nan], np.float32), 16_000, "at 1.000 s: the sample 0.000 s into this block is not a finite"),
+        (np.array([0.0, np.inf]), 16_000, "not a finite number"),
+        (np.full(5, 1e200), 16_000, "not a finite number"),
+        (np.full(5, 3000.0), 16_000, "up to 3000, but full scale is 1"),
+        (np.zeros(5, np.complex64), 16_000, "type complex64"),
+        (np.array(["a"]), 16_000, "give float"),
+        (np.zeros((2, 2, 2)), 16_000, r"shape \(2, 2, 2\)"),
+        (np.zeros((5, 0)), 16_000, r"shape \(5, 0\)"),
+        (np.zeros(5), 48_000, "48000 Hz, but the stream began at 16000 Hz"),
+        (np.zeros(5), 16_000.5, "whole Hz"),
+        (np.zeros(5), -1, "sampling rate is -1"),
+        (np.zeros(5), "16000", "give a number of Hz"),
+        (np.zeros(5), True, "give a number of Hz"),
+    ],
+)
+def test_what_is_not_sound_is_refused_and_the_stream_goes_on(
+    asr: Transcriber, expected: list[dict[str, Any]], pcm: Any, rate: Any, message: str
+) -> None:
+    stream = asr.stream(OPTIONS)
+    updates = stream.feed(CLIP[:SAMPLE_RATE])
+    with pytest.raises(AudioError, match=message):
+        stream.feed(pcm, rate)
+    assert comparable([*updates, *stream.feed(CLIP[SAMPLE_RATE:]), *stream.finish()]) == expected
+
+
+def test_a_bad_first_block_does_not_settle_the_rate(asr: Transcriber) -> None:
+    stream = asr.stream(OPTIONS)
+    with pytest.raises(AudioError):
+        stream.feed(np.array([np.nan]), 8_000)
+    stream.feed(np.zeros(100), 44_100)
+    assert stream.fed_s == pytest.approx(100 / 44_100)
+
+
+def test_a_finished_stream_takes_no_more(asr: Transcriber) -> None:
+    stream = asr.stream(OPTIONS)
+    assert stream.finish() == []
+    with pytest.raises(StreamError, match="feed after finish"):
+        stream.feed(CLIP)
+    with pytest.raises(StreamError, match="finish after finish"):
+        stream.finish()
+    with pytest.raises(StreamError, match="feed after finish"):
+        stream.gap(1.0)
+
+
+def test_a_gap_is_silence_of_its_length(asr: Transcriber) -> None:
+    with_gap, with_zeros = asr.stream(OPTIONS), asr.stream(OPTIONS)
+    one = [*with_gap.feed(CLIP), *with_gap.gap(70.5), *with_gap.feed(CLIP), *with_gap.finish()]
+    zeros = np.zeros(round(70.5 * SAMPLE_RATE), np.float32)
+    other = [*with_zeros.feed(np.concatenate([CLIP, zeros, CLIP])), *with_zeros.finish()]
+    assert comparable(one) == comparable(other)
+    starts = [update.segment.start_s for update in one if update.segment]
+    assert starts[0] == 0.0
+    assert starts[-1] == pytest.approx(4.6 + 70.5, abs=0.6)
+    for bad in (-1.0, np.nan, np.inf):
+        with pytest.raises(AudioError, match="gap"):
+            asr.stream(OPTIONS).gap(bad)
+
+
+def test_two_threads_cannot_feed_one_stream(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = asr.stream(OPTIONS)
+    inside, leave = threading.Event(), threading.Event()
+
+    def slow_feed(*_: Any, **__: Any) -> list[StreamUpdate]:
+        inside.set()
+        leave.wait(10)
+        return []
+
+    monkeypatch.setattr(stream._policy, "feed", slow_feed)
+    thread = threading.Thread(target=stream.feed, args=(CLIP,))
+    thread.start()
+    assert inside.wait(10)
+    with pytest.raises(StreamError, match="two threads use one stream"):
+        stream.feed(CLIP)
+    with pytest.raises(StreamError, match="two threads use one stream"):
+        stream.finish()
+    leave.set()
+    thread.join()
+    assert stream.feed(CLIP[:0]) == []
+
+
+def test_many_streams_share_one_model(asr: Transcriber) -> None:
+    clips = [synthetic_clip(3.0 + seed / 3, seed=seed) for seed in range(4)]
+    alone = [run(asr.stream(OPTIONS), clip) for clip in clips]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda clip: run(asr.stream(OPTIONS), clip), clips))
+    assert together == alone
+
+
+def test_options_that_make_no_sense_for_a_stream(asr: Transcriber) -> None:
+    with pytest.raises(OptionsError, match="word times"):
+        asr.stream(TranscribeOptions(timestamps="word"))
+    with pytest.raises(OptionsError, match="Klingon"):
+        asr.stream(TranscribeOptions(language="Klingon"))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"policy": "best"}, "policy is 'best'"),
+        ({"chunk_s": 0}, "chunk_s is 0"),
+        ({"chunk_s": float("nan")}, "chunk_s is nan"),
+        ({"horizon_s": 5}, "horizon_s is 5"),
+        ({"hold_back": -1}, "hold_back is -1"),
+        ({"unfixed_tokens": -1}, "unfixed_tokens is -1"),
+    ],
+)
+def test_bad_stream_options(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionsError, match=message):
+        StreamOptions(**values)
+
+
+@pytest.mark.parametrize("policy", ["incremental", "official"])
+def test_next_to_nothing(asr: Transcriber, policy: Any) -> None:
+    for n_samples in (0, 1, 200, 511):
+        stream = asr.stream(OPTIONS, StreamOptions(policy=policy))
+        updates = [*stream.feed(np.zeros(n_samples)), *stream.finish()]
+        assert "".join(update.committed for update in updates).strip() == "".join(
+            update.segment.text for update in updates if update.segment
+        )
+
+
+def test_the_memory_of_a_stream_does_not_grow(asr: Transcriber) -> None:
+    stream = asr.stream(TranscribeOptions(max_new_tokens=1), StreamOptions(chunk_s=60, horizon_s=16))
+    policy: Any = stream._policy
+    noise = synthetic_clip(16.0, seed=1)
+    for _ in range(12):
+        stream.feed(noise)
+        assert policy._segment is None or policy._segment.size <= 17 * SAMPLE_RATE
+        assert policy._pending.size < 512
+        assert len(policy._flags) == 0
+    assert policy._decoder._cache.capacity <= 13 * 80 + 100
