@@ -12,10 +12,11 @@ import json
 import tempfile
 from pathlib import Path
 
-from qwen3_asr_onnx_export.pipeline import export_checkpoint
 from tests.parity.oracle import reference
 from tests.support.checkpoints import CheckpointOptions, Shape, make_checkpoint
 from tests.support.clips import synthetic_clip
+
+from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
 HERE = Path(__file__).parent
 # Vocabulary without room to spare: 300 BPE tokens, 7 added ones. With this seed some clips stop early and some do not.

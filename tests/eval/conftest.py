@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from tests.support.clips import SAMPLE_RATE, synthetic_clip
 
 FAKE_ADAPTER = Path(__file__).parents[1] / "support" / "fake_system.py"

@@ -19,14 +19,14 @@ pytest.importorskip("torch", reason="needs the export extra")
 
 import onnx
 import torch
+from tests.support.checkpoints import SHAPES, CheckpointOptions, make_checkpoint
+from tests.support.clips import synthetic_clip
+from tests.support.traces import traced_once
 
 from qwen3_asr_onnx import Bundle, BundleError, LimitError, TranscribeOptions, Transcriber
 from qwen3_asr_onnx_export import parity, pipeline, weights
 from qwen3_asr_onnx_export.checkpoint import EMBED, Checkpoint
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
-from tests.support.checkpoints import SHAPES, CheckpointOptions, make_checkpoint
-from tests.support.clips import synthetic_clip
-from tests.support.traces import traced_once
 
 pytestmark = pytest.mark.torch
 

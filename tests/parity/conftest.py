@@ -10,9 +10,10 @@ import pytest
 pytest.importorskip("torch", reason="needs the export extra")
 pytest.importorskip("transformers", reason="needs the export extra")
 
-from qwen3_asr_onnx.transcriber import Transcriber
 from tests.parity.oracle import Reference, reference, synthetic_clip
 from tests.support.checkpoints import SHAPES, CheckpointOptions, Layout, make_checkpoint
+
+from qwen3_asr_onnx.transcriber import Transcriber
 
 CheckpointMaker = Callable[[str, Layout], Path]
 BundleMaker = Callable[[str, Layout], Path]
@@ -49,8 +50,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, real_tokenizer_dir: Pat
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: CheckpointMaker) -> BundleMaker:
     """Return a function (shape name, layout) -> bundle directory."""
-    from qwen3_asr_onnx_export.pipeline import export_checkpoint
     from tests.support.traces import traced_once
+
+    from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
     root = tmp_path_factory.mktemp("bundles")
 

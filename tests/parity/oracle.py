@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from tests.support.clips import CLIP_SECONDS, SAMPLE_RATE, synthetic_clip
 from transformers import (
     AutoTokenizer,
     Qwen3ASRFeatureExtractor,
     Qwen3ASRForConditionalGeneration,
     Qwen3ASRForTokenClassification,
 )
-
-from tests.support.clips import CLIP_SECONDS, SAMPLE_RATE, synthetic_clip
 
 __all__ = ["CLIP_SECONDS", "Reference", "generate", "prompt_ids", "reference", "slot_logits", "synthetic_clip"]
 

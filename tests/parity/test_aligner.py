@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from qwen3_asr_onnx.alignment.aligner import Aligner
-from qwen3_asr_onnx.alignment.prompt import encode_units
 from tests.conftest import load_golden
 from tests.parity.oracle import slot_logits, synthetic_clip
 from tests.support.checkpoints import SHAPES, Layout, make_aligner
+
+from qwen3_asr_onnx.alignment.aligner import Aligner
+from qwen3_asr_onnx.alignment.prompt import encode_units
 
 pytestmark = pytest.mark.torch
 
@@ -35,8 +35,9 @@ def units_of(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def aligner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AlignerMaker]:
-    from qwen3_asr_onnx_export.pipeline import export_checkpoint
     from tests.support.traces import traced_once
+
+    from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
     root = tmp_path_factory.mktemp("aligners")
     made: dict[tuple[str, Layout], tuple[Aligner, Path]] = {}

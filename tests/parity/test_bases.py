@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from qwen3_asr_onnx import TranscribeOptions, Transcriber
-from qwen3_asr_onnx_quantize.apply import quantize_bundle
-from qwen3_asr_onnx_quantize.recipes.recipe import parse_recipe
 from tests.parity.conftest import BundleMaker, Expectation
 from tests.parity.test_parity import FEATURE_TOLERANCE, LOGIT_TOLERANCE, MAX_NEW_TOKENS
 from tests.support.checkpoints import SHAPES
 from tests.support.clips import synthetic_clip
+
+from qwen3_asr_onnx import TranscribeOptions, Transcriber
+from qwen3_asr_onnx_quantize.apply import quantize_bundle
+from qwen3_asr_onnx_quantize.recipes.recipe import parse_recipe
 
 pytest.importorskip("onnx_ir", reason="needs the quantize extra")
 

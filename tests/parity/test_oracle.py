@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.torch import load_file
-from transformers import AutoTokenizer
-
 from tests.parity.conftest import CheckpointMaker, Expectation
 from tests.parity.oracle import CLIP_SECONDS, generate, prompt_ids, synthetic_clip
 from tests.support.checkpoints import (
@@ -19,6 +17,7 @@ from tests.support.checkpoints import (
     native_model,
     to_original_name,
 )
+from transformers import AutoTokenizer
 
 pytestmark = pytest.mark.torch
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from qwen3_asr_onnx.model.features import log_mel
-from qwen3_asr_onnx.options import TranscribeOptions
 from tests.parity.conftest import CheckpointMaker, Expectation, TranscriberMaker
 from tests.parity.oracle import CLIP_SECONDS, reference, synthetic_clip
 from tests.support.checkpoints import SHAPES, Layout
+
+from qwen3_asr_onnx.model.features import log_mel
+from qwen3_asr_onnx.options import TranscribeOptions
 
 pytestmark = pytest.mark.torch
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+from tests.support.clips import synthetic_clip
+from tests.support.graphs import Array
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.arrays import Waveform
@@ -33,8 +35,6 @@ from qwen3_asr_onnx_quantize.recipes.recipe import (
 )
 from qwen3_asr_onnx_quantize.weights.files import WeightFiles
 from qwen3_asr_onnx_quantize.weights.pending import Job
-from tests.support.clips import synthetic_clip
-from tests.support.graphs import Array
 
 INT4, INT8 = WeightOnly("int4", 32), WeightOnly("int8", 32, search=False)
 

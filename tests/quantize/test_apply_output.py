@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.bundle.files import Bundle
@@ -16,7 +17,6 @@ from qwen3_asr_onnx.errors import BundleError, LimitError
 from qwen3_asr_onnx_quantize.apply import quantize_bundle, quantize_into
 from qwen3_asr_onnx_quantize.cli import COMMAND
 from qwen3_asr_onnx_quantize.recipes.recipe import load_recipe
-from tests.support.clips import synthetic_clip
 
 
 def contents(directory: Path) -> dict[str, bytes]:

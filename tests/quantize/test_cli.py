@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import AudioError, BundleError, OptionsError
 from qwen3_asr_onnx_quantize.cli import COMMAND, SWEEP
-from tests.support.clips import synthetic_clip
 
 
 def run(*arguments: str | Path) -> int:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.quantize.test_apply import edit_manifest
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.recipes.recipe import Keep, Recipe, WeightOnly, parse_recipe
-from tests.quantize.test_apply import edit_manifest
 
 HEAD = WeightOnly("int4", 32)
 

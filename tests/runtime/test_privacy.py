@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from qwen3_asr_onnx.model.session import disable_telemetry
 from tests.support.clips import SAMPLE_RATE, synthetic_clip
 from tests.support.programs import find
+
+from qwen3_asr_onnx.model.session import disable_telemetry
 
 ROOT = Path(__file__).parents[2]
 KEPT = ("PATH", "PYTHONPATH", "SYSTEMROOT", "LANG")

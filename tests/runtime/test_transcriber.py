@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 from qwen3_asr_onnx import (
     AudioError,
@@ -27,7 +28,6 @@ from qwen3_asr_onnx.model import decoder, encoder
 from qwen3_asr_onnx.model.features import log_mel
 from qwen3_asr_onnx.speech.quiet import Clip
 from qwen3_asr_onnx.transcription.recording import Prompter, Slot
-from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 Expected = dict[str, Any]
 

@@ -16,6 +16,9 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from safetensors.torch import load_file, save_file
+from tests.support.original_layout import original_config, to_original_name
+from tests.support.shapes import SHAPES, Shape
+from tests.support.tiny_tokenizer import write_tiny_tokenizer
 from transformers import (
     GenerationConfig,
     Qwen2Tokenizer,
@@ -26,10 +29,6 @@ from transformers import (
     Qwen3ASRProcessor,
 )
 from transformers.utils import logging as transformers_logging
-
-from tests.support.original_layout import original_config, to_original_name
-from tests.support.shapes import SHAPES, Shape
-from tests.support.tiny_tokenizer import write_tiny_tokenizer
 
 __all__ = [
     "SHAPES",

@@ -1,7 +1,7 @@
 """Chinese part of the miniature language: pinyin table, vocabulary slots and sentence templates.
 
-Flows in: a random generator. Flows out: token strings for `mini.language.sentences`; one token per character. The voice reads
-pinyin with tone digits, because the plain Mandarin voice of Debian spells many characters out in English.
+Flows in: a random generator. Flows out: token strings for `mini.language.sentences`; one token per character. The
+voice reads pinyin with tone digits, because the plain Mandarin voice of Debian spells many characters out in English.
 """
 
 # ruff: noqa: SIM905 - word lists read better as text

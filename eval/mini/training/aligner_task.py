@@ -1,8 +1,8 @@
 """The training task of the forced aligner: when does every word start and end.
 
 Flows in: the working folder and the trained transcriber. Flows out: a `mini.training.transcriber_task.Task`. The input
-is that of Qwen3-ForcedAligner, ``<|audio_start|>pads<|audio_end|>word<timestamp><timestamp>word...``, and the answer is read
-from the classes (80 ms each) at the timestamp tokens.
+is that of Qwen3-ForcedAligner, ``<|audio_start|>pads<|audio_end|>word<timestamp><timestamp>word...``, and the
+answer is read from the classes (80 ms each) at the timestamp tokens.
 """
 
 from dataclasses import dataclass, replace

@@ -1,8 +1,9 @@
 """Runs the training steps of a task in two processes and keeps a state that survives interruptions.
 
-Flows in: a `mini.training.transcriber_task.Task` and `TrainOptions`. Flows out: a state file (rewritten every few minutes; a later call
-goes on from it) and a JSONL curve. Two single-thread processes average their gradients in shared memory: two OpenMP
-threads in one process wait for each other at every operation as soon as the machine has other work to do.
+Flows in: a `mini.training.transcriber_task.Task` and `TrainOptions`. Flows out: a state file (rewritten every few
+minutes; a later call goes on from it) and a JSONL curve. Two single-thread processes average their gradients in shared
+memory: two OpenMP threads in one process wait for each other at every operation as soon as the machine has other work
+to do.
 """
 
 import json

@@ -501,7 +501,8 @@ def test_ctrl_c_while_writing_leaves_no_partial_file(
 SLOW = """
 import signal, sys, time
 from pathlib import Path
-from qwen3_asr_onnx import cli, delivery, transcribe_command
+from qwen3_asr_onnx.commands import cli, delivery
+from qwen3_asr_onnx.commands import transcribe as transcribe_command
 from qwen3_asr_onnx.transcription.recording import INPUT_ERRORS
 from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.results import Segment, Transcript
@@ -555,7 +556,8 @@ def test_interrupting_many_files_and_going_on(fake: FakeTranscriber, audio: Path
 
 TALKER = """
 import sys
-from qwen3_asr_onnx import cli, delivery, transcribe_command
+from qwen3_asr_onnx.commands import cli, delivery
+from qwen3_asr_onnx.commands import transcribe as transcribe_command
 from qwen3_asr_onnx.transcription.recording import INPUT_ERRORS
 from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.results import Segment, Transcript
