@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
+__all__ = ["End", "Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
 
 StopReason: TypeAlias = Literal["eos", "length", "repetition", "context_leak", "no_speech", "time_limit", "cancelled"]
 """Why decoding ended.
@@ -17,6 +17,10 @@ StopReason: TypeAlias = Literal["eos", "length", "repetition", "context_leak", "
 - no_speech: the model stopped without writing a word.
 - time_limit, cancelled: the call was ended from outside; the text is what was there by then.
 """
+
+End: TypeAlias = Literal["stop_token", "limit", "watch", "interrupt"]
+"""Why the writing of an answer ended: the model wrote a stop token; the token limit was reached; who watched the ids
+asked for it; the whole batch was told to stop."""
 
 WordFlag: TypeAlias = Literal[
     "out_of_order", "beyond_end", "plateau", "zero_length", "improbable", "unsupported_language"

@@ -120,14 +120,14 @@ def encoder_cost(
         stem_arithmetic: of the second and third convolution.
     """
     frames = audio_s * FRAMES_PER_S
-    tokens = n_audio_tokens(round(frames))
+    tokens = n_audio_tokens(round(frames), dims.block_frames)
     channels = dims.conv_channels
     # Three 3 x 3 convolutions of stride 2 over (frames, mel bins): each output position costs 9 x in x out products.
     first, *others = (
         2 * 9 * (1 if i == 0 else channels) * channels * (frames / 2 ** (i + 1)) * (MEL_BINS / 2 ** (i + 1))
         for i in range(3)
     )
-    window = n_audio_tokens(min(round(frames), dims.window_frames))
+    window = n_audio_tokens(min(round(frames), dims.window_frames), dims.block_frames)
     attention = dims.layers * 4 * tokens * window * dims.d_model
     layers = dims.layers * 2 * tokens * (4 * dims.d_model**2 + 2 * dims.d_model * dims.ffn)
     ends = 2 * tokens * dims.d_model * (channels * (MEL_BINS // 8) + dims.d_model + dims.output_dim)

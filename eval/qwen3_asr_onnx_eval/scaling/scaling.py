@@ -218,7 +218,7 @@ class _Run:
 
     def _length(self, worker: ScalingWorker, audio_s: float) -> None:
         """Measure encoder, prefill and a further token at one length."""
-        n_prompt = n_audio_tokens(round(audio_s * FRAMES_PER_S)) + PROMPT_TOKENS
+        n_prompt = self._n_prompt(audio_s)
         found = self._timed(worker, audio_s, 1)
         encoder = encoder_cost(self._dims[0], audio_s, *self._encoder, self._stem)
         prefill = decoder_cost(self._dims[1], n_prompt, 0, 1, *self._init)
@@ -229,9 +229,12 @@ class _Run:
     def _batch(self, worker: ScalingWorker, batch: int) -> None:
         """Measure the time of a step of several rows."""
         audio_s = self._plan.batch_audio_s
-        n_prompt = n_audio_tokens(round(audio_s * FRAMES_PER_S)) + PROMPT_TOKENS
+        n_prompt = self._n_prompt(audio_s)
         found = self._timed(worker, audio_s, batch)
         self._add("step of a batch", audio_s, batch, found["step_s"], self._step(n_prompt, batch), found)
+
+    def _n_prompt(self, audio_s: float) -> int:
+        return n_audio_tokens(round(audio_s * FRAMES_PER_S), self._dims[0].block_frames) + PROMPT_TOKENS
 
     def _step(self, n_prompt: int, batch: int) -> Cost:
         n_past = n_prompt + self._plan.n_tokens // 2

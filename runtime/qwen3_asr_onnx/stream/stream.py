@@ -7,7 +7,7 @@ share one, each used by one thread at a time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,18 +18,19 @@ from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio.blocks import check_rate
 from qwen3_asr_onnx.audio.resampling import Resampler, make_resampler
 from qwen3_asr_onnx.errors import AudioError, OptionsError, StreamError
+from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.loading import Model
 from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
-from qwen3_asr_onnx.speech.activity import EnergyDetector
-from qwen3_asr_onnx.speech.voice import VoiceDetector
-from qwen3_asr_onnx.text.languages import resolve_language
 
 from .incremental import IncrementalPolicy
-from .official import ModelWriter, OfficialPolicy
-from .policy import StreamPolicy, StreamPrompter
+from .official import OfficialPolicy
+from .policy import PolicyFactory
 from .updates import StreamUpdate
 
-__all__ = ["Stream"]
+__all__ = ["POLICIES", "Stream"]
+
+POLICIES: MutableMapping[str, PolicyFactory] = {"incremental": IncrementalPolicy, "official": OfficialPolicy}
+"""What `StreamOptions.policy` may name. A policy is a module beside this one and an entry here."""
 
 _FULL_SCALE = {"i1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31, "u1": 2.0**7}
 """By numpy's codes, in either byte order."""
@@ -62,7 +63,7 @@ class Stream:
             streaming: how to run the stream.
 
         Raises:
-            OptionsError: the language is unknown, or word times are asked for.
+            OptionsError: the policy or the language is unknown, or word times are asked for.
             LimitError: the context leaves no room for audio.
             MissingExtra: split="vad" without the vad extra.
         """
@@ -70,10 +71,9 @@ class Stream:
             raise OptionsError(
                 'a stream gives no word times; transcribe the recording afterwards with timestamps="word"'
             )
-        known = model.manifest.languages
-        language = None if options.language is None else resolve_language(options.language, known)
-        prompter = StreamPrompter(model, options.context, language)
-        self._policy = _policy(model, prompter, options, streaming)
+        if streaming.policy not in POLICIES:
+            raise OptionsError(f"policy is {streaming.policy!r}; give one of: {', '.join(POLICIES)}")
+        self._policy = POLICIES[streaming.policy](model, Prompter.for_options(model, options), streaming)
         self._lock = threading.Lock()
         self._rate: int | None = None
         self._resampler: Resampler | None = None
@@ -176,15 +176,6 @@ class Stream:
                 "stream and begin another"
             )
         return rate
-
-
-def _policy(
-    model: Model, prompter: StreamPrompter, options: TranscribeOptions, streaming: StreamOptions
-) -> StreamPolicy:
-    if streaming.policy == "official":
-        return OfficialPolicy(ModelWriter(model, prompter, options.max_new_tokens), prompter, streaming)
-    detector = EnergyDetector() if options.split == "energy" else VoiceDetector()
-    return IncrementalPolicy(model, prompter, streaming, options.max_new_tokens, detector)
 
 
 def _to_mono(pcm: npt.NDArray[Any], at_s: float, rate: int) -> Waveform:
