@@ -88,7 +88,8 @@ class AlignOptions:
 
 
 PolicyName: TypeAlias = str
-"""How the model is asked again as audio grows, see `stream.stream.POLICIES`. "incremental": finished 8 s windows and the decoder's memory of them are kept, the last hypothesis is checked in one pass, work per chunk is bounded.
+"""How the model is asked again as audio grows, see `stream.stream.POLICIES`. "incremental": finished 8 s windows and
+the decoder's memory of them are kept, the last hypothesis is checked in one pass, work per chunk is bounded.
 "official": the policy of the official package (qwen-asr 0.0.6), which feeds everything again each time and slows down
 as the stream goes on."""
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -27,9 +27,6 @@ from qwen3_asr_onnx.text.tokenizer import Tokenizer
 from .embeddings import Embedded, EmbeddingTable
 from .encoder import AudioEncoder
 from .features import log_mel, n_audio_tokens, n_frames
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["BASE_TOKENS", "TOKENS_PER_SECOND", "Prompter", "hear"]
 
@@ -85,7 +82,7 @@ class Prompter:
     language: str | None = None
 
     @classmethod
-    def for_options(cls, model: Parts, options: TranscribeOptions) -> Self:
+    def for_options(cls, model: Parts, options: TranscribeOptions) -> Prompter:
         """Return the prompter of the options, their language looked up.
 
         Raises:

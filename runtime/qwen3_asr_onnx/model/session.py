@@ -134,18 +134,7 @@ class Session:
             MissingExtra: onnxruntime is not installed.
         """
         ort = import_onnxruntime()
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            if not 1 <= threads <= 1024:
-                raise OptionsError(f"threads is {threads}; give 1 to 1024, or None to let onnxruntime choose")
-            options.intra_op_num_threads = threads
-        elif (cores := len(_usable_cores())) < (os.cpu_count() or 1):
-            # onnxruntime counts the machine's cores; in a container or under taskset fewer may be ours.
-            options.intra_op_num_threads = cores
-        options.enable_mem_pattern = plan_memory
-        if not prepack:
-            options.add_session_config_entry("session.disable_prepacking", "1")
+        options = _session_options(ort, threads, prepack=prepack, plan_memory=plan_memory)
         try:
             self._session = ort.InferenceSession(str(path), options, providers=[_provider(device)])
         except _load_errors(ort) as error:
@@ -202,6 +191,23 @@ class Binding:
     def run(self) -> None:
         """Run the graph on the bound arrays."""
         self._session.run_with_iobinding(self._binding, self._run_options)
+
+
+def _session_options(ort: Any, threads: int | None, *, prepack: bool, plan_memory: bool) -> Any:
+    """Return the options of one session; see `Session`."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        if not 1 <= threads <= 1024:
+            raise OptionsError(f"threads is {threads}; give 1 to 1024, or None to let onnxruntime choose")
+        options.intra_op_num_threads = threads
+    elif (cores := len(_usable_cores())) < (os.cpu_count() or 1):
+        # onnxruntime counts the machine's cores; in a container or under taskset fewer may be ours.
+        options.intra_op_num_threads = cores
+    options.enable_mem_pattern = plan_memory
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
 
 
 def _provider(device: str) -> str:

@@ -32,14 +32,12 @@ class Written:
 
     Attributes:
         text: decoded ids, special tokens dropped.
-        token_ids: the ids.
-        logprobs: natural-log probability of each id, and of the stop token if there was one.
+        logprobs: natural-log probability of each id written, and of the stop token if there was one.
         end: why the model stopped writing.
         timings: seconds spent.
     """
 
     text: str
-    token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     end: End = "stop_token"
     timings: Timings = field(default_factory=Timings)
@@ -73,8 +71,7 @@ class ModelWriter:
         embedded = model.embeddings.splice(prompt.ids, features, prompt.audio_start)
         (result,) = generate(model.decoder, [embedded], [limit])
         timings += Timings(prefill_s=result.prefill_s, decode_s=result.decode_s)
-        text = model.tokenizer.decode(result.token_ids)
-        return Written(text, result.token_ids, result.logprobs, result.end, timings)
+        return Written(model.tokenizer.decode(result.token_ids), result.logprobs, result.end, timings)
 
 
 class OfficialPolicy:

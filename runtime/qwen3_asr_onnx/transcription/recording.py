@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio.loading import AudioSource, open_audio
@@ -23,9 +23,6 @@ from qwen3_asr_onnx.speech.voice import SpeechDetector
 from qwen3_asr_onnx.text.prompt import Prompt
 
 from .interrupt import Interrupt
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 __all__ = ["INPUT_ERRORS", "ClipRequest", "Input", "InputError", "Slot"]
 
@@ -74,7 +71,9 @@ class ClipRequest:
     spent: Timings = NO_TIME
 
     @classmethod
-    def of(cls, prompter: Prompter, clip: Clip, slot: Slot, *, retried: bool = False, spent: Timings = NO_TIME) -> Self:
+    def of(
+        cls, prompter: Prompter, clip: Clip, slot: Slot, *, retried: bool = False, spent: Timings = NO_TIME
+    ) -> ClipRequest:
         """Return the request of a clip.
 
         Raises:

@@ -162,16 +162,8 @@ class Pipeline:
             raw = raw.rstrip(REPLACEMENT)  # the first bytes of a character whose last ones were not written
         answer = read_answer(raw, prompter.language)
         leaked = is_context_leak(answer.text, prompter.options.context, near_silent=is_near_silent(clip.samples))
-        segment = make_segment(
-            (clip.start_s, clip.end_s),
-            answer,
-            ids,
-            logprobs,
-            result.end,
-            raw=raw,
-            leaked=leaked,
-            interrupted=self._interrupt.reason,
-        )
+        bounds_s, why = (clip.start_s, clip.end_s), self._interrupt.reason
+        segment = make_segment(bounds_s, answer, ids, logprobs, result.end, raw=raw, leaked=leaked, interrupted=why)
         named = language_probability(tokenizer, ids, logprobs) if prompter.language is None else None
         return replace(segment, language_probability=named, retried=request.retried, timings=spent)
 
