@@ -24,7 +24,7 @@ from qwen3_asr_onnx import (
 )
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
-from qwen3_asr_onnx.model import decoder, encoder
+from qwen3_asr_onnx.model import batch, decoder, encoder
 from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.features import log_mel
 from qwen3_asr_onnx.speech.quiet import Clip
@@ -63,7 +63,7 @@ def test_batches_give_the_same_ids(asr: Transcriber, tiny_expected: Expected, ba
 def test_a_growing_cache_gives_the_same_ids(
     asr: Transcriber, tiny_expected: Expected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoder, "GROWTH_TOKENS", 1)
+    monkeypatch.setattr(batch, "GROWTH_TOKENS", 1)
     results = asr.transcribe_many(clips(tiny_expected), options(tiny_expected))
     assert [one.token_ids for one in results] == ids(tiny_expected)
 
