@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import lzma
+import re
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from qwen3_asr_onnx.errors import MissingExtra
+from qwen3_asr_onnx.text.scripts import IDEOGRAPHS, opens
 
 __all__ = ["ALIGNER_LANGUAGES", "Unit", "segment_words", "split_units"]
 
@@ -35,16 +37,7 @@ ALIGNER_LANGUAGES = (
 )
 """The languages of the released aligner, in the order of its config."""
 
-CJK_RANGES = (
-    (0x4E00, 0x9FFF),
-    (0x3400, 0x4DBF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B820, 0x2CEAF),
-    (0xF900, 0xFAFF),
-)
-"""Code points of the characters that stand alone. Kana and hangul are not among them."""
+_AT_IDEOGRAPHS = re.compile(f"[{IDEOGRAPHS}]|[^{IDEOGRAPHS}]+")
 
 SHORTEST_KOREAN_WORD = 2
 
@@ -98,7 +91,7 @@ def split_units(text: str, language: str) -> list[str]:
         return _cleaned(_japanese_words(text))
     if rule == "korean":
         return _cleaned(part for token in text.split() for part in _korean_parts(token))
-    return [part for token in _cleaned(text.split()) for part in _split_at_cjk(token)]
+    return [part for token in _cleaned(text.split()) for part in _AT_IDEOGRAPHS.findall(token)]
 
 
 def _is_kept(character: str) -> bool:
@@ -109,22 +102,6 @@ def _cleaned(tokens: Sequence[str] | Iterator[str]) -> list[str]:
     """Drop the characters that are not aligned, and the tokens of which nothing is left."""
     cleaned = ("".join(filter(_is_kept, token)) for token in tokens)
     return [token for token in cleaned if token]
-
-
-def _is_cjk(character: str) -> bool:
-    return any(first <= ord(character) <= last for first, last in CJK_RANGES)
-
-
-def _split_at_cjk(token: str) -> Iterator[str]:
-    start = 0
-    for i, character in enumerate(token):
-        if _is_cjk(character):
-            if start < i:
-                yield token[start:i]
-            yield character
-            start = i + 1
-    if start < len(token):
-        yield token[start:]
 
 
 def _korean_parts(token: str) -> Iterator[str]:
@@ -182,5 +159,5 @@ def _cut(text: str, end: int, start: int) -> int:
     spaces = [i for i, c in enumerate(between) if c.isspace()]
     if spaces:
         return end + spaces[-1] + 1
-    opening = next((i for i, c in enumerate(between) if unicodedata.category(c) in {"Ps", "Pi"} or c in "¿¡"), None)
+    opening = next((i for i, c in enumerate(between) if opens(c)), None)
     return max(end, start) if opening is None else end + opening

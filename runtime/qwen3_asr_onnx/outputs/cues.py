@@ -14,9 +14,10 @@ from typing import Literal, TypeAlias
 
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.results import Segment, Transcript
+from qwen3_asr_onnx.text.scripts import column_width
 
 from .layout import Limits, cut_cues, cut_lines
-from .units import TimedText, Unit, column_width, estimate_words, locate_words, make_units
+from .units import TimedText, Unit, estimate_words, locate_words, make_units
 
 __all__ = ["Cue", "SubtitleStyle", "WordDisplay", "cues", "segment_cues"]
 

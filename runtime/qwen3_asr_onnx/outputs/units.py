@@ -12,22 +12,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from qwen3_asr_onnx.results import Word
+from qwen3_asr_onnx.text.scripts import column_width, is_spaceless, opens, split_clusters
 
-__all__ = ["Span", "TimedText", "Unit", "column_width", "estimate_words", "locate_words", "make_units"]
+__all__ = ["Span", "TimedText", "Unit", "estimate_words", "locate_words", "make_units"]
 
 _LOOK_AHEAD = 100
 """Letters searched for a word that is not next in the text: a mistaken find further on would drag all words along."""
 
-_ZERO_WIDTH_JOINER = "\u200d"
-
 # Small kana, prolonged sound and iteration marks: characters of words that may not begin a line (JIS X 4051).
 _NEVER_FIRST = frozenset("ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶーゝゞヽヾ々〻〜")
-
-# Thai and Lao, Myanmar, Khmer: scripts without spaces that are not wide.
-_NARROW_SPACELESS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF))
-_HANGUL = ((0x1100, 0x11FF), (0x3130, 0x318F), (0xA960, 0xA97F), (0xAC00, 0xD7FF))
-_REGIONAL = (0x1F1E6, 0x1F1FF)
-_SKIN_TONES = (0x1F3FB, 0x1F3FF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,17 +127,6 @@ def make_units(text: str, spans: Sequence[Span], max_width: int) -> list[Unit]:
     return [part for unit in units for part in _divide(unit, max_width)]
 
 
-def column_width(text: str) -> int:
-    """Return the columns a text takes: two for wide characters, none for marks that join the character before."""
-    width = 0
-    previous = ""
-    for char in text:
-        if previous != _ZERO_WIDTH_JOINER and not _extends(char):
-            width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        previous = char
-    return width
-
-
 def _find(key: list[str], written: list[str], position: int) -> int | None:
     last = min(position + _LOOK_AHEAD, len(written) - len(key))
     return next((at for at in range(position, last + 1) if written[at : at + len(key)] == key), None)
@@ -154,7 +136,7 @@ def _word_ranges(text: str) -> Iterator[tuple[int, int]]:
     """Yield first and end of every word: a run of letters and digits, or one character of a script without spaces."""
     first: int | None = None
     for index, char in enumerate(text):
-        alone = char.isalnum() and _is_spaceless(char)
+        alone = char.isalnum() and is_spaceless(char)
         if first is not None and (alone or char.isspace()):
             yield first, index
             first = None
@@ -172,7 +154,7 @@ def _boundary(text: str, left_end: int, right_first: int) -> int:
     start = next((at for at in range(right_first, left_end, -1) if text[at - 1].isspace()), right_first)
     while True:
         before = left_end + len(text[left_end:start].rstrip())
-        if before == left_end or not _opens(text[before - 1]):
+        if before == left_end or not opens(text[before - 1]):
             return start
         start = before - 1
 
@@ -195,7 +177,7 @@ def _divide(unit: Unit, max_width: int) -> Iterator[Unit]:
 
 def _divide_word(word: TimedText, max_width: int) -> Iterator[tuple[TimedText, bool]]:
     """Yield parts of a word and whether a space preceded each, times in proportion to width."""
-    clusters = list(_clusters(word.text))
+    clusters = list(split_clusters(word.text))
     widths = [column_width(cluster) for cluster in clusters]
     per_column_s = (word.end_s - word.start_s) / max(1, sum(widths))
     first, columns, spaced = 0, 0, False
@@ -223,50 +205,13 @@ def _end_of_part(clusters: Sequence[str], widths: Sequence[int], first: int, max
     return next((at for at in range(end, first, -1) if _may_cut(clusters[at - 1][0], clusters[at][0])), end)
 
 
-def _clusters(text: str) -> Iterator[str]:
-    """Yield the characters as a reader sees them: with their accents, joined emoji and flags whole."""
-    cluster = ""
-    for char in text:
-        flag = _within(cluster[-1:], _REGIONAL) and len(cluster) == 1 and _within(char, _REGIONAL)
-        if cluster and not (_extends(char) or cluster[-1] == _ZERO_WIDTH_JOINER or flag):
-            yield cluster
-            cluster = ""
-        cluster += char
-    if cluster:
-        yield cluster
-
-
-def _extends(char: str) -> bool:
-    """Return whether a character joins the one before and takes no column of its own."""
-    return (
-        unicodedata.category(char) in {"Mn", "Me", "Cf"}
-        or _within(char, _SKIN_TONES)
-        or "\u1160" <= char <= "\u11ff"  # vowels and final consonants of decomposed Korean syllables
-    )
-
-
 def _may_break(left: str, right: str) -> bool:
     """Return whether a line may end between two words that are written without a space."""
-    return (_is_spaceless(left) or _is_spaceless(right)) and _may_cut(left, right)
+    return (is_spaceless(left) or is_spaceless(right)) and _may_cut(left, right)
 
 
 def _may_cut(left: str, right: str) -> bool:
     """Return whether typography lets a line end after `left` and the next begin with `right`."""
     if right in _NEVER_FIRST or unicodedata.category(right) in {"Pe", "Pf", "Po", "Mn", "Mc", "Me"}:
         return False
-    return not _opens(left)
-
-
-def _opens(char: str) -> bool:
-    """Return whether a mark belongs to what follows it."""
-    return unicodedata.category(char) in {"Ps", "Pi"} or char in "¿¡"
-
-
-def _is_spaceless(char: str) -> bool:
-    if any(_within(char, bounds) for bounds in _HANGUL):
-        return False
-    return unicodedata.east_asian_width(char) in "WF" or any(_within(char, bounds) for bounds in _NARROW_SPACELESS)
-
-
-def _within(char: str, bounds: tuple[int, int]) -> bool:
-    return bool(char) and bounds[0] <= ord(char) <= bounds[1]
+    return not opens(left)

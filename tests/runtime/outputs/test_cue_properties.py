@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from qwen3_asr_onnx.outputs.cues import SubtitleStyle, cues
-from qwen3_asr_onnx.outputs.units import column_width
 from qwen3_asr_onnx.outputs.writers import to_srt, to_vtt
 from qwen3_asr_onnx.results import Segment, Transcript, Word
+from qwen3_asr_onnx.text.scripts import column_width
 
 hypothesis = pytest.importorskip("hypothesis", reason="needs the dev extra")
 st = pytest.importorskip("hypothesis.strategies")

@@ -10,9 +10,9 @@ import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs.cues import Cue, SubtitleStyle, WordDisplay, cues
-from qwen3_asr_onnx.outputs.units import column_width
 from qwen3_asr_onnx.outputs.writers import to_srt, to_vtt, writers
 from qwen3_asr_onnx.results import Segment, Transcript, Word
+from qwen3_asr_onnx.text.scripts import column_width
 
 SECONDS_PER_LETTER = 0.08
 
@@ -260,24 +260,6 @@ def test_confidence_is_shown_and_counts_as_width() -> None:
 def test_senseless_styles_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionsError, match=re.escape(message)):
         SubtitleStyle(**changes)
-
-
-@pytest.mark.parametrize(
-    ("text", "width"),
-    [
-        ("abc", 3),
-        ("你好", 4),
-        ("e\u0301", 1),
-        ("👩\u200d👩\u200d👧", 2),
-        ("👍🏽", 2),
-        ("ก็", 1),
-        ("한", 2),
-        ("ﾊﾝ", 2),
-        ("", 0),
-    ],
-)
-def test_columns(text: str, width: int) -> None:
-    assert column_width(text) == width
 
 
 def test_writers_of_other_formats_ignore_the_style() -> None:
