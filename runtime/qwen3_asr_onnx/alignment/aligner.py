@@ -400,6 +400,7 @@ class Aligner:
                     flags=tuple(flag for flag in order if flag in span.flags),
                     unit=unit.text,
                     space_after=unit.space_after,
+                    start_char=unit.start_char,
                 )
             )
         return tuple(words)

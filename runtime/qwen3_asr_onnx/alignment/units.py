@@ -52,11 +52,13 @@ class Unit:
         text: letters, digits and apostrophes: what the aligner sees.
         written: the same part of the transcript as it stands there, with the punctuation around it.
         space_after: whether white space follows in the transcript.
+        start_char: where `written` begins in the transcript.
     """
 
     text: str
     written: str
     space_after: bool
+    start_char: int
 
 
 def segment_words(text: str, language: str) -> list[Unit]:
@@ -77,10 +79,14 @@ def segment_words(text: str, language: str) -> list[Unit]:
         units, list(_normalized_clusters(text)) if japanese else [(i, i + 1, c) for i, c in enumerate(text)]
     )
     cuts = [0, *(_cut(text, left[1], right[0]) for left, right in itertools.pairwise(spans)), len(text)]
-    pieces = [text[start:end] for start, end in itertools.pairwise(cuts)]
     return [
-        Unit(unit, " ".join(piece.split()), piece[-1:].isspace() or following[:1].isspace())
-        for unit, piece, following in zip(units, pieces, [*pieces[1:], ""], strict=True)
+        Unit(
+            text=unit,
+            written=" ".join(text[start:end].split()),
+            space_after=any(map(str.isspace, text[max(start, end - 1) : end + 1])),
+            start_char=end - len(text[start:end].lstrip()),
+        )
+        for unit, (start, end) in zip(units, itertools.pairwise(cuts), strict=True)
     ]
 
 

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,9 +138,10 @@ def _text(given: str) -> str:
 def _transcript(text: str, language: str, duration_s: float, words: Sequence[Word]) -> Transcript:
     """Return the aligned text as a transcript of one segment, so that every writer knows what to do with it."""
     squeezed = " ".join(text.split())
-    segment = Segment(0.0, duration_s, squeezed, language, (), "eos", 0.0, words=tuple(words))
+    timed = tuple(replace(word, start_char=None) for word in words)  # their places were those in the text as given
+    segment = Segment(0.0, duration_s, squeezed, language, (), "eos", 0.0, words=timed)
     segments = (segment,) if squeezed else ()
-    return Transcript(squeezed, language, duration_s, segments, tuple(words), (), "eos", 0.0)
+    return Transcript(squeezed, language, duration_s, segments, timed, (), "eos", 0.0)
 
 
 def _warn(words: Sequence[Word]) -> None:

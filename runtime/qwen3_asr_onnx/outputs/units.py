@@ -14,10 +14,7 @@ from itertools import pairwise
 from qwen3_asr_onnx.results import Word
 from qwen3_asr_onnx.text.scripts import column_width, is_spaceless, opens, split_clusters
 
-__all__ = ["Span", "TimedText", "Unit", "estimate_words", "locate_words", "make_units"]
-
-_LOOK_AHEAD = 100
-"""Letters searched for a word that is not next in the text: a mistaken find further on would drag all words along."""
+__all__ = ["TextSpan", "TextUnit", "TimedText", "estimate_words", "make_units", "place_words"]
 
 # Small kana, prolonged sound and iteration marks: characters of words that may not begin a line (JIS X 4051).
 _NEVER_FIRST = frozenset("ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶーゝゞヽヾ々〻〜")
@@ -33,7 +30,7 @@ class TimedText:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class TextUnit:
     """What stays together on one line.
 
     Attributes:
@@ -63,7 +60,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TextSpan:
     """The place of a word in a text, as character offsets, and its times in seconds."""
 
     first: int
@@ -72,28 +69,29 @@ class Span:
     end_s: float
 
 
-def locate_words(text: str, words: Sequence[Word]) -> list[Span]:
-    """Return where the words lie in their text.
+def place_words(text: str, words: Sequence[Word]) -> list[TextSpan]:
+    """Return where the words stand in their text, each from its first to its last letter or digit.
 
-    Letters and digits are compared, in order; punctuation of either side plays no part. A word that is not found near
-    its place is passed over.
+    A word without any is passed over, and so is one that neither names its place nor is found in its turn.
     """
-    letters = [index for index, char in enumerate(text) if char.isalnum()]
-    written = [text[index].lower() for index in letters]
-    spans: list[Span] = []
-    position = 0
+    placed: list[tuple[int, Word]] = []
+    reached = 0
     for word in words:
-        key = [char.lower() for char in word.text if char.isalnum()]
-        found = _find(key, written, position) if key else None
-        if found is not None:
-            position = found + len(key)
-            spans.append(Span(letters[found], letters[position - 1] + 1, word.start_s, word.end_s))
+        start = text.find(word.text, reached) if word.start_char is None else word.start_char
+        if start >= reached:
+            placed.append((start, word))
+            reached = start + 1
+    spans: list[TextSpan] = []
+    for (start, word), end in zip(placed, [*(start for start, _ in placed[1:]), len(text)], strict=False):
+        letters = [index for index in range(start, end) if text[index].isalnum()]
+        if letters:
+            spans.append(TextSpan(letters[0], letters[-1] + 1, word.start_s, word.end_s))
     return spans
 
 
-def estimate_words(text: str, start_s: float, end_s: float) -> list[Span]:
+def estimate_words(text: str, start_s: float, end_s: float) -> list[TextSpan]:
     """Return the words of a text as if every column of it took the same time. An estimate: nothing was measured."""
-    spans: list[Span] = []
+    spans: list[TextSpan] = []
     total = max(1, column_width(text))
     columns = 0
     for first, end in _word_ranges(text):
@@ -101,11 +99,11 @@ def estimate_words(text: str, start_s: float, end_s: float) -> list[Span]:
         before = columns + column_width(text[spans[-1].end if spans else 0 : first])
         columns = before + column_width(text[first:end])
         scale = (end_s - start_s) / total
-        spans.append(Span(first, end, start_s + before * scale, start_s + columns * scale))
+        spans.append(TextSpan(first, end, start_s + before * scale, start_s + columns * scale))
     return spans
 
 
-def make_units(text: str, spans: Sequence[Span], max_width: int) -> list[Unit]:
+def make_units(text: str, spans: Sequence[TextSpan], max_width: int) -> list[TextUnit]:
     """Return the whole text as units no wider than `max_width` columns; [] when there are no spans.
 
     Punctuation goes with the word it stands at: opening marks with the next word, all else with the one before. A word
@@ -114,7 +112,7 @@ def make_units(text: str, spans: Sequence[Span], max_width: int) -> list[Unit]:
     if not spans:
         return []
     starts = [0, *(_boundary(text, left.end, right.first) for left, right in pairwise(spans)), len(text)]
-    units: list[Unit] = []
+    units: list[TextUnit] = []
     for (first, end), span in zip(pairwise(starts), spans, strict=True):
         piece = " ".join(text[first:end].split())
         word = TimedText(piece, span.start_s, span.end_s)
@@ -125,11 +123,6 @@ def make_units(text: str, spans: Sequence[Span], max_width: int) -> list[Unit]:
         else:
             units.append(_unit((word,), spaced))
     return [part for unit in units for part in _divide(unit, max_width)]
-
-
-def _find(key: list[str], written: list[str], position: int) -> int | None:
-    last = min(position + _LOOK_AHEAD, len(written) - len(key))
-    return next((at for at in range(position, last + 1) if written[at : at + len(key)] == key), None)
 
 
 def _word_ranges(text: str) -> Iterator[tuple[int, int]]:
@@ -159,11 +152,11 @@ def _boundary(text: str, left_end: int, right_first: int) -> int:
         start = before - 1
 
 
-def _unit(words: tuple[TimedText, ...], spaced: bool) -> Unit:
-    return Unit(words, spaced, column_width("".join(word.text for word in words)))
+def _unit(words: tuple[TimedText, ...], spaced: bool) -> TextUnit:
+    return TextUnit(words, spaced, column_width("".join(word.text for word in words)))
 
 
-def _divide(unit: Unit, max_width: int) -> Iterator[Unit]:
+def _divide(unit: TextUnit, max_width: int) -> Iterator[TextUnit]:
     """Yield a unit that fits as it is, a wider one in parts."""
     if unit.width <= max_width:
         yield unit
