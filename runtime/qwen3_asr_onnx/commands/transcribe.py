@@ -18,7 +18,7 @@ from qwen3_asr_onnx.audio.loading import probe_duration
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.options import Split, Timestamps, TranscribeOptions
-from qwen3_asr_onnx.outputs.writers import WRITERS, writers
+from qwen3_asr_onnx.outputs.writers import FORMATS, writers
 from qwen3_asr_onnx.results import StopReason, Transcript
 
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FORMAT[,FORMAT]",
         type=_formats,
         action="extend",
-        help=f"{', '.join(WRITERS)} (default txt); json on stdout is one object per line",
+        help=f"{', '.join(FORMATS)} (default txt); json on stdout is one object per line",
     )
     place = output.add_mutually_exclusive_group()
     place.add_argument("-o", "--output-dir", metavar="DIR", type=Path, help="write NAME.FORMAT files into DIR")
@@ -300,7 +300,7 @@ def _stdout_format(args: argparse.Namespace, n_inputs: int) -> str:
     first, *others = dict.fromkeys(formats)
     if others:
         raise OptionsError("stdout takes one format; add --output-dir or --save for several")
-    if n_inputs > 1 and first not in {"txt", "json"}:
+    if n_inputs > 1 and not FORMATS[first].can_follow:
         raise OptionsError(f"stdout takes {first} of one input only; add --output-dir or --save for {n_inputs} inputs")
     return first
 
@@ -308,8 +308,8 @@ def _stdout_format(args: argparse.Namespace, n_inputs: int) -> str:
 def _formats(text: str) -> list[str]:
     names = [name.strip().lower() for name in text.split(",")]
     for name in names:
-        if name not in WRITERS:
-            raise argparse.ArgumentTypeError(f"unknown format {name!r}; choose from {', '.join(WRITERS)}")
+        if name not in FORMATS:
+            raise argparse.ArgumentTypeError(f"unknown format {name!r}; choose from {', '.join(FORMATS)}")
     return names
 
 
