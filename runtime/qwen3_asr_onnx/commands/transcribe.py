@@ -53,7 +53,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="+", help="audio file, directory of audio files, http(s) or data: URL, or -"
     )
+    _add_output_arguments(parser)
+    model = parser.add_argument_group("model")
+    model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
+    model.add_argument(
+        "--aligner", metavar="DIR", help="bundle of a forced aligner, or a hub id, for --timestamps word"
+    )
+    model.add_argument("--aligner-variant", metavar="VARIANT", help="variant of that bundle (default: its first)")
+    model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
+    model.add_argument("--threads", metavar="N", type=_at_least_one, help="CPU threads (default: one per core)")
+    _add_speech_arguments(parser)
+    add_subtitle_arguments(parser)
 
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output", "text on stdout unless one of --output-dir and --save is given")
     output.add_argument(
         "-f",
@@ -74,15 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     told.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
     told.add_argument("-v", "--verbose", action="store_true", help="say what each stage of each input took")
 
-    model = parser.add_argument_group("model")
-    model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
-    model.add_argument(
-        "--aligner", metavar="DIR", help="bundle of a forced aligner, or a hub id, for --timestamps word"
-    )
-    model.add_argument("--aligner-variant", metavar="VARIANT", help="variant of that bundle (default: its first)")
-    model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
-    model.add_argument("--threads", metavar="N", type=_at_least_one, help="CPU threads (default: one per core)")
 
+def _add_speech_arguments(parser: argparse.ArgumentParser) -> None:
     speech = parser.add_argument_group("speech")
     speech.add_argument("-l", "--language", help='name or code, as "English" or "en" (default: detect)')
     context = speech.add_mutually_exclusive_group()
@@ -115,7 +121,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     speech.add_argument(
         "--time-limit", metavar="S", type=float, help="stop after S seconds and keep what is there, marked as partial"
     )
-    add_subtitle_arguments(parser)
 
 
 def load_transcriber(args: argparse.Namespace) -> Transcriber:
