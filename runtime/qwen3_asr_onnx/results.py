@@ -42,6 +42,8 @@ class Word:
         flags: what makes the times less certain than usual, in the order of `WordFlag`; usually nothing.
         unit: what was aligned: the letters, digits and apostrophes of `text`; "" when unknown.
         space_after: whether the transcript has white space between this word and the next.
+        start_char: where `text` begins in the text that was aligned, which for a transcript is that of the segment;
+            None when unknown.
     """
 
     text: str
@@ -51,6 +53,7 @@ class Word:
     flags: tuple[WordFlag, ...] = ()
     unit: str = ""
     space_after: bool = True
+    start_char: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,4 +165,6 @@ class Transcript:
         plain["timings"]["tokens_per_s"] = self.timings.tokens_per_s
         for segment in plain["segments"]:
             del segment["words"]  # they stand at the top, all together
+        for word in plain["words"] or ():
+            del word["start_char"]  # it counts in the segment, and at the top nothing says in which
         return plain

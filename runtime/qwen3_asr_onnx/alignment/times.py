@@ -174,6 +174,7 @@ def timed_words(
                 flags=tuple(flag for flag in get_args(WordFlag) if flag in span.flags),
                 unit=unit.text,
                 space_after=unit.space_after,
+                start_char=unit.start_char,
             )
         )
     return tuple(words)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from qwen3_asr_onnx.results import End, Segment, StopReason
 
 from .languages import joins_with_space, normalize_name
+from .scripts import is_spaceless
 from .tokenizer import Tokenizer
 
 __all__ = [
@@ -42,17 +43,6 @@ _NOBODY = "language none"
 
 _MAX_PATTERN_CHARS = 20
 _MIN_PATTERN_CHARS = 2  # a pattern is looked for only where this many characters could still repeat
-
-# Scripts that put no space between words: Thai, CJK punctuation, kana, ideographs and full-width forms.
-_SPACELESS_RANGES = (
-    (0x0E00, 0x0E7F),
-    (0x3000, 0x30FF),
-    (0x31F0, 0x31FF),
-    (0x3400, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0xFF00, 0xFFEF),
-    (0x20000, 0x3FFFF),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,12 +230,8 @@ def _needs_space(left: str, left_language: str, right: str, right_language: str)
         return False
     if _uses_spaces(left, left_language) or _uses_spaces(right, right_language):
         return True
-    return all(char.isalnum() and not _is_spaceless(char) for char in (left, right))
+    return all(char.isalnum() and not is_spaceless(char) for char in (left, right))
 
 
 def _uses_spaces(char: str, language: str) -> bool:
-    return joins_with_space(language) if language else not _is_spaceless(char)
-
-
-def _is_spaceless(char: str) -> bool:
-    return any(first <= ord(char) <= last for first, last in _SPACELESS_RANGES)
+    return joins_with_space(language) if language else not is_spaceless(char)

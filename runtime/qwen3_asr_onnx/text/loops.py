@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from .scripts import SPACELESS
+
 __all__ = ["ends_in_loop", "is_context_leak", "trim_loop"]
 
 LOOP_TOKENS, LOOP_COPIES, LOOP_PERIOD = 30, 4, 48
 """A loop is at least 4 copies and 30 tokens of a pattern of at most 48: some 10 s of speech said word for word again.
 A chorus can do that; but a loop is decoded again in two halves before anything is dropped, and a chorus passes then."""
 
-_SPACELESS = r"\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
-
-_UNITS = re.compile(rf"[{_SPACELESS}]|[^\W{_SPACELESS}]+")
+_UNITS = re.compile(rf"(?=\w)[{SPACELESS}]|[^\W{SPACELESS}]+")
 """A word, or one character of a script without spaces between words."""
 
 
