@@ -17,12 +17,24 @@ import torch
 from onnx_ir.convenience import extract
 from torch import nn
 
-from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims, past_name, present_name
+from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
+from qwen3_asr_onnx.bundle.names import (
+    EMBEDS,
+    HEAD,
+    LOGITS,
+    MEL,
+    N_FRAMES,
+    POSITIONS,
+    SEQLENS,
+    TOTAL,
+    layer_boundary,
+    past_name,
+    present_name,
+)
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.model.session import import_onnxruntime
 
-from .checkpoint import EMBED, HEAD, Checkpoint
-from .passes.name_residuals import layer_boundary
+from .checkpoint import EMBED, Checkpoint
 
 __all__ = ["TOLERANCE", "check_decoder", "check_encoder"]
 
@@ -50,7 +62,7 @@ def check_encoder(graph: Path, checkpoint: Checkpoint) -> None:
         mel = rng.normal(0, 0.5, (len(n_frames), checkpoint.mel.n_mels, frames)).astype(np.float32)
         for row, valid in enumerate(n_frames):
             mel[row, :, valid:] = 0
-        (found,) = session.run(None, {"mel": mel, "n_frames": np.array(n_frames, dtype=np.int64)})
+        (found,) = session.run(None, {MEL: mel, N_FRAMES: np.array(n_frames, dtype=np.int64)})
         expected = _upstream_encoder(checkpoint, mel, n_frames)
         for row, rows in enumerate(expected):
             _compare(f"{graph.name}, window of {n_frames[row]} frames", found[row, : len(rows)], rows)
@@ -82,7 +94,7 @@ def check_decoder(graph: Path, checkpoint: Checkpoint, progress: Callable[[], ob
     hidden = next(expected)
     values = dict(zip(layer_boundary(dims.layers - 1), state, strict=True))
     session = _session(_head_graph(model, dims), graph.parent)
-    (logits,) = _run(session, {**values, "logit_positions": np.array([[0, length - 1]])})
+    (logits,) = _run(session, {**values, POSITIONS: np.array([[0, length - 1]])})
     del session  # the head is the largest tensor: unmap it before upstream's copy is read
     wanted = _upstream_logits(checkpoint, hidden[0, [0, -1]]).numpy()
     _compare(f"{graph.name}, logits", logits[0], wanted)
@@ -107,14 +119,14 @@ def _part(model: ir.Model, inputs: list[str], outputs: list[str]) -> bytes:
 
 
 def _layer_graph(model: ir.Model, layer: int) -> bytes:
-    entry = ["inputs_embeds"] if layer == 0 else list(layer_boundary(layer - 1))
+    entry = [EMBEDS] if layer == 0 else list(layer_boundary(layer - 1))
     caches = [past_name("key", layer), past_name("value", layer)]
     presents = [present_name("key", layer), present_name("value", layer)]
-    return _part(model, [*entry, "seqlens_k", "total_sequence_length", *caches], [*layer_boundary(layer), *presents])
+    return _part(model, [*entry, SEQLENS, TOTAL, *caches], [*layer_boundary(layer), *presents])
 
 
 def _head_graph(model: ir.Model, dims: DecoderDims) -> bytes:
-    return _part(model, [*layer_boundary(dims.layers - 1), "logit_positions"], ["logits"])
+    return _part(model, [*layer_boundary(dims.layers - 1), POSITIONS], [LOGITS])
 
 
 def _run(session: Any, values: Mapping[str, Any]) -> list[Floats]:
@@ -125,14 +137,14 @@ def _run(session: Any, values: Mapping[str, Any]) -> list[Floats]:
 
 def _lengths(total: int) -> dict[str, npt.NDArray[np.int32]]:
     return {
-        "seqlens_k": np.array([total - 1], dtype=np.int32),
-        "total_sequence_length": np.array(total, dtype=np.int32),
+        SEQLENS: np.array([total - 1], dtype=np.int32),
+        TOTAL: np.array(total, dtype=np.int32),
     }
 
 
 def _run_layer(session: Any, dims: DecoderDims, layer: int, state: tuple[Floats, ...]) -> tuple[Floats, ...]:
     """Run all positions but the last as prefill, the last as a step, and return both parts joined."""
-    names = ("inputs_embeds",) if layer == 0 else layer_boundary(layer - 1)
+    names = (EMBEDS,) if layer == 0 else layer_boundary(layer - 1)
     length = state[0].shape[1]
     empty = np.zeros((1, dims.kv_heads, length, dims.head_dim), dtype=np.float32)
     key, value = empty, empty

@@ -14,15 +14,15 @@ import onnx_ir as ir
 
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.files import Bundle, file_record
-from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE, FileRecord, Manifest, Variant
-from qwen3_asr_onnx.bundle.writing import atomic_directory
+from qwen3_asr_onnx.bundle.manifest import FileRecord, Manifest, Variant
+from qwen3_asr_onnx.bundle.staging import publish, staging_directory
+from qwen3_asr_onnx.bundle.writing import atomic_directory, require_space
 from qwen3_asr_onnx.commands.console import progress_bar
-from qwen3_asr_onnx.errors import BundleError, LimitError
+from qwen3_asr_onnx.errors import BundleError
 
 from .calibration.attach import attach_calibration, require_calibration
 from .plan import Plan, float32_source, plan_variant, verify
 from .recipes.recipe import Recipe
-from .staging import publish, staging_directory
 from .weights.embedding_table import write_int8_table
 from .weights.files import WeightFiles, source_bytes
 
@@ -118,7 +118,7 @@ def quantize_into(
         manifest = _alone(bundle.manifest, recipe.name, variant, records)
         for name in manifest.files.keys() - records.keys():
             shutil.copyfile(bundle.require(name), partial / name)
-        (partial / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+        manifest.save(partial)
     return Bundle.open(output)
 
 
@@ -156,13 +156,7 @@ def _refuse_files_of_others(bundle: Bundle, name: str, plan: Plan) -> None:
 
 
 def _require_space(path: Path, n_bytes: int) -> None:
-    needed = n_bytes + GRAPH_ALLOWANCE_BYTES
-    free = shutil.disk_usage(path).free
-    if free < needed:
-        raise LimitError(
-            f"{path}: {free / 1e9:.1f} GB free, the variant needs {needed / 1e9:.1f} GB; "
-            "free some space or move the bundle to another disk"
-        )
+    require_space(path, n_bytes + GRAPH_ALLOWANCE_BYTES, "the variant", "move the bundle to another disk")
 
 
 def _write(plan: Plan, files: WeightFiles) -> tuple[Variant, dict[str, FileRecord]]:

@@ -17,11 +17,12 @@ from tests.support.graphs import Array
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.bundle import staging
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
 from qwen3_asr_onnx.errors import BundleError, LimitError, OptionsError
 from qwen3_asr_onnx.model.features import log_mel
-from qwen3_asr_onnx_quantize import apply, staging
+from qwen3_asr_onnx_quantize import apply
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.recipes.recipe import (
     Dynamic,

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.model.decoder import EMBEDS, LOGITS, POSITIONS, SEQLENS, TOTAL, Decoder, KvCache
+from qwen3_asr_onnx.bundle.names import EMBEDS, LOGITS, POSITIONS, SEQLENS, TOTAL
+from qwen3_asr_onnx.model.decoder import Decoder, KvCache
 from qwen3_asr_onnx.model.embeddings import EmbeddingTable
 from qwen3_asr_onnx.model.features import log_mel
 from qwen3_asr_onnx.text.prompt import build_prompt

@@ -13,7 +13,7 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx.model.rescoring import HIDDEN
+from qwen3_asr_onnx.bundle.names import HIDDEN
 from qwen3_asr_onnx_quantize.recipes.recipe import Keep
 from qwen3_asr_onnx_quantize.weights.pending import Job
 from qwen3_asr_onnx_quantize.weights.rotation import RotatedTensor

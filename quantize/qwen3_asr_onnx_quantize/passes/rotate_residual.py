@@ -20,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
+from qwen3_asr_onnx.bundle.names import EMBEDS
 from qwen3_asr_onnx_quantize.recipes.recipe import Keep
 from qwen3_asr_onnx_quantize.weights.pending import Job
 from qwen3_asr_onnx_quantize.weights.rotation import RotatedTensor, rotation_matrix
@@ -30,7 +31,6 @@ ROTATION = "residual.rotation"
 """Initializer that holds R (hidden, hidden)."""
 
 UNIT_GAIN = "residual.unit_gain"
-EMBEDS = "inputs_embeds"
 SKIP_NORM = "SkipSimplifiedLayerNormalization"
 
 

@@ -1,7 +1,7 @@
 """The on-disk contract: what files a bundle holds, what its manifest says, and how both are written and checked.
 
 A bundle is a directory with a `config.json` (the manifest), a tokenizer, the FP16 embedding table and, per variant,
-three graphs with their weight files. This module alone knows those names; it needs neither onnxruntime nor onnx.
+three graphs with their weight files. It needs neither onnxruntime nor onnx.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ __all__ = [
     "MANIFEST_FILE",
     "TOKENIZER_FILE",
     "CacheDtype",
-    "CacheKind",
     "DecoderDims",
     "EncoderDims",
     "FileRecord",
@@ -32,8 +31,6 @@ __all__ = [
     "SpecialTokens",
     "TimestampHead",
     "Variant",
-    "past_name",
-    "present_name",
 ]
 
 FORMAT_NAME = "qwen3-asr-onnx"
@@ -50,19 +47,7 @@ EMBEDDINGS_FILE = "embed_tokens.bin"
 EMBEDDINGS_INT8_FILE = "embed_tokens.int8.bin"
 """(vocab_size, hidden) int8, row-major, then (vocab_size,) float32: a row is its codes times its scale."""
 
-CacheKind: TypeAlias = Literal["key", "value"]
-
 CacheDtype: TypeAlias = Literal["float32", "float16"]
-
-
-def past_name(kind: CacheKind, layer: int) -> str:
-    """Return the graph input that holds the cache of one layer, for example `past_key.3`."""
-    return f"past_{kind}.{layer}"
-
-
-def present_name(kind: CacheKind, layer: int) -> str:
-    """Return the graph output that holds the cache of one layer, for example `present_key.3`."""
-    return f"present_{kind}.{layer}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +202,12 @@ class Manifest:
         """Return the manifest as the text of `config.json`."""
         body = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **asdict(self)}
         return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest of the bundle in `folder`, whole or not at all."""
+        partial = folder / f"{MANIFEST_FILE}.incomplete"
+        partial.write_text(self.to_json(), encoding="utf-8")
+        partial.replace(folder / MANIFEST_FILE)
 
     @classmethod
     def from_json(cls, text: str, where: Path) -> Manifest:

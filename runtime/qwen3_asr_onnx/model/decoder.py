@@ -14,16 +14,26 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_asr_onnx.bundle.manifest import DecoderDims, past_name, present_name
+from qwen3_asr_onnx.bundle.manifest import DecoderDims
+from qwen3_asr_onnx.bundle.names import (
+    EMBEDS,
+    HIDDEN,
+    LOGITS,
+    POSITIONS,
+    SEQLENS,
+    TOTAL,
+    cache_names,
+    past_name,
+    present_name,
+)
 
 from .embeddings import EmbeddingTable
-from .kv_cache import LOGITS, KvCache, cache_names
-from .rescoring import HIDDEN, rescore
+from .kv_cache import KvCache
+from .rescoring import rescore
 from .rows import End, Generated, Row, Watch
 from .session import Session
 
 __all__ = [
-    "LOGITS",
     "Batch",
     "Decoder",
     "End",
@@ -34,8 +44,6 @@ __all__ = [
     "graph_outputs",
     "greedy",
 ]
-
-EMBEDS, SEQLENS, TOTAL, POSITIONS = "inputs_embeds", "seqlens_k", "total_sequence_length", "logit_positions"
 
 GROWTH_TOKENS = 256
 """The cache is allocated for the prompt and this many tokens, then grows by half: one copy in a few hundred steps."""
@@ -55,12 +63,12 @@ Key = TypeVar("Key")
 
 def graph_inputs(dims: DecoderDims) -> list[str]:
     """Return the input names a decoder graph must have."""
-    return [EMBEDS, SEQLENS, TOTAL, POSITIONS, *cache_names(past_name, dims)]
+    return [EMBEDS, SEQLENS, TOTAL, POSITIONS, *cache_names(past_name, dims.layers)]
 
 
 def graph_outputs(dims: DecoderDims) -> list[str]:
     """Return the output names a decoder graph must have."""
-    return [LOGITS, *cache_names(present_name, dims)]
+    return [LOGITS, *cache_names(present_name, dims.layers)]
 
 
 class Decoder:
