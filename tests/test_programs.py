@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tests.support import programs
 
 TESTS = Path(__file__).parent

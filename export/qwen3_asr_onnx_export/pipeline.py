@@ -20,6 +20,7 @@ from qwen3_asr_onnx.bundle.files import Bundle, file_record
 from qwen3_asr_onnx.bundle.manifest import (
     EMBEDDINGS_FILE,
     TOKENIZER_FILE,
+    AnswerGrammar,
     FileRecord,
     Manifest,
     PromptPieces,
@@ -29,6 +30,7 @@ from qwen3_asr_onnx.bundle.manifest import (
 from qwen3_asr_onnx.bundle.names import HEAD, variant_files
 from qwen3_asr_onnx.bundle.writing import atomic_directory, require_space
 from qwen3_asr_onnx.commands.console import progress_bar
+from qwen3_asr_onnx.text.answer import TEXT_TAG
 from qwen3_asr_onnx.text.prompt import FORCED_PREFIX, TEMPLATE
 
 from . import parity, weights
@@ -204,4 +206,5 @@ def _manifest(checkpoint: Checkpoint, records: dict[str, FileRecord], *, checked
             "config_sha256": file_record(checkpoint.path / CONFIG_FILE).sha256,
         },
         timestamps=checkpoint.timestamps,
+        answer=AnswerGrammar(tag=TEXT_TAG) if asr else None,
     )

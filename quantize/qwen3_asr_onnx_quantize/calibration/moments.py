@@ -28,7 +28,7 @@ from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.model.features import log_mel, n_audio_tokens, n_frames
 from qwen3_asr_onnx.model.session import import_onnxruntime
 from qwen3_asr_onnx.text.prompt import build_prompt
-from qwen3_asr_onnx_quantize.passes.products import constant_products
+from qwen3_asr_onnx_quantize.schemes.products import constant_products
 from qwen3_asr_onnx_quantize.weights.derived import DerivedTensor
 from qwen3_asr_onnx_quantize.weights.gptq import factor
 

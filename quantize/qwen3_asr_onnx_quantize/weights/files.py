@@ -21,7 +21,6 @@ import onnx_ir as ir
 
 from qwen3_asr_onnx.bundle.manifest import FileRecord
 from qwen3_asr_onnx.bundle.writing import HashedFile
-from qwen3_asr_onnx_quantize.recipes.recipe import Keep
 
 from .derived import DerivedTensor
 from .pending import Job, PendingTensor
@@ -182,7 +181,7 @@ def _jobs(models: Iterable[ir.Model]) -> list[Job]:
         if isinstance(tensor, PendingTensor):
             jobs.setdefault(tensor.job.key, tensor.job)
         elif isinstance(tensor, ir.ExternalTensor | DerivedTensor):
-            job = Job(tensor, Keep())
+            job = Job(tensor)
             jobs.setdefault(job.key, job)
         else:
             assert tensor is not None, value
@@ -195,7 +194,7 @@ def _identity(tensor: ir.TensorProtocol | None) -> Key | None:
     if isinstance(tensor, PendingTensor):
         return (tensor.job.key, tensor.index)
     if isinstance(tensor, ir.ExternalTensor | DerivedTensor):
-        return (Job(tensor, Keep()).key, 0)
+        return (Job(tensor).key, 0)
     return None
 
 

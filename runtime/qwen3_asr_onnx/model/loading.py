@@ -106,7 +106,7 @@ def open_variant(
     if device not in entry.devices and device in DEVICES:
         raise ProviderError(f"{opened.path}: variant {name!r} was made for {', '.join(entry.devices)}, not {device}")
     if device == "cpu":
-        refuse_saturation(opened.path, name, entry.recipe)
+        refuse_saturation(opened.path, name, entry.needs)
     return opened, name, entry
 
 

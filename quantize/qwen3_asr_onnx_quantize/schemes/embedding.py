@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,19 @@ import numpy.typing as npt
 from qwen3_asr_onnx.bundle.manifest import FileRecord
 from qwen3_asr_onnx.bundle.writing import HashedFile
 
-__all__ = ["int8_table_bytes", "quantize_rows", "write_int8_table"]
+__all__ = ["Embedding", "int8_table_bytes", "quantize_rows", "write_int8_table"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 ROWS_AT_ONCE = 4096
 LARGEST_CODE = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The table of input embeddings: "fp16", as exported and shared by variants, or "int8" with one scale per token."""
+
+    scheme: Literal["fp16", "int8"] = "fp16"
 
 
 def int8_table_bytes(vocab_size: int, hidden: int) -> int:
