@@ -18,20 +18,8 @@ import torch
 from onnx_ir.passes import PassManager
 from torch._subclasses import FakeTensorMode
 
+from qwen3_asr_onnx.bundle import names
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
-from qwen3_asr_onnx.bundle.names import (
-    AUDIO_FEATURES,
-    EMBEDS,
-    LOGITS,
-    MEL,
-    N_FRAMES,
-    POSITIONS,
-    SEQLENS,
-    TOTAL,
-    cache_names,
-    past_name,
-    present_name,
-)
 
 from .passes.name_residuals import NameResidualsPass
 from .wrappers.decoder import CausalDecoder
@@ -54,11 +42,11 @@ def trace_encoder(dims: EncoderDims, n_mels: int) -> ir.Model:
             module,
             (mel, n_frames),
             ({0: windows, 2: blocks * dims.block_frames}, {0: windows}),
-            input_names=[MEL, N_FRAMES],
-            output_names=[AUDIO_FEATURES],
+            input_names=[names.MEL, names.N_FRAMES],
+            output_names=[names.AUDIO_FEATURES],
         )
-    _name_dimensions(model.graph.inputs, {MEL: ("windows", None, "frames"), N_FRAMES: ("windows",)})
-    _name_dimensions(model.graph.outputs, {AUDIO_FEATURES: ("windows", "audio_tokens", None)})
+    _name_dimensions(model.graph.inputs, {names.MEL: ("windows", None, "frames"), names.N_FRAMES: ("windows",)})
+    _name_dimensions(model.graph.outputs, {names.AUDIO_FEATURES: ("windows", "audio_tokens", None)})
     model.graph.name = "qwen3_asr_encoder"
     return model
 
@@ -69,7 +57,7 @@ def trace_decoder(dims: DecoderDims, head_rows: int) -> ir.Model:
     sequence = torch.export.Dim("sequence", min=1, max=dims.max_positions)
     capacity = torch.export.Dim("capacity", min=1, max=dims.max_positions)
     asked = torch.export.Dim("asked", min=1, max=dims.max_positions)
-    past, present = cache_names(past_name, dims.layers), cache_names(present_name, dims.layers)
+    past, present = names.cache_names(names.past_name, dims.layers), names.cache_names(names.present_name, dims.layers)
     with _fake_tensors():
         module = CausalDecoder(dims, head_rows).eval()
         cache_shape = (2, dims.kv_heads, 7, dims.head_dim)
@@ -91,18 +79,18 @@ def trace_decoder(dims: DecoderDims, head_rows: int) -> ir.Model:
                 {0: batch, 1: asked},
                 [(cache_dims, cache_dims) for _ in range(dims.layers)],
             ),
-            input_names=[EMBEDS, SEQLENS, TOTAL, POSITIONS, *past],
-            output_names=[LOGITS, *present],
+            input_names=[names.EMBEDS, names.SEQLENS, names.TOTAL, names.POSITIONS, *past],
+            output_names=[names.LOGITS, *present],
         )
     cache_axes = ("batch", None, "capacity", None)
     _name_dimensions(
         model.graph.inputs,
-        {EMBEDS: ("batch", "sequence", None), SEQLENS: ("batch",), POSITIONS: ("batch", "asked")}
+        {names.EMBEDS: ("batch", "sequence", None), names.SEQLENS: ("batch",), names.POSITIONS: ("batch", "asked")}
         | dict.fromkeys(past, cache_axes),
     )
     _name_dimensions(
         model.graph.outputs,
-        {LOGITS: ("batch", "asked", None)} | dict.fromkeys(present, cache_axes),
+        {names.LOGITS: ("batch", "asked", None)} | dict.fromkeys(present, cache_axes),
     )
     NameResidualsPass(dims.layers)(model)
     model.graph.name = "qwen3_asr_decoder"

@@ -26,7 +26,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -179,7 +179,7 @@ def recipe_from_table(body: Mapping[str, Any], default_name: str, *, where: str)
         for key in SWITCHES:
             require(isinstance(body.get(key, False), bool), key, body.get(key), "true or false")
         step = _part(body["step"], "[step]")
-        head = _part(body["head"], "[head]") if "head" in body else step.without_exclusions()
+        head = _part(body["head"], "[head]") if "head" in body else _without_exclusions(step)
         return Recipe(
             name=name,
             encoder=_part(body["encoder"], "[encoder]") if "encoder" in body else Keep(),
@@ -244,6 +244,12 @@ def _choice(kind: type[_Kind], body: Mapping[str, Any], key: str, schemes: Seque
     scheme = table.get("scheme")
     require(scheme in schemes, f"[{key}]: scheme", scheme, " or ".join(f'"{name}"' for name in schemes))
     return kind(**table)
+
+
+def _without_exclusions(part: Any) -> Scheme:
+    """Return the scheme alone: patterns written for the layers say nothing about the head."""
+    alone: Scheme = replace(part, exclude=()) if part.exclude else part
+    return alone
 
 
 def _table(value: object, where: str) -> Mapping[str, Any]:

@@ -7,7 +7,7 @@ fields are the keys of the recipe's table. What it does not override is the floa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar, TypeVar
+from typing import ClassVar
 
 from onnx_ir.passes import InPlacePass
 
@@ -18,8 +18,6 @@ from qwen3_asr_onnx_quantize.weights.pending import Storage
 from .products import Choose
 
 __all__ = ["Scheme", "require"]
-
-Self = TypeVar("Self", bound="Scheme")
 
 
 class Scheme(Storage):
@@ -46,10 +44,6 @@ class Scheme(Storage):
     def needs(self) -> tuple[str, ...]:
         """What it needs of the processor, in the words of the manifest."""
         return ()
-
-    def without_exclusions(self: Self) -> Self:
-        """Return the scheme alone: patterns written for the layers say nothing about the head."""
-        return self
 
     @classmethod
     def passes(cls, choose: Choose) -> Sequence[InPlacePass]:  # noqa: ARG003

@@ -21,7 +21,7 @@ Choose: TypeAlias = Callable[[str], Storage]
 
 
 class ProductPass(InPlacePass):
-    """Replace every product that the recipe gives to one scheme, in graph order.
+    """Replace every product of one graph that the recipe gives to one scheme, in graph order.
 
     Requires: weights are float32 initializers (K, N) whose numbers can be read in slices.
     Ensures: no product that is to be replaced is left; the codes are pending, nothing is computed.
@@ -35,16 +35,12 @@ class ProductPass(InPlacePass):
         """Replace the products."""
         products = [(node, tensor, self.choose(str(weight.name))) for node, weight, tensor in constant_products(model)]
         products = [product for product in products if self.covers(product[2])]
-        self.start()
         for node, tensor, spec in products:
             known = model.graph.initializers
             stored = [known.get(str(value.name), value) for value in Job(tensor, spec).initializers()]
             nodes, constants = self.nodes(node, tensor, spec, stored)
             replace_product(model, node, nodes, [*stored, *constants])
         return PassResult(model, modified=bool(products))
-
-    def start(self) -> None:
-        """Forget the graph before."""
 
     def covers(self, spec: Storage) -> bool:
         """Return whether a product with this scheme is to be replaced."""

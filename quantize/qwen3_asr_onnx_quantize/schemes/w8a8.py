@@ -67,10 +67,6 @@ class Dynamic(Scheme):
         """Codes of all 8 bits overflow where sums have 16."""
         return () if self.reduce_range else (FULL_RANGE_INT8,)
 
-    def without_exclusions(self) -> Dynamic:
-        """Return the scheme alone."""
-        return replace(self, exclude=())
-
     def bytes_only(self) -> Dynamic:
         """Return it without what leaves no trace in the bytes."""
         return replace(self, exclude=(), activations="token")
@@ -95,8 +91,8 @@ class Dynamic(Scheme):
 class DynamicPerTensorPass(ProductPass):
     """See the module's docstring."""
 
-    def start(self) -> None:
-        """Forget the graph before."""
+    def __init__(self, choose: Choose) -> None:
+        super().__init__(choose)
         self.quantized: dict[ir.Value | None, ir.Node] = {}
 
     def covers(self, spec: object) -> bool:
@@ -123,8 +119,8 @@ class DynamicPerTensorPass(ProductPass):
 class DynamicPerTokenPass(ProductPass):
     """See the module's docstring."""
 
-    def start(self) -> None:
-        """Forget the graph before."""
+    def __init__(self, choose: Choose) -> None:
+        super().__init__(choose)
         self.chains: dict[ir.Value | None, tuple[ir.Value, ir.Value]] = {}
         self.constants = _constants()
 

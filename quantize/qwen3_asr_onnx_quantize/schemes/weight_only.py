@@ -69,10 +69,6 @@ class WeightOnly(Scheme):
         """Whether it asks what the inputs look like."""
         return self.calibration != "none"
 
-    def without_exclusions(self) -> WeightOnly:
-        """Return the scheme alone."""
-        return replace(self, exclude=())
-
     def bytes_only(self) -> WeightOnly:
         """Return it without what leaves no trace in the bytes."""
         return replace(self, exclude=(), accuracy_level=0)

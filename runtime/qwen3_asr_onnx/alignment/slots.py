@@ -13,16 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, TimestampHead
-from qwen3_asr_onnx.bundle.names import (
-    EMBEDS,
-    LOGITS,
-    POSITIONS,
-    SEQLENS,
-    TOTAL,
-    cache_names,
-    past_name,
-    present_name,
-)
+from qwen3_asr_onnx.bundle.names import EMBEDS, LOGITS, POSITIONS, SEQLENS, TOTAL, cache_names, past_name, present_name
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.session import Session
 

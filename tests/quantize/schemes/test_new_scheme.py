@@ -29,7 +29,7 @@ TEXT = """
 scheme = "rounded"
 [step]
 scheme = "rounded"
-bits = 6
+bits = 5
 exclude = ["*.v_proj.weight"]
 """
 
@@ -41,16 +41,13 @@ class Rounded(Scheme):
     columns: ClassVar[bool] = True
 
     scheme: Literal["rounded"] = "rounded"
-    bits: int = 4
+    bits: int = 6
     rare: bool = False
     exclude: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
         return ("rare-instructions",) if self.rare else ()
-
-    def without_exclusions(self) -> Rounded:
-        return replace(self, exclude=())
 
     def bytes_only(self) -> Rounded:
         return replace(self, exclude=())
@@ -92,15 +89,15 @@ def test_a_new_scheme_makes_a_variant(bundle: Path) -> None:
     graph = ir.load(bundle / made.manifest.variants["mine"].decoder_step).graph
     assert "model.layers.0.self_attn.q_proj.weight.rounded" in graph.initializers
     assert "model.layers.0.self_attn.v_proj.weight" in graph.initializers
-    assert 0 < relative_rms(encoded(bundle, "mine"), encoded(bundle, "fp32")) < 0.01
-    assert 0 < relative_rms(logits(bundle, "mine"), logits(bundle, "fp32")) < 0.1
+    assert 0 < relative_rms(encoded(bundle, "mine"), encoded(bundle, "fp32")) < 0.05
+    assert 0 < relative_rms(logits(bundle, "mine"), logits(bundle, "fp32")) < 0.2
     with Transcriber(bundle, "mine", threads=1) as asr:
         assert asr.transcribe(synthetic_clip(2.5), TranscribeOptions(max_new_tokens=8)).token_ids
 
 
 def test_its_parts_are_shared_like_any_other(bundle: Path) -> None:
     quantize_bundle(bundle, parse(TEXT))
-    other = quantize_bundle(bundle, parse(TEXT.replace("bits = 6", "bits = 5"), "other")).manifest.variants["other"]
+    other = quantize_bundle(bundle, parse(TEXT.replace("bits = 5", "bits = 4"), "other")).manifest.variants["other"]
     assert other.encoder == "encoder.mine.onnx"
     assert other.decoder_step == "decoder_step.other.onnx"
 
