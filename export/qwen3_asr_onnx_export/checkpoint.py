@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from qwen3_asr_onnx.alignment.units import ALIGNER_LANGUAGES
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims, MelParams, TimestampHead
+from qwen3_asr_onnx.bundle.names import HEAD
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.text.languages import LANGUAGES
 
@@ -30,8 +31,8 @@ Layout = Literal["original", "native"]
 SEGMENT_MS = 80
 """Milliseconds per time class where a processor config says nothing: the default of transformers' processor."""
 
+CONFIG_FILE = "config.json"
 EMBED = "model.embed_tokens.weight"
-HEAD = "lm_head.weight"
 
 NATIVE_PREFIXES = (
     ("model.multi_modal_projector.linear_1.", "audio_tower.proj1."),
@@ -95,7 +96,7 @@ class Checkpoint:
         Raises:
             BundleError: not a Qwen3-ASR checkpoint, or a file or tensor is missing, damaged or of the wrong shape.
         """
-        config = _read_json(path / "config.json", required=True)
+        config = _read_json(path / CONFIG_FILE, required=True)
         layout = _layout(path, config)
         thinker = config["thinker_config"] if layout == "original" else config
         audio = _section(path, thinker, "audio_config")
@@ -123,7 +124,7 @@ class Checkpoint:
             )
         except KeyError as error:
             raise BundleError(
-                f"{path / 'config.json'}: no field {error.args[0]}; is this checkpoint complete?"
+                f"{path / CONFIG_FILE}: no field {error.args[0]}; is this checkpoint complete?"
             ) from error
         checkpoint._check_tensors()
         return checkpoint
@@ -237,7 +238,7 @@ def _timestamp_head(path: Path, config: Mapping[str, Any]) -> TimestampHead:
         classes, segment_ms = int(thinker["classify_num"]), config["timestamp_segment_time"]
     else:
         if config.get("token_classification_bias", False):
-            raise BundleError(f"{path / 'config.json'}: token_classification_bias is true; this exporter knows false")
+            raise BundleError(f"{path / CONFIG_FILE}: token_classification_bias is true; this exporter knows false")
         processor = _read_json(path / "processor_config.json", required=False)
         classes, segment_ms = len(config["id2label"]), processor.get("timestamp_segment_time", SEGMENT_MS)
     if segment_ms != int(segment_ms) or segment_ms < 1:
@@ -248,7 +249,7 @@ def _timestamp_head(path: Path, config: Mapping[str, Any]) -> TimestampHead:
 def _section(path: Path, config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     section = config.get(name)
     if not isinstance(section, dict):
-        raise BundleError(f"{path / 'config.json'}: no {name}; is this checkpoint complete?")
+        raise BundleError(f"{path / CONFIG_FILE}: no {name}; is this checkpoint complete?")
     return section
 
 
@@ -295,7 +296,7 @@ def _refuse_unknown_maths(path: Path, audio: Mapping[str, Any], text: Mapping[st
     )
     for name, found, known in facts:
         if found != known:
-            raise BundleError(f"{path / 'config.json'}: {name} is {found!r}; this exporter knows {known!r} only")
+            raise BundleError(f"{path / CONFIG_FILE}: {name} is {found!r}; this exporter knows {known!r} only")
 
 
 def _mel_params(path: Path, audio: Mapping[str, Any]) -> MelParams:

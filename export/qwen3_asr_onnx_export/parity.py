@@ -17,12 +17,12 @@ import torch
 from onnx_ir.convenience import extract
 from torch import nn
 
-from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims, past_name, present_name
+from qwen3_asr_onnx.bundle import names
+from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.model.session import import_onnxruntime
 
-from .checkpoint import EMBED, HEAD, Checkpoint
-from .passes.name_residuals import layer_boundary
+from .checkpoint import EMBED, Checkpoint
 
 __all__ = ["TOLERANCE", "check_decoder", "check_encoder"]
 
@@ -50,7 +50,7 @@ def check_encoder(graph: Path, checkpoint: Checkpoint) -> None:
         mel = rng.normal(0, 0.5, (len(n_frames), checkpoint.mel.n_mels, frames)).astype(np.float32)
         for row, valid in enumerate(n_frames):
             mel[row, :, valid:] = 0
-        (found,) = session.run(None, {"mel": mel, "n_frames": np.array(n_frames, dtype=np.int64)})
+        (found,) = session.run(None, {names.MEL: mel, names.N_FRAMES: np.array(n_frames, dtype=np.int64)})
         expected = _upstream_encoder(checkpoint, mel, n_frames)
         for row, rows in enumerate(expected):
             _compare(f"{graph.name}, window of {n_frames[row]} frames", found[row, : len(rows)], rows)
@@ -80,9 +80,9 @@ def check_decoder(graph: Path, checkpoint: Checkpoint, progress: Callable[[], ob
         _compare(f"{graph.name}, layer {layer}", state[0] + state[1], next(expected).numpy())
         progress()
     hidden = next(expected)
-    values = dict(zip(layer_boundary(dims.layers - 1), state, strict=True))
+    values = dict(zip(names.layer_boundary(dims.layers - 1), state, strict=True))
     session = _session(_head_graph(model, dims), graph.parent)
-    (logits,) = _run(session, {**values, "logit_positions": np.array([[0, length - 1]])})
+    (logits,) = _run(session, {**values, names.POSITIONS: np.array([[0, length - 1]])})
     del session  # the head is the largest tensor: unmap it before upstream's copy is read
     wanted = _upstream_logits(checkpoint, hidden[0, [0, -1]]).numpy()
     _compare(f"{graph.name}, logits", logits[0], wanted)
@@ -107,14 +107,14 @@ def _part(model: ir.Model, inputs: list[str], outputs: list[str]) -> bytes:
 
 
 def _layer_graph(model: ir.Model, layer: int) -> bytes:
-    entry = ["inputs_embeds"] if layer == 0 else list(layer_boundary(layer - 1))
-    caches = [past_name("key", layer), past_name("value", layer)]
-    presents = [present_name("key", layer), present_name("value", layer)]
-    return _part(model, [*entry, "seqlens_k", "total_sequence_length", *caches], [*layer_boundary(layer), *presents])
+    entry = [names.EMBEDS] if layer == 0 else list(names.layer_boundary(layer - 1))
+    caches = [names.past_name("key", layer), names.past_name("value", layer)]
+    presents = [names.present_name("key", layer), names.present_name("value", layer)]
+    return _part(model, [*entry, names.SEQLENS, names.TOTAL, *caches], [*names.layer_boundary(layer), *presents])
 
 
 def _head_graph(model: ir.Model, dims: DecoderDims) -> bytes:
-    return _part(model, [*layer_boundary(dims.layers - 1), "logit_positions"], ["logits"])
+    return _part(model, [*names.layer_boundary(dims.layers - 1), names.POSITIONS], [names.LOGITS])
 
 
 def _run(session: Any, values: Mapping[str, Any]) -> list[Floats]:
@@ -125,21 +125,21 @@ def _run(session: Any, values: Mapping[str, Any]) -> list[Floats]:
 
 def _lengths(total: int) -> dict[str, npt.NDArray[np.int32]]:
     return {
-        "seqlens_k": np.array([total - 1], dtype=np.int32),
-        "total_sequence_length": np.array(total, dtype=np.int32),
+        names.SEQLENS: np.array([total - 1], dtype=np.int32),
+        names.TOTAL: np.array(total, dtype=np.int32),
     }
 
 
 def _run_layer(session: Any, dims: DecoderDims, layer: int, state: tuple[Floats, ...]) -> tuple[Floats, ...]:
     """Run all positions but the last as prefill, the last as a step, and return both parts joined."""
-    names = ("inputs_embeds",) if layer == 0 else layer_boundary(layer - 1)
+    entry = (names.EMBEDS,) if layer == 0 else names.layer_boundary(layer - 1)
     length = state[0].shape[1]
     empty = np.zeros((1, dims.kv_heads, length, dims.head_dim), dtype=np.float32)
     key, value = empty, empty
     parts: list[list[Floats]] = []
     for start, stop in ((0, length - 1), (length - 1, length)):
-        values = {name: part[:, start:stop] for name, part in zip(names, state, strict=True)}
-        caches = {past_name("key", layer): key, past_name("value", layer): value}
+        values = {name: part[:, start:stop] for name, part in zip(entry, state, strict=True)}
+        caches = {names.past_name("key", layer): key, names.past_name("value", layer): value}
         output, residual, key, value = _run(session, {**values, **_lengths(stop), **caches})
         parts.append([output, residual])
     return tuple(np.concatenate(pair, axis=1) for pair in zip(*parts, strict=True))
@@ -253,5 +253,5 @@ def _upstream_layers(checkpoint: Checkpoint, embeds: torch.Tensor) -> Iterator[t
 def _upstream_logits(checkpoint: Checkpoint, hidden: torch.Tensor) -> torch.Tensor:
     """Return hidden (n, H) times the head, some rows at a time: in float32 the head is the largest tensor of all."""
     starts = range(0, checkpoint.head_rows, HEAD_ROWS)
-    rows = (checkpoint.read_rows(HEAD, start, start + HEAD_ROWS).float() for start in starts)
+    rows = (checkpoint.read_rows(names.HEAD, start, start + HEAD_ROWS).float() for start in starts)
     return torch.cat([hidden @ part.T for part in rows], dim=1)

@@ -5,6 +5,7 @@ The bundle appears under its name only when all of it is there; an error or Ctrl
 
 from __future__ import annotations
 
+import math
 import shutil
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -18,21 +19,22 @@ from qwen3_asr_onnx.alignment.prompt import ALIGNER_TEMPLATE
 from qwen3_asr_onnx.bundle.files import Bundle, file_record
 from qwen3_asr_onnx.bundle.manifest import (
     EMBEDDINGS_FILE,
-    MANIFEST_FILE,
     TOKENIZER_FILE,
+    AnswerGrammar,
     FileRecord,
     Manifest,
     PromptPieces,
     SpecialTokens,
     Variant,
 )
-from qwen3_asr_onnx.bundle.writing import atomic_directory
+from qwen3_asr_onnx.bundle.names import HEAD, variant_files
+from qwen3_asr_onnx.bundle.writing import atomic_directory, require_space
 from qwen3_asr_onnx.commands.console import progress_bar
-from qwen3_asr_onnx.errors import LimitError
+from qwen3_asr_onnx.text.answer import TEXT_TAG
 from qwen3_asr_onnx.text.prompt import FORCED_PREFIX, TEMPLATE
 
 from . import parity, weights
-from .checkpoint import EMBED, Checkpoint
+from .checkpoint import CONFIG_FILE, EMBED, Checkpoint
 from .tokenizer_json import build_tokenizer_json, verify_tokenizer_json
 from .trace import trace_decoder, trace_encoder
 from .wrappers.decoder import CausalDecoder, computed_parameters
@@ -40,21 +42,18 @@ from .wrappers.encoder import WindowedEncoder, position_table
 
 __all__ = ["export_checkpoint"]
 
-ENCODER_WEIGHTS = "encoder.data"
-DECODER_WEIGHTS = "decoder_weights.data"
+FILES = variant_files()
 VARIANT = Variant(
-    encoder="encoder.onnx",
-    decoder_init="decoder_init.onnx",
-    decoder_step="decoder_step.onnx",
-    weights=(ENCODER_WEIGHTS, DECODER_WEIGHTS),
+    encoder=FILES.encoder,
+    decoder_init=FILES.decoder_init,
+    decoder_step=FILES.decoder_step,
+    weights=(FILES.encoder_weights, FILES.decoder_weights),
     # A float32 step reads every weight once per token, so a rearranged copy buys nothing and costs its size in memory.
-    mapped=("decoder_init.onnx", "decoder_step.onnx"),
+    mapped=(FILES.decoder_init, FILES.decoder_step),
 )
 
 ALIGNER_VARIANT = replace(VARIANT, decoder_step=VARIANT.decoder_init, mapped=(VARIANT.decoder_init,))
 """An aligner answers in one pass: there is no step."""
-
-TRANSCRIPTION_PROMPT, ALIGNMENT_PROMPT = PromptPieces(TEMPLATE, FORCED_PREFIX), PromptPieces(ALIGNER_TEMPLATE, "")
 
 COPIED_FILES = (
     "vocab.json",
@@ -106,31 +105,19 @@ def export_checkpoint(
         if check:
             _check(checkpoint, partial, progress=progress)
         manifest = _manifest(checkpoint, records, checked=check)
-        (partial / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+        manifest.save(partial)
     return Bundle.open(bundle_dir)
 
 
 def _require_space(checkpoint: Checkpoint, bundle_dir: Path) -> None:
     """Raise unless the disk can hold the whole bundle beside what it holds now."""
-    elements = {name: _elements(ref.shape) for name, ref in checkpoint.tensors.items()}
+    elements = {name: math.prod(ref.shape) for name, ref in checkpoint.tensors.items()}
     table = elements[EMBED]
     # float32 graphs (the head once, as a copy of the table when tied) and the FP16 table.
     needed = 4 * sum(elements.values()) + 2 * table + GRAPH_ALLOWANCE_BYTES
-    if "lm_head.weight" in elements:
+    if HEAD in elements:
         needed -= 4 * table
-    free = shutil.disk_usage(bundle_dir.parent).free
-    if free < needed:
-        raise LimitError(
-            f"{bundle_dir.parent}: {free / 1e9:.1f} GB free, the bundle needs {needed / 1e9:.1f} GB; "
-            "free some space or choose another disk"
-        )
-
-
-def _elements(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
+    require_space(bundle_dir.parent, needed, "the bundle", "choose another disk")
 
 
 def _write_tokenizer(checkpoint: Checkpoint, partial: Path) -> dict[str, FileRecord]:
@@ -146,8 +133,8 @@ def _write_model(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> di
     """Write weights and graphs. Weights stream in a second thread, free of the interpreter while this one traces."""
     dims, n_mels = checkpoint.decoder, checkpoint.mel.n_mels
     with torch.device("meta"):
-        encoder_plan = weights.plan(WindowedEncoder(checkpoint.encoder, n_mels), ENCODER_WEIGHTS)
-        decoder_plan = weights.plan(CausalDecoder(dims, checkpoint.head_rows), DECODER_WEIGHTS)
+        encoder_plan = weights.plan(WindowedEncoder(checkpoint.encoder, n_mels), FILES.encoder_weights)
+        decoder_plan = weights.plan(CausalDecoder(dims, checkpoint.head_rows), FILES.decoder_weights)
     computed = {"audio_tower.positions": position_table(checkpoint.encoder), **computed_parameters(dims)}
     total = encoder_plan.size + decoder_plan.size + 2 * dims.vocab_size * dims.hidden
     cancelled = threading.Event()
@@ -201,23 +188,23 @@ def _check(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> None:
 
 def _manifest(checkpoint: Checkpoint, records: dict[str, FileRecord], *, checked: bool) -> Manifest:
     recipe = {"scheme": "fp32", "checked_against_transformers": checked}
+    asr = checkpoint.timestamps is None
     return Manifest(
         name=checkpoint.path.resolve().name,
-        kind="asr" if checkpoint.timestamps is None else "aligner",
+        kind="asr" if asr else "aligner",
         encoder=checkpoint.encoder,
         decoder=checkpoint.decoder,
         mel=checkpoint.mel,
         tokens=SpecialTokens(checkpoint.audio_token, checkpoint.eos_tokens),
-        prompt=PromptPieces(TEMPLATE, FORCED_PREFIX)
-        if checkpoint.timestamps is None
-        else PromptPieces(ALIGNER_TEMPLATE, ""),
+        prompt=PromptPieces(TEMPLATE, FORCED_PREFIX) if asr else PromptPieces(ALIGNER_TEMPLATE, ""),
         languages=checkpoint.languages,
         variants={"fp32": replace(_variant(checkpoint), recipe=recipe)},
         files=dict(sorted(records.items())),
         source={
             "layout": checkpoint.layout,
             "tied_head": checkpoint.tied,
-            "config_sha256": file_record(checkpoint.path / "config.json").sha256,
+            "config_sha256": file_record(checkpoint.path / CONFIG_FILE).sha256,
         },
         timestamps=checkpoint.timestamps,
+        answer=AnswerGrammar(tag=TEXT_TAG) if asr else None,
     )

@@ -18,7 +18,8 @@ import torch
 from onnx_ir.passes import PassManager
 from torch._subclasses import FakeTensorMode
 
-from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims, past_name, present_name
+from qwen3_asr_onnx.bundle import names
+from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
 
 from .passes.name_residuals import NameResidualsPass
 from .wrappers.decoder import CausalDecoder
@@ -41,11 +42,11 @@ def trace_encoder(dims: EncoderDims, n_mels: int) -> ir.Model:
             module,
             (mel, n_frames),
             ({0: windows, 2: blocks * dims.block_frames}, {0: windows}),
-            input_names=["mel", "n_frames"],
-            output_names=["audio_features"],
+            input_names=[names.MEL, names.N_FRAMES],
+            output_names=[names.AUDIO_FEATURES],
         )
-    _name_dimensions(model.graph.inputs, {"mel": ("windows", None, "frames"), "n_frames": ("windows",)})
-    _name_dimensions(model.graph.outputs, {"audio_features": ("windows", "audio_tokens", None)})
+    _name_dimensions(model.graph.inputs, {names.MEL: ("windows", None, "frames"), names.N_FRAMES: ("windows",)})
+    _name_dimensions(model.graph.outputs, {names.AUDIO_FEATURES: ("windows", "audio_tokens", None)})
     model.graph.name = "qwen3_asr_encoder"
     return model
 
@@ -56,7 +57,7 @@ def trace_decoder(dims: DecoderDims, head_rows: int) -> ir.Model:
     sequence = torch.export.Dim("sequence", min=1, max=dims.max_positions)
     capacity = torch.export.Dim("capacity", min=1, max=dims.max_positions)
     asked = torch.export.Dim("asked", min=1, max=dims.max_positions)
-    layers = range(dims.layers)
+    past, present = names.cache_names(names.past_name, dims.layers), names.cache_names(names.present_name, dims.layers)
     with _fake_tensors():
         module = CausalDecoder(dims, head_rows).eval()
         cache_shape = (2, dims.kv_heads, 7, dims.head_dim)
@@ -65,32 +66,31 @@ def trace_decoder(dims: DecoderDims, head_rows: int) -> ir.Model:
             torch.empty(2, dtype=torch.int32),
             torch.empty((), dtype=torch.int32),
             torch.empty(2, 5, dtype=torch.int64),
-            [(torch.empty(cache_shape), torch.empty(cache_shape)) for _ in layers],
+            [(torch.empty(cache_shape), torch.empty(cache_shape)) for _ in range(dims.layers)],
         )
         cache_dims = {0: batch, 2: capacity}
         model = _export(
             module,
             arguments,
-            ({0: batch, 1: sequence}, {0: batch}, {}, {0: batch, 1: asked}, [(cache_dims, cache_dims) for _ in layers]),
-            input_names=[
-                "inputs_embeds",
-                "seqlens_k",
-                "total_sequence_length",
-                "logit_positions",
-                *(past_name(kind, i) for i in layers for kind in ("key", "value")),
-            ],
-            output_names=["logits", *(present_name(kind, i) for i in layers for kind in ("key", "value"))],
+            (
+                {0: batch, 1: sequence},
+                {0: batch},
+                {},
+                {0: batch, 1: asked},
+                [(cache_dims, cache_dims) for _ in range(dims.layers)],
+            ),
+            input_names=[names.EMBEDS, names.SEQLENS, names.TOTAL, names.POSITIONS, *past],
+            output_names=[names.LOGITS, *present],
         )
-    cache_names = ("batch", None, "capacity", None)
+    cache_axes = ("batch", None, "capacity", None)
     _name_dimensions(
         model.graph.inputs,
-        {"inputs_embeds": ("batch", "sequence", None), "seqlens_k": ("batch",), "logit_positions": ("batch", "asked")}
-        | {past_name(kind, i): cache_names for i in layers for kind in ("key", "value")},
+        {names.EMBEDS: ("batch", "sequence", None), names.SEQLENS: ("batch",), names.POSITIONS: ("batch", "asked")}
+        | dict.fromkeys(past, cache_axes),
     )
     _name_dimensions(
         model.graph.outputs,
-        {"logits": ("batch", "asked", None)}
-        | {present_name(kind, i): cache_names for i in layers for kind in ("key", "value")},
+        {names.LOGITS: ("batch", "asked", None)} | dict.fromkeys(present, cache_axes),
     )
     NameResidualsPass(dims.layers)(model)
     model.graph.name = "qwen3_asr_decoder"

@@ -6,28 +6,23 @@ A graph's initializers keep their checkpoint names. `plan` decides where each li
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from torch import nn
 
 from qwen3_asr_onnx.bundle.manifest import FileRecord
+from qwen3_asr_onnx.bundle.writing import HashedFile, aligned
 from qwen3_asr_onnx.errors import BundleError
 
 from .checkpoint import EMBED, Checkpoint
 from .wrappers.operators import transposed_weights
 
 __all__ = ["Placement", "WeightPlan", "attach", "plan", "write", "write_embeddings"]
-
-PAGE_BYTES, LINE_BYTES = 4096, 64
-"""Large tensors start on page boundaries, because onnxruntime maps the file; small ones on cache lines."""
 
 SLICE_BYTES = 64 << 20
 """Largest float32 piece converted at once."""
@@ -75,8 +70,7 @@ def plan(module: nn.Module, file: str) -> WeightPlan:
         if parameter.dtype != torch.float32:
             continue
         length = 4 * parameter.numel()
-        alignment = PAGE_BYTES if length >= PAGE_BYTES else LINE_BYTES
-        offset = -(-offset // alignment) * alignment
+        offset = aligned(offset, length)
         placements.append(Placement(name, tuple(parameter.shape), offset, length))
         offset += length
     return WeightPlan(file, tuple(placements), transposed_weights(module), offset)
@@ -119,9 +113,9 @@ def write(
         BundleError: a tensor cannot be read or holds NaN or infinity.
     """
     with path.open("wb") as file:
-        out = _HashedFile(file, progress)
+        out = HashedFile(file, progress)
         for place in weights.placements:
-            out.pad_to(place.offset)
+            assert out.align(place.length) == place.offset, place
             tensor = computed.get(place.name)
             if tensor is None:
                 tensor = checkpoint.read(place.name)
@@ -129,7 +123,6 @@ def write(
                     tensor = tensor.T
             assert tuple(tensor.shape) == place.shape, place
             _write_float32(out, tensor, place.name)
-        out.pad_to(weights.size)
     return out.record()
 
 
@@ -141,7 +134,7 @@ def write_embeddings(checkpoint: Checkpoint, path: Path, progress: Progress | No
     """
     table = checkpoint.read(EMBED)
     with path.open("wb") as file:
-        out = _HashedFile(file, progress)
+        out = HashedFile(file, progress)
         for rows in table.split(max(1, SLICE_BYTES // (4 * table.shape[1]))):
             half = rows.to(torch.float16)
             if not bool(torch.isfinite(half).all()):
@@ -150,7 +143,7 @@ def write_embeddings(checkpoint: Checkpoint, path: Path, progress: Progress | No
     return out.record()
 
 
-def _write_float32(out: _HashedFile, tensor: torch.Tensor, name: str) -> None:
+def _write_float32(out: HashedFile, tensor: torch.Tensor, name: str) -> None:
     """Convert and write along the first axis in slices, so that a transposed table never exists twice in float32."""
     rows = max(1, SLICE_BYTES // max(1, 4 * tensor[0].numel()))
     for piece in tensor.split(rows):
@@ -158,30 +151,3 @@ def _write_float32(out: _HashedFile, tensor: torch.Tensor, name: str) -> None:
         if not np.isfinite(values).all():
             raise BundleError(f"{name} holds NaN or infinity; this checkpoint is broken, download it again")
         out.write(values)
-
-
-class _HashedFile:
-    """A file written front to back, with its sha256 kept as it grows."""
-
-    def __init__(self, file: BinaryIO, progress: Progress | None) -> None:
-        self._file = file
-        self._progress = progress
-        self._digest = hashlib.sha256()
-        self._size = 0
-
-    def write(self, values: npt.NDArray[np.generic]) -> None:
-        self._put(values.data.cast("B"))
-
-    def pad_to(self, offset: int) -> None:
-        if offset > self._size:
-            self._put(memoryview(bytes(offset - self._size)))
-
-    def _put(self, data: memoryview) -> None:
-        self._file.write(data)
-        self._digest.update(data)
-        self._size += len(data)
-        if self._progress is not None:
-            self._progress(len(data))
-
-    def record(self) -> FileRecord:
-        return FileRecord(self._size, self._digest.hexdigest())

@@ -1,6 +1,7 @@
 """Bundle + recipe -> the same bundle with one more variant, or a new bundle of that variant alone.
 
-What is shared and what is made is decided by `plan`. Only what is new is computed and stored.
+What is shared and what is made is decided by `plan`, from the manifest alone. Only what is new is built, computed and
+stored.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ import onnx_ir as ir
 
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.files import Bundle, file_record
-from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE, FileRecord, Manifest, Variant
-from qwen3_asr_onnx.bundle.writing import atomic_directory
+from qwen3_asr_onnx.bundle.manifest import FileRecord, Manifest, Variant
+from qwen3_asr_onnx.bundle.staging import publish, staging_directory
+from qwen3_asr_onnx.bundle.writing import atomic_directory, require_space
 from qwen3_asr_onnx.commands.console import progress_bar
-from qwen3_asr_onnx.errors import BundleError, LimitError
+from qwen3_asr_onnx.errors import BundleError
 
-from .calibration.attach import attach_calibration, require_calibration
-from .plan import Plan, float32_source, plan_variant, verify
+from .calibration.attach import attach_calibration, calibration_record, require_calibration
+from .graphs import Draft, draft, verify
+from .plan import Plan, float32_name, plan_variant
 from .recipes.recipe import Recipe
-from .staging import publish, staging_directory
-from .weights.embedding_table import write_int8_table
+from .schemes.embedding import write_int8_table
 from .weights.files import WeightFiles, source_bytes
 
 __all__ = ["quantize_bundle", "quantize_into"]
@@ -64,15 +66,16 @@ def quantize_bundle(
     """
     require_calibration(recipe, calibration)
     bundle = Bundle.open(path)
-    source = float32_source(bundle)
+    source = _float32_source(bundle)
     if recipe.name in bundle.manifest.variants and not force:
         raise BundleError(f"{path}: variant {recipe.name!r} exists; pass --force to replace it")
     others = {name: other for name, other in bundle.manifest.variants.items() if name != recipe.name}
-    plan = plan_variant(bundle, source, recipe, others, calibration)
+    plan = _planned(bundle, recipe, others, calibration)
     _refuse_files_of_others(bundle, recipe.name, plan)
-    _require_space(path, plan.stored_bytes(bundle))
+    drafted = draft(bundle, source, recipe, plan)
+    _require_space(path, drafted.stored_bytes(bundle))
     with staging_directory(path, recipe.name) as staged:
-        variant, records = _make(bundle, source, plan, staged, progress, threads, calibration)
+        variant, records = _make(bundle, source, drafted, staged, progress, threads, calibration)
         return publish(path, staged, lambda manifest: _changed(manifest, recipe.name, variant, records, default))
 
 
@@ -108,39 +111,59 @@ def quantize_into(
     bundle = Bundle.open(path)
     if output.resolve() == path.resolve():
         raise BundleError(f"{output} is the bundle itself; leave out --output to add the variant to it")
-    source = float32_source(bundle)
-    plan = plan_variant(bundle, source, recipe, {}, calibration)
-    manifest = _alone(bundle.manifest, recipe.name, plan.variant, {})
+    source = _float32_source(bundle)
+    plan = _planned(bundle, recipe, {}, calibration)
+    drafted = draft(bundle, source, recipe, plan)
+    manifest = _alone(bundle.manifest, recipe.name, replace(plan.variant, weights=drafted.weights), {})
     copied = [name for name in manifest.files if name not in plan.new_files]
     with atomic_directory(output, overwrite=force) as partial:
-        _require_space(partial, plan.stored_bytes(bundle) + sum(manifest.files[name].size for name in copied))
-        variant, records = _make(bundle, source, plan, partial, progress, threads, calibration)
+        _require_space(partial, drafted.stored_bytes(bundle) + sum(manifest.files[name].size for name in copied))
+        variant, records = _make(bundle, source, drafted, partial, progress, threads, calibration)
         manifest = _alone(bundle.manifest, recipe.name, variant, records)
         for name in manifest.files.keys() - records.keys():
             shutil.copyfile(bundle.require(name), partial / name)
-        (partial / MANIFEST_FILE).write_text(manifest.to_json(), encoding="utf-8")
+        manifest.save(partial)
     return Bundle.open(output)
+
+
+def _float32_source(bundle: Bundle) -> Variant:
+    """Return the float32 variant, its files known to be there."""
+    name = float32_name(bundle.manifest)
+    if name is None:
+        names = ", ".join(bundle.manifest.variants) or "none"
+        raise BundleError(
+            f"{bundle.path}: no float32 variant to quantise from (it has: {names}); quantising twice only adds errors, "
+            "so export the checkpoint again"
+        )
+    variant = bundle.variant(name)
+    verify(bundle, (variant.encoder, variant.decoder_init, variant.decoder_step))
+    return variant
+
+
+def _planned(bundle: Bundle, recipe: Recipe, others: Mapping[str, Variant], calibration: Sequence[Waveform]) -> Plan:
+    heard = calibration_record(calibration) if recipe.calibrated else None
+    return plan_variant(bundle.path, bundle.manifest, recipe, others, heard)
 
 
 def _make(
     bundle: Bundle,
     source: Variant,
-    plan: Plan,
+    drafted: Draft,
     directory: Path,
     progress: bool,
     threads: int | None,
     calibration: Sequence[Waveform],
 ) -> tuple[Variant, dict[str, FileRecord]]:
     """Write every new file into a directory; return the finished variant and the records of the files."""
-    inputs = plan.inputs(bundle)
-    total = source_bytes(plan.models) + sum(bundle.manifest.files[name].size for name in inputs)
+    inputs, table = drafted.inputs(bundle), drafted.plan.table
+    total = source_bytes(drafted.models) + sum(bundle.manifest.files[name].size for name in inputs)
     with progress_bar(total=total, unit="B", scale=True, quiet=not progress) as bar:
         verify(bundle, inputs, bar.update)
-        attach_calibration(bundle, source, plan.models, calibration, threads)
-        variant, records = _write(plan, WeightFiles(directory, bar.update, threads))
-        if plan.table is not None:
-            dims, table = bundle.manifest.decoder, directory / variant.embeddings
-            records[table.name] = write_int8_table(bundle.path / plan.table, table, dims.vocab_size, dims.hidden)
+        attach_calibration(bundle, source, drafted.models, calibration, threads)
+        variant, records = _write(drafted, WeightFiles(directory, bar.update, threads))
+        if table is not None:
+            dims, target = bundle.manifest.decoder, directory / variant.embeddings
+            records[target.name] = write_int8_table(bundle.path / table, target, dims.vocab_size, dims.hidden)
     return variant, records
 
 
@@ -156,27 +179,22 @@ def _refuse_files_of_others(bundle: Bundle, name: str, plan: Plan) -> None:
 
 
 def _require_space(path: Path, n_bytes: int) -> None:
-    needed = n_bytes + GRAPH_ALLOWANCE_BYTES
-    free = shutil.disk_usage(path).free
-    if free < needed:
-        raise LimitError(
-            f"{path}: {free / 1e9:.1f} GB free, the variant needs {needed / 1e9:.1f} GB; "
-            "free some space or move the bundle to another disk"
-        )
+    require_space(path, n_bytes + GRAPH_ALLOWANCE_BYTES, "the variant", "move the bundle to another disk")
 
 
-def _write(plan: Plan, files: WeightFiles) -> tuple[Variant, dict[str, FileRecord]]:
+def _write(drafted: Draft, files: WeightFiles) -> tuple[Variant, dict[str, FileRecord]]:
     """Write weights and graphs, and return the variant with all its weight files."""
-    weights = dict.fromkeys(plan.variant.weights)
+    weights = dict.fromkeys(drafted.weights)
     records: dict[str, FileRecord] = {}
-    for model, finished in plan.shared:
+    if drafted.shared is not None:
+        model, finished = drafted.shared
         files.adopt(model, ir.load(finished).graph)
-    for graph in plan.graphs:
-        weights |= dict.fromkeys(files.add(graph.model, graph.weights))
+    for graph, model in zip(drafted.plan.graphs, drafted.models, strict=True):
+        weights |= dict.fromkeys(files.add(model, graph.weights))
         for name in graph.names:
-            ir.save(graph.model, files.directory / name)
+            ir.save(model, files.directory / name)
             records[name] = file_record(files.directory / name)
-    return replace(plan.variant, weights=tuple(weights)), records | files.records
+    return replace(drafted.plan.variant, weights=tuple(weights)), records | files.records
 
 
 def _changed(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from qwen3_asr_onnx.commands.command import EXIT_OK, Command
 
-from .recipes.recipe import load_recipe, published_recipes
+from .recipes.published import published_recipes
 
 __all__ = ["COMMAND", "SWEEP"]
 
@@ -44,6 +44,8 @@ def _positive(text: str) -> int:
 
 
 def _run(args: Namespace) -> int:
+    from .recipes.recipe import load_recipe
+
     recipe = load_recipe(args.recipe)
     from .apply import quantize_bundle, quantize_into
     from .calibration.clips import load_clips

@@ -1,121 +1,169 @@
-"""Recipe + source graph -> the variant's graph, its weights pending: which pass runs on what, and in what order."""
+"""Plan + bundle -> the graphs to write, their weights pending: which pass runs on what, and in what order."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassManager
 
-from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.bundle.files import Bundle, file_record
+from qwen3_asr_onnx.bundle.manifest import Variant
+from qwen3_asr_onnx.bundle.names import HEAD
+from qwen3_asr_onnx.errors import BundleError, OptionsError
 
-from .passes.dynamic_per_tensor import DynamicPerTensorPass
-from .passes.dynamic_per_token import DynamicPerTokenPass
 from .passes.expose_hidden import ExposeHiddenPass
-from .passes.half_convolutions import HalfConvolutionsPass
-from .passes.half_graph import HalfGraphPass
-from .passes.integer_convolutions import IntegerConvolutionsPass
-from .passes.products import Choose, constant_products
 from .passes.rotate_encoder import RotateEncoderPass
 from .passes.rotate_residual import ROTATION, RotateResidualPass
 from .passes.smooth import SmoothPass
-from .passes.weight_only import WeightOnlyPass
-from .recipes.recipe import Half, Keep, Part, Stem
+from .plan import Plan
+from .recipes.recipe import Recipe
+from .schemes import SCHEMES, Keep, Scheme
+from .schemes.embedding import int8_table_bytes
+from .schemes.products import constant_products
+from .weights.derived import DerivedTensor
+from .weights.files import stored_bytes
+from .weights.pending import PendingTensor
 
-__all__ = ["HEAD", "quantized_decoder", "quantized_encoder"]
-
-HEAD = "lm_head.weight"
-"""The checkpoint's name, and so the graph's, for the projection to the vocabulary."""
+__all__ = ["Draft", "draft", "quantized_decoder", "quantized_encoder", "verify"]
 
 
-def quantized_encoder(path: Path, part: Part, stem: Stem, *, rotation: bool = False) -> ir.Model:
-    """Return the encoder graph at `path` under one scheme for its products and one for its convolutions.
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A plan with its graphs built: all but the numbers.
+
+    Attributes:
+        plan: what was planned.
+        models: the graph of each entry of `plan.graphs`.
+        shared: a graph with pending weights and the bundle's finished graph like it: what they have in common with a
+            graph that is made is not stored again.
+        weights: the weight files of graphs that are there already.
+    """
+
+    plan: Plan
+    models: tuple[ir.Model, ...]
+    shared: tuple[ir.Model, Path] | None
+    weights: tuple[str, ...]
+
+    def inputs(self, bundle: Bundle) -> list[str]:
+        """Return the weight files of the bundle that the new files are computed from."""
+        tensors = [value.const_value for model in self.models for value in model.graph.initializers.values()]
+        sources = [tensor.job.source if isinstance(tensor, PendingTensor) else tensor for tensor in tensors]
+        sources = [source.source if isinstance(source, DerivedTensor) else source for source in sources]
+        names = {str(source.location) for source in sources if isinstance(source, ir.ExternalTensor)}
+        return [name for name in bundle.manifest.files if name in names or name == self.plan.table]
+
+    def stored_bytes(self, bundle: Bundle) -> int:
+        """Return the bytes that the new weights will take, padding aside."""
+        dims = bundle.manifest.decoder
+        table = int8_table_bytes(dims.vocab_size, dims.hidden) if self.plan.table else 0
+        return stored_bytes(self.models) + table
+
+
+def draft(bundle: Bundle, source: Variant, recipe: Recipe, plan: Plan) -> Draft:
+    """Build every graph of a plan, once.
 
     Args:
-        path: the source's graph.
-        part: scheme of the products.
-        stem: scheme of the convolutions.
-        rotation: turn the residual stream first.
+        bundle: the bundle.
+        source: its float32 variant.
+        recipe: what the variant shall be.
+        plan: what was planned for it.
+
+    Raises:
+        OptionsError: an exclusion of the recipe matches no weight.
+        BundleError: a file that would be shared is damaged.
+    """
+
+    def built(part: str) -> ir.Model:
+        if part == "encoder":
+            return quantized_encoder(bundle.path / source.encoder, recipe)
+        if part == "init":
+            return quantized_decoder(bundle.path / source.decoder_init, recipe, recipe.init, "[init]")
+        return quantized_decoder(bundle.path / source.decoder_step, recipe, recipe.step, "[step]")
+
+    verify(bundle, plan.taken)
+    models = tuple(built(graph.part) for graph in plan.graphs)
+    shared = (built("step"), bundle.require(plan.shared)) if plan.shared else None
+    weights = dict.fromkeys(file for name in plan.taken for file in _weights_of(bundle.require(name)))
+    return Draft(plan, models, shared, tuple(weights))
+
+
+def verify(bundle: Bundle, names: Iterable[str], progress: Callable[[int], object] | None = None) -> None:
+    """Raise unless the files are what the manifest says: the variant's record of its inputs would lie."""
+    for name in names:
+        if file_record(bundle.require(name), progress) != bundle.manifest.files[name]:
+            raise BundleError(f"{bundle.path / name}: damaged or edited since it was exported; export the bundle again")
+
+
+def _weights_of(graph: Path) -> list[str]:
+    """Return the external files that a graph of the bundle reads."""
+    tensors = [value.const_value for value in ir.load(graph).graph.initializers.values()]
+    return sorted({str(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)})
+
+
+def quantized_encoder(path: Path, recipe: Recipe) -> ir.Model:
+    """Return the encoder graph at `path` under the recipe's schemes for its products and its convolutions.
 
     Raises:
         OptionsError: an exclusion matches no weight.
     """
-    first = [RotateEncoderPass()] if rotation else []
-    model = _quantized(path, lambda _: part, [("[encoder]", part, lambda _: True)], first=first)
-    if isinstance(part, Half):
-        HalfGraphPass()(model)
-    elif stem.scheme != "fp32":
-        if stem.scheme == "w8a8":
-            IntegerConvolutionsPass(reduce_range=stem.reduce_range)(model)
-        HalfConvolutionsPass()(model)
-    return model
+    part = recipe.encoder
+    first = [RotateEncoderPass()] if recipe.encoder_rotation else []
+    last = () if part.whole_graph else recipe.stem.passes()
+    return _quantized(path, {"[encoder]": part}, lambda _: "[encoder]", first, last)
 
 
-def quantized_decoder(
-    path: Path,
-    layers: Part,
-    head: Part,
-    *,
-    table: str,
-    rotation: bool = False,
-    smoothing: bool = False,
-    rescoring: bool = False,
-) -> ir.Model:
-    """Return the decoder graph at `path` under one scheme for its layers and one for its head.
+def quantized_decoder(path: Path, recipe: Recipe, layers: Scheme, table: str) -> ir.Model:
+    """Return the decoder graph at `path` under one scheme for its layers and the recipe's for its head.
 
     Args:
         path: the source's graph.
+        recipe: what comes first, and the scheme of the head.
         layers: scheme of the layers.
-        head: scheme of the head.
         table: the recipe's table that gave the scheme of the layers, for errors.
-        rotation: turn the residual stream first.
-        smoothing: even out the channels between two products before that.
-        rescoring: add the final hidden state to the outputs.
 
     Raises:
         OptionsError: an exclusion matches no weight.
     """
     first: list[InPlacePass] = [
-        *([SmoothPass()] if smoothing else []),
-        *([RotateResidualPass()] if rotation else []),
-        *([ExposeHiddenPass(HEAD)] if rescoring else []),
+        *([SmoothPass()] if recipe.smoothing else []),
+        *([RotateResidualPass()] if recipe.rotation else []),
+        *([ExposeHiddenPass(HEAD)] if recipe.rescoring else []),
     ]
-    model = _quantized(
-        path,
-        lambda name: head if name == HEAD else layers,
-        [(table, layers, lambda name: name != HEAD), ("[head]", head, lambda name: name == HEAD)],
-        first=first,
-    )
-    if isinstance(layers, Half):
-        HalfGraphPass()(model)
-    return model
+    schemes = {table: layers, "[head]": recipe.head}
+    return _quantized(path, schemes, lambda name: "[head]" if name == HEAD else table, first)
 
 
 def _quantized(
-    path: Path, part_of: Choose, tables: list[tuple[str, Part, Callable[[str], bool]]], *, first: Sequence[InPlacePass]
+    path: Path,
+    schemes: dict[str, Scheme],
+    table_of: Callable[[str], str],
+    first: Sequence[InPlacePass],
+    last: Sequence[InPlacePass] = (),
 ) -> ir.Model:
+    """Return a graph after some passes, those of its schemes, by table of the recipe, and some more."""
     model = ir.load(path)
     names = [str(weight.name) for _, weight, _ in constant_products(model)]
-    excluded: set[str] = set()
-    for table, part, covers in tables:
-        excluded |= _excluded(table, part, [name for name in names if covers(name)])
+    kept = {ROTATION}
+    for table, scheme in schemes.items():
+        kept |= _excluded(table, scheme, [name for name in names if table_of(name) == table])
 
-    def choose(name: str) -> Part:
-        return Keep() if name in excluded or name == ROTATION else part_of(name)
+    def choose(name: str) -> Scheme:
+        return Keep() if name in kept else schemes[table_of(name)]
 
-    passes = [DynamicPerTokenPass(choose), DynamicPerTensorPass(choose), WeightOnlyPass(choose)]
-    PassManager([*first, *passes])(model)
+    kinds = {type(scheme) for scheme in schemes.values()}
+    passes = [one for kind in dict.fromkeys(reversed(SCHEMES.values())) if kind in kinds for one in kind.passes(choose)]
+    PassManager([*first, *passes, *last])(model)
     return model
 
 
-def _excluded(table: str, part: Part, names: list[str]) -> set[str]:
-    """Return the names that a part's patterns exclude; each pattern must exclude something."""
-    if isinstance(part, Keep | Half):
-        return set()
+def _excluded(table: str, scheme: Scheme, names: list[str]) -> set[str]:
+    """Return the names that a scheme's patterns exclude; each pattern must exclude something."""
     found: set[str] = set()
-    for pattern in part.exclude:
+    for pattern in scheme.exclude:
         matches = fnmatch.filter(names, pattern)
         if not matches:
             raise OptionsError(f"{table}: exclude pattern {pattern!r} matches no weight; they are like {names[0]!r}")

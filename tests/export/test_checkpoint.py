@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from tests.support.checkpoints import SHAPES, CheckpointOptions, Defect, make_aligner, make_checkpoint
 
 from qwen3_asr_onnx.bundle.manifest import TimestampHead
+from qwen3_asr_onnx.bundle.names import HEAD
 from qwen3_asr_onnx.errors import BundleError
-from qwen3_asr_onnx_export.checkpoint import EMBED, HEAD, Checkpoint
+from qwen3_asr_onnx_export.checkpoint import EMBED, Checkpoint
 
 pytestmark = pytest.mark.torch
 

@@ -14,7 +14,8 @@ from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.model.batch import generate
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
-from qwen3_asr_onnx_quantize.recipes.recipe import Keep, Recipe, WeightOnly, parse_recipe
+from qwen3_asr_onnx_quantize.recipes.recipe import Recipe, parse_recipe
+from qwen3_asr_onnx_quantize.schemes import Keep, WeightOnly
 
 HEAD = WeightOnly("int4", 32)
 

@@ -25,9 +25,10 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx import Stream, StreamOptions, StreamUpdate, TranscribeOptions
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.bundle.names import EMBEDS, POSITIONS, TOTAL
 from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.batch import Watch
-from qwen3_asr_onnx.model.decoder import EMBEDS, POSITIONS, TOTAL, Decoder
+from qwen3_asr_onnx.model.decoder import Decoder
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.loading import Model, load_model
 from qwen3_asr_onnx.model.session import Session

@@ -12,12 +12,9 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-__all__ = ["NameResidualsPass", "layer_boundary"]
+from qwen3_asr_onnx.bundle.names import layer_boundary
 
-
-def layer_boundary(layer: int) -> tuple[str, str]:
-    """Return the names of a layer's output and of the residual sum it has yet to be added to."""
-    return f"layer.{layer}.output", f"layer.{layer}.residual"
+__all__ = ["NameResidualsPass"]
 
 
 class NameResidualsPass(InPlacePass):

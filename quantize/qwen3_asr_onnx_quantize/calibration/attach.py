@@ -56,7 +56,7 @@ def attach_calibration(
         threads: threads per operator; None for all cores.
     """
     tensors = [value.const_value for model in models for value in model.graph.initializers.values()]
-    jobs = {tensor.job for tensor in tensors if isinstance(tensor, PendingTensor) and tensor.job.calibrated}
+    jobs = {tensor.job for tensor in tensors if isinstance(tensor, PendingTensor) and tensor.job.storage.calibrated}
     if not jobs:
         return
     if bundle.manifest.kind != "asr":

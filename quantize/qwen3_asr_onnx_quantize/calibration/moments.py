@@ -22,12 +22,13 @@ from onnx_ir.convenience import extract
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.bundle.manifest import DecoderDims, past_name
+from qwen3_asr_onnx.bundle.manifest import DecoderDims
+from qwen3_asr_onnx.bundle.names import EMBEDS, POSITIONS, SEQLENS, TOTAL, layer_boundary, past_name
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.model.asking import Prompter, hear
 from qwen3_asr_onnx.model.batch import generate
 from qwen3_asr_onnx.model.session import import_onnxruntime
-from qwen3_asr_onnx_quantize.passes.products import constant_products
+from qwen3_asr_onnx_quantize.schemes.products import constant_products
 from qwen3_asr_onnx_quantize.weights.derived import DerivedTensor
 from qwen3_asr_onnx_quantize.weights.gptq import factor
 
@@ -154,7 +155,7 @@ class Calibration:
     def _stages(self, model: ir.Model) -> dict[str, tuple[int, str]]:
         """Return for each weight the layer it belongs to (the head is one more) and the value it multiplies."""
         products = {node: str(weight.name) for node, weight, _ in constant_products(model)}
-        ends = {_boundary(layer)[0] for layer in range(self._dims.layers)}
+        ends = {layer_boundary(layer)[0] for layer in range(self._dims.layers)}
         found: dict[str, tuple[int, str]] = {}
         stage = 0
         for node in model.graph:
@@ -183,9 +184,11 @@ class Calibration:
         """Run one layer, or the head, on all texts: its moments; the hidden states move on."""
         head = stage == self._dims.layers
         values = list(dict.fromkeys(value for at, value in self._stage_of.values() if at == stage))
-        entry = _boundary(stage - 1) if stage else ("inputs_embeds",)
-        more = ("logit_positions",) if head else _cache_inputs(stage)
-        session = _session(self._graph, [*entry, *more], [*values, *(() if head else _boundary(stage))], self._threads)
+        entry = layer_boundary(stage - 1) if stage else (EMBEDS,)
+        more = (POSITIONS,) if head else _cache_inputs(stage)
+        session = _session(
+            self._graph, [*entry, *more], [*values, *(() if head else layer_boundary(stage))], self._threads
+        )
         moments: dict[str, Floats] = {}
         for index, text in enumerate(self._texts):
             extra = _positions(text) if head else _empty_cache(self._dims, stage, len(text.embeds))
@@ -200,13 +203,8 @@ class Calibration:
         return moments
 
 
-def _boundary(layer: int) -> tuple[str, str]:
-    """Return what crosses from one layer to the next: its output, and the residual sum it has yet to be added to."""
-    return f"layer.{layer}.output", f"layer.{layer}.residual"
-
-
 def _cache_inputs(layer: int) -> tuple[str, ...]:
-    return past_name("key", layer), past_name("value", layer), "seqlens_k", "total_sequence_length"
+    return past_name("key", layer), past_name("value", layer), SEQLENS, TOTAL
 
 
 def _empty_cache(dims: DecoderDims, layer: int, length: int) -> dict[str, npt.NDArray[Any]]:
@@ -218,7 +216,7 @@ def _empty_cache(dims: DecoderDims, layer: int, length: int) -> dict[str, npt.ND
 
 def _positions(text: CalibrationText) -> dict[str, npt.NDArray[Any]]:
     length = len(text.embeds)
-    return {"logit_positions": np.arange(length - text.n_scored, length)[None]}
+    return {POSITIONS: np.arange(length - text.n_scored, length)[None]}
 
 
 def _session(graph: Path, inputs: list[str], outputs: list[str], threads: int | None) -> Any:

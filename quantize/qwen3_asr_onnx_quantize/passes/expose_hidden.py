@@ -13,12 +13,11 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx.model.rescoring import HIDDEN
-from qwen3_asr_onnx_quantize.recipes.recipe import Keep
-from qwen3_asr_onnx_quantize.weights.pending import Job
+from qwen3_asr_onnx.bundle.names import HIDDEN
+from qwen3_asr_onnx_quantize.schemes.products import DOMAIN
+from qwen3_asr_onnx_quantize.weights.pending import copied
 from qwen3_asr_onnx_quantize.weights.rotation import RotatedTensor
 
-from .products import DOMAIN
 from .rotate_residual import ROTATION
 
 __all__ = ["ExposeHiddenPass"]
@@ -41,7 +40,7 @@ class ExposeHiddenPass(InPlacePass):
         assert state is not None
         if isinstance(weight.const_value, RotatedTensor):
             assert weight.const_value.gain is not None
-            (gain,) = Job(ir.tensor(weight.const_value.gain, name=f"{self.head}.gain"), Keep()).initializers()
+            gain = copied(weight.const_value.gain, f"{self.head}.gain")
             graph.register_initializer(gain)
             turned = ir.node(
                 "FusedMatMul", [state, graph.initializers[ROTATION]], {"transB": 1}, domain=DOMAIN, name="turn_back"

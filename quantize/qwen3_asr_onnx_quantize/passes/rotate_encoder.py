@@ -19,8 +19,7 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx_quantize.recipes.recipe import Keep
-from qwen3_asr_onnx_quantize.weights.pending import Job
+from qwen3_asr_onnx_quantize.weights.pending import copied
 from qwen3_asr_onnx_quantize.weights.rotation import RotatedTensor
 
 __all__ = ["RotateEncoderPass"]
@@ -39,7 +38,7 @@ class RotateEncoderPass(InPlacePass):
         for value in dict.fromkeys(node.inputs[0] for node in norms):
             _turn_writers(value)
         width = _numbers(norms[0].inputs[1]).size
-        (unit_gain,) = Job(ir.tensor(np.ones(width, dtype=np.float32), name=UNIT_GAIN), Keep()).initializers()
+        unit_gain = copied(np.ones(width), UNIT_GAIN)
         graph.register_initializer(unit_gain)
         for norm in norms:
             _turn_readers(norm)
@@ -85,7 +84,7 @@ def _turn_readers(norm: ir.Node) -> None:
         # Sums in a fixed order and in float64, not a product: the same bits with any library.
         moved = np.einsum("k,kn->n", shift, _numbers(weight), dtype=np.float64) + _numbers(bias)
         name = f"{bias.name}.shifted" if bias is not None else ""
-        (new,) = Job(ir.tensor(moved.astype(np.float32), name=name), Keep()).initializers()
+        new = copied(moved, name)
         assert isinstance(norm.graph, ir.Graph)
         norm.graph.register_initializer(new)
         add.replace_input_with(place, new)

@@ -20,8 +20,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx_quantize.recipes.recipe import Keep
-from qwen3_asr_onnx_quantize.weights.pending import Job
+from qwen3_asr_onnx.bundle.names import EMBEDS
+from qwen3_asr_onnx_quantize.weights.pending import copied
 from qwen3_asr_onnx_quantize.weights.rotation import RotatedTensor, rotation_matrix
 
 __all__ = ["ROTATION", "RotateResidualPass"]
@@ -30,7 +30,6 @@ ROTATION = "residual.rotation"
 """Initializer that holds R (hidden, hidden)."""
 
 UNIT_GAIN = "residual.unit_gain"
-EMBEDS = "inputs_embeds"
 SKIP_NORM = "SkipSimplifiedLayerNormalization"
 
 
@@ -50,11 +49,11 @@ class RotateResidualPass(InPlacePass):
                 for value in norm.inputs[:2]:
                     assert value is not None
                     _rotate_writer(value)
-        (unit_gain,) = Job(ir.tensor(np.ones(width, dtype=np.float32), name=UNIT_GAIN), Keep()).initializers()
+        unit_gain = copied(np.ones(width), UNIT_GAIN)
         graph.register_initializer(unit_gain)
         for norm in norms:
             _rotate_readers(norm, unit_gain)
-        (matrix,) = Job(ir.tensor(rotation_matrix(width), name=ROTATION), Keep()).initializers()
+        matrix = copied(rotation_matrix(width), ROTATION)
         graph.register_initializer(matrix)
         turn = ir.node("MatMul", [embeds, matrix], name="residual_rotation")
         graph.insert_before(graph[0], turn)

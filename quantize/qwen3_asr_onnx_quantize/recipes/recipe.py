@@ -26,31 +26,18 @@ import difflib
 import importlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from importlib import resources
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
+from qwen3_asr_onnx_quantize.schemes import SCHEMES, Embedding, Keep, Scheme, Stem
+from qwen3_asr_onnx_quantize.schemes.base import require
 
-from .schemes import SCHEMES, Dynamic, Embedding, Half, Keep, Part, Stem, WeightOnly, require
+from .published import published_recipes
 
-__all__ = [
-    "Dynamic",
-    "Embedding",
-    "Half",
-    "Keep",
-    "Part",
-    "Recipe",
-    "Stem",
-    "WeightOnly",
-    "load_recipe",
-    "parse_recipe",
-    "published_recipes",
-    "read_toml",
-    "recipe_from_table",
-]
+__all__ = ["DECODER_SWITCHES", "Recipe", "load_recipe", "parse_recipe", "read_toml", "recipe_from_table"]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Variant names become parts of file names, on every file system."""
@@ -82,10 +69,10 @@ class Recipe:
     """
 
     name: str
-    encoder: Part
-    init: Part
-    step: Part
-    head: Part
+    encoder: Scheme
+    init: Scheme
+    step: Scheme
+    head: Scheme
     embedding: Embedding = field(default_factory=Embedding)
     stem: Stem = field(default_factory=Stem)
     rotation: bool = False
@@ -98,32 +85,33 @@ class Recipe:
             raise OptionsError(
                 f"recipe name {self.name!r} cannot name files; use lower-case letters, digits, '-', '_' and '.'"
             )
-        if isinstance(self.encoder, WeightOnly) and self.encoder.calibration != "none":
+        if self.encoder.calibrated:
             raise OptionsError("[encoder]: calibration is for the decoder; leave it out here")
         if self.name == "fp32":
             raise OptionsError("recipe name 'fp32' is the exported variant's; give the recipe another name")
-        decoder = [isinstance(part, Half) for part in (self.init, self.step, self.head)]
-        if any(decoder) and (not all(decoder) or self.rotation):
+        whole = [part.whole_graph for part in self.decoder]
+        if any(whole) and (not all(whole) or self.rotation):
             raise OptionsError(
-                'scheme "fp16" turns a whole decoder into half precision: give it to [step] alone, without rotation'
+                f'scheme "{self.decoder[whole.index(True)].scheme}" is for a whole decoder: give it to [step] alone, '
+                "without rotation"
             )
-        if isinstance(self.encoder, Half) and self.encoder_rotation:
-            raise OptionsError('scheme "fp16" of [encoder] goes without encoder_rotation')
+        if self.encoder.whole_graph and self.encoder_rotation:
+            raise OptionsError(f'scheme "{self.encoder.scheme}" of [encoder] goes without encoder_rotation')
 
     @property
-    def half(self) -> bool:
-        """Whether the decoder, and so its cache, is in half precision."""
-        return isinstance(self.step, Half)
-
-    @property
-    def one_decoder(self) -> bool:
-        """Whether prefill and step are one graph, and so one session at run time."""
-        return self.init == self.step
+    def decoder(self) -> tuple[Scheme, Scheme, Scheme]:
+        """The parts of the decoder: prefill, step and head."""
+        return self.init, self.step, self.head
 
     @property
     def calibrated(self) -> bool:
         """Whether making it needs calibration audio."""
-        return any(isinstance(p, WeightOnly) and p.calibration != "none" for p in (self.init, self.step, self.head))
+        return any(part.calibrated for part in self.decoder)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What the variant needs of the processor, in the words of the manifest."""
+        return tuple(sorted({need for part in (self.encoder, self.stem, *self.decoder) for need in part.needs}))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the recipe as JSON values, every default spelled out."""
@@ -133,13 +121,6 @@ class Recipe:
             else value
             for key, value in asdict(self).items()
         }
-
-
-def published_recipes() -> dict[str, str]:
-    """Return the TOML text of the recipes that come with the package, by name."""
-    folder = resources.files(__package__)
-    found = {Path(entry.name).stem: entry for entry in folder.iterdir() if entry.name.endswith(".toml")}
-    return {name: found[name].read_text(encoding="utf-8") for name in sorted(found)}
 
 
 def load_recipe(name_or_path: str) -> Recipe:
@@ -232,7 +213,7 @@ def _toml() -> ModuleType:
     raise MissingExtra("reading recipes on Python 3.10 needs tomli: pip install 'qwen3-asr-onnx[quantize]'")
 
 
-def _part(table: object, where: str) -> Part:
+def _part(table: object, where: str) -> Scheme:
     table = _table(table, where)
     scheme = table.get("scheme")
     if not isinstance(scheme, str) or scheme not in SCHEMES:
@@ -265,11 +246,10 @@ def _choice(kind: type[_Kind], body: Mapping[str, Any], key: str, schemes: Seque
     return kind(**table)
 
 
-def _without_exclusions(part: Part) -> Part:
+def _without_exclusions(part: Any) -> Scheme:
     """Return the scheme alone: patterns written for the layers say nothing about the head."""
-    if isinstance(part, Keep | Half):
-        return part
-    return type(part)(**{**asdict(part), "exclude": ()})
+    alone: Scheme = replace(part, exclude=()) if part.exclude else part
+    return alone
 
 
 def _table(value: object, where: str) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ from qwen3_asr_onnx.model.session import runtime_version
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.calibration.attach import calibration_record
 from qwen3_asr_onnx_quantize.calibration.clips import Clip, clips_digest
+from qwen3_asr_onnx_quantize.plan import float32_name
 from qwen3_asr_onnx_quantize.recipes.recipe import Recipe
 
 from .fidelity import Trace, compare, trace_reference
@@ -240,10 +241,10 @@ def _key(plan: SweepPlan, recipe: Recipe | None, measure: Measure) -> str:
 
 
 def _float32(bundle: Path) -> str:
-    for name, variant in Bundle.open(bundle).manifest.variants.items():
-        if variant.recipe.get("scheme") == "fp32":
-            return name
-    raise OptionsError(f"{bundle}: no float32 variant to compare with; export the checkpoint again")
+    name = float32_name(Bundle.open(bundle).manifest)
+    if name is None:
+        raise OptionsError(f"{bundle}: no float32 variant to compare with; export the checkpoint again")
+    return name
 
 
 def _made(bundle: Path, recipe: Recipe, calibration: Sequence[Waveform]) -> bool:

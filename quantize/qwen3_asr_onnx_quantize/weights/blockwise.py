@@ -7,14 +7,13 @@ unsigned: value = (code - zero point) x scale, two 4-bit codes to a byte, the ev
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly
-
 __all__ = [
+    "BlockSpec",
     "Blocks",
     "block_scales",
     "code_range",
@@ -36,6 +35,21 @@ CHUNK_WEIGHTS = 1 << 16
 """Weights searched at once: the working set of five such arrays stays in the second-level cache."""
 
 
+class BlockSpec(Protocol):
+    """What the arithmetic wants to know of a scheme; `schemes.weight_only` says what each means."""
+
+    @property
+    def bits(self) -> int: ...  # noqa: D102
+    @property
+    def block(self) -> int: ...  # noqa: D102
+    @property
+    def symmetric(self) -> bool: ...  # noqa: D102
+    @property
+    def scales(self) -> str: ...  # noqa: D102
+    @property
+    def search(self) -> bool: ...  # noqa: D102
+
+
 @dataclass(frozen=True, slots=True)
 class Blocks:
     """A quantised weight (K, N), N being all its columns or some.
@@ -51,18 +65,18 @@ class Blocks:
     zero_points: Bytes | None
 
 
-def n_blocks(k: int, spec: WeightOnly) -> int:
+def n_blocks(k: int, spec: BlockSpec) -> int:
     """Return how many blocks cover K inputs."""
     return -(-k // spec.block)
 
 
-def packed_shapes(k: int, n: int, spec: WeightOnly) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+def packed_shapes(k: int, n: int, spec: BlockSpec) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
     """Return the shapes of codes, scales and zero points of a weight (k, n)."""
     count = n_blocks(k, spec)
     return (n, count, spec.block * spec.bits // 8), (n, count), (n, -(-count * spec.bits // 8))
 
 
-def quantize_blocks(weight: Floats, spec: WeightOnly) -> Blocks:
+def quantize_blocks(weight: Floats, spec: BlockSpec) -> Blocks:
     """Quantise a weight (K, N), or any run of its columns: columns do not depend on each other.
 
     Args:
@@ -86,7 +100,7 @@ def quantize_blocks(weight: Floats, spec: WeightOnly) -> Blocks:
     return Blocks(pack(codes, spec.bits).reshape(n, count, -1), scales.reshape(n, count), zero_points)
 
 
-def dequantize_blocks(blocks: Blocks, k: int, spec: WeightOnly) -> Floats:
+def dequantize_blocks(blocks: Blocks, k: int, spec: BlockSpec) -> Floats:
     """Return the float32 weight (K, N) that the codes stand for."""
     n, count = blocks.scales.shape
     codes = _unpack(blocks.codes, spec.bits, spec.block).astype(np.float32)
@@ -98,12 +112,12 @@ def dequantize_blocks(blocks: Blocks, k: int, spec: WeightOnly) -> Floats:
     return np.ascontiguousarray(values.reshape(n, -1)[:, :k].T)
 
 
-def block_scales(blocks: Floats, spec: WeightOnly, store: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bytes]:
+def block_scales(blocks: Floats, spec: BlockSpec, store: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bytes]:
     """Return scales (R, 1), as they will be stored, and zero points (R, 1) of blocks (R, block)."""
     return (_symmetric if spec.symmetric else _asymmetric)(blocks, spec, store)
 
 
-def _symmetric(blocks: Floats, spec: WeightOnly, store: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bytes]:
+def _symmetric(blocks: Floats, spec: BlockSpec, store: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bytes]:
     """Return scales (R, 1) and zero points (R, 1) of blocks (R, block) around a fixed zero.
 
     There is one more negative code than positive ones, so the scale takes the sign that gives it to the largest
@@ -115,7 +129,7 @@ def _symmetric(blocks: Floats, spec: WeightOnly, store: np.dtype[Any]) -> tuple[
     return _best_scale(blocks, largest / np.float32(-half), zeros, spec, store), zeros
 
 
-def _asymmetric(blocks: Floats, spec: WeightOnly, store: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bytes]:
+def _asymmetric(blocks: Floats, spec: BlockSpec, store: np.dtype[Any]) -> tuple[npt.NDArray[Any], Bytes]:
     """Return scales (R, 1) and zero points (R, 1) of blocks (R, block), zero itself being exact."""
     top = np.float32((1 << spec.bits) - 1)
     low = np.minimum(blocks.min(axis=1, keepdims=True), 0)
@@ -124,7 +138,7 @@ def _asymmetric(blocks: Floats, spec: WeightOnly, store: np.dtype[Any]) -> tuple
     return _best_scale(blocks, full, zeros, spec, store), zeros
 
 
-def _best_scale(blocks: Floats, full: Floats, zeros: Bytes, spec: WeightOnly, store: np.dtype[Any]) -> npt.NDArray[Any]:
+def _best_scale(blocks: Floats, full: Floats, zeros: Bytes, spec: BlockSpec, store: np.dtype[Any]) -> npt.NDArray[Any]:
     """Return per block the scale (R, 1), as it will be stored, of least squared error.
 
     Each candidate fixes the codes; the best scale for those codes is then a one-line least squares fit.
@@ -151,7 +165,7 @@ def _best_scale(blocks: Floats, full: Floats, zeros: Bytes, spec: WeightOnly, st
     return best
 
 
-def _encode(blocks: Floats, scales: Floats, zeros: Bytes, spec: WeightOnly, out: Bytes) -> None:
+def _encode(blocks: Floats, scales: Floats, zeros: Bytes, spec: BlockSpec, out: Bytes) -> None:
     """Write the codes (R, block) of the blocks under the given scales and zero points (R, 1)."""
     low, high = code_range(zeros, spec)
     codes = np.rint(blocks / _nonzero(scales))
@@ -160,7 +174,7 @@ def _encode(blocks: Floats, scales: Floats, zeros: Bytes, spec: WeightOnly, out:
     out[...] = codes.astype(np.uint8)
 
 
-def code_range(zeros: Bytes, spec: WeightOnly) -> tuple[Floats, Floats]:
+def code_range(zeros: Bytes, spec: BlockSpec) -> tuple[Floats, Floats]:
     """Return the least and largest code relative to the zero point, (R, 1) each."""
     zero = zeros.astype(np.float32)
     return -zero, np.float32((1 << spec.bits) - 1) - zero

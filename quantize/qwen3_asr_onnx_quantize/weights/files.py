@@ -7,21 +7,20 @@ order and written in one: the same input gives the same bytes.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from qwen3_asr_onnx.bundle.manifest import FileRecord
-from qwen3_asr_onnx_quantize.recipes.recipe import Keep
+from qwen3_asr_onnx.bundle.writing import HashedFile
 
 from .derived import DerivedTensor
 from .pending import Job, PendingTensor
@@ -31,9 +30,6 @@ __all__ = ["Placement", "WeightFiles", "source_bytes", "stored_bytes"]
 Array: TypeAlias = npt.NDArray[Any]
 Key: TypeAlias = tuple[object, ...]
 Progress: TypeAlias = Callable[[int], object]
-
-PAGE_BYTES, LINE_BYTES = 4096, 64
-"""Large tensors start on page boundaries, because onnxruntime maps the file; small ones on cache lines."""
 
 INLINE_BYTES = 256
 """Constants up to this size, shapes and the like, stay inside the graph where the source has them there."""
@@ -90,7 +86,7 @@ class WeightFiles:
         new = [job for job in _jobs([model]) if (job.key, 0) not in self.placed]
         if new:
             with (self.directory / file).open("wb") as handle:
-                out = _HashedFile(handle)
+                out = HashedFile(handle)
                 self._write(new, file, out)
                 self.records[file] = out.record()
         return self._attach(model)
@@ -109,7 +105,7 @@ class WeightFiles:
                 assert (stored.dtype, stored.shape) == (value.dtype, value.shape), name
                 self.placed[identity] = Placement(str(stored.location), stored.offset or 0, stored.nbytes)
 
-    def _write(self, jobs: Sequence[Job], file: str, out: _HashedFile) -> None:
+    def _write(self, jobs: Sequence[Job], file: str, out: HashedFile) -> None:
         with ThreadPoolExecutor(self._threads) as pool:
             try:
                 results = _computed(jobs, pool, self._threads + 2)
@@ -120,7 +116,7 @@ class WeightFiles:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _write_job(self, job: Job, results: Iterator[tuple[Array, ...]], file: str, out: _HashedFile) -> None:
+    def _write_job(self, job: Job, results: Iterator[tuple[Array, ...]], file: str, out: HashedFile) -> None:
         """Write the outputs of one job, taking the shares of its slices from `results`."""
         shares = (next(results) for _ in job.slices)
         first, *rest = job.outputs
@@ -142,10 +138,10 @@ class WeightFiles:
             self._place(job, index, file, out)
             out.write(array)
 
-    def _place(self, job: Job, index: int, file: str, out: _HashedFile) -> int:
+    def _place(self, job: Job, index: int, file: str, out: HashedFile) -> int:
         """Note that the next bytes are one output of a job, and return their offset."""
         n_bytes = job.outputs[index].n_bytes
-        offset = out.align(PAGE_BYTES if n_bytes >= PAGE_BYTES else LINE_BYTES)
+        offset = out.align(n_bytes)
         self.placed[job.key, index] = Placement(file, offset, n_bytes)
         return offset
 
@@ -185,7 +181,7 @@ def _jobs(models: Iterable[ir.Model]) -> list[Job]:
         if isinstance(tensor, PendingTensor):
             jobs.setdefault(tensor.job.key, tensor.job)
         elif isinstance(tensor, ir.ExternalTensor | DerivedTensor):
-            job = Job(tensor, Keep())
+            job = Job(tensor)
             jobs.setdefault(job.key, job)
         else:
             assert tensor is not None, value
@@ -198,36 +194,8 @@ def _identity(tensor: ir.TensorProtocol | None) -> Key | None:
     if isinstance(tensor, PendingTensor):
         return (tensor.job.key, tensor.index)
     if isinstance(tensor, ir.ExternalTensor | DerivedTensor):
-        return (Job(tensor, Keep()).key, 0)
+        return (Job(tensor).key, 0)
     return None
-
-
-class _HashedFile:
-    """A file written front to back, with its sha256 kept as it grows."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-        self.size = 0
-
-    def align(self, alignment: int) -> int:
-        """Pad to a multiple of `alignment` and return the offset."""
-        self._put(memoryview(bytes(-self.size % alignment)))
-        return self.size
-
-    def write(self, values: Array) -> None:
-        """Append an array, little-endian, in C order."""
-        assert values.flags.c_contiguous
-        self._put(values.data.cast("B"))
-
-    def record(self) -> FileRecord:
-        """Return the size and digest so far."""
-        return FileRecord(self.size, self._digest.hexdigest())
-
-    def _put(self, data: memoryview) -> None:
-        self._file.write(data)
-        self._digest.update(data)
-        self.size += len(data)
 
 
 def _usable_cores() -> int:

@@ -17,9 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly
-
-from .blockwise import Blocks, block_scales, code_range, n_blocks, pack
+from .blockwise import Blocks, BlockSpec, block_scales, code_range, n_blocks, pack
 
 __all__ = ["factor", "quantize_calibrated"]
 
@@ -41,7 +39,7 @@ def factor(moments: Floats) -> Floats:
     return np.linalg.cholesky(h).astype(np.float32)
 
 
-def quantize_calibrated(weight: Floats, lower: Floats, spec: WeightOnly) -> Blocks:
+def quantize_calibrated(weight: Floats, lower: Floats, spec: BlockSpec) -> Blocks:
     """Quantise a weight (K, N), or any run of its columns: columns do not depend on each other.
 
     Args:
@@ -73,7 +71,7 @@ def quantize_calibrated(weight: Floats, lower: Floats, spec: WeightOnly) -> Bloc
     return Blocks(pack(codes, spec.bits), scales, zero_points)
 
 
-def _round_rows(target: Floats, corner: Floats, scale: Floats, zero: npt.NDArray[np.uint8], spec: WeightOnly) -> Floats:
+def _round_rows(target: Floats, corner: Floats, scale: Floats, zero: npt.NDArray[np.uint8], spec: BlockSpec) -> Floats:
     """Return the codes (b, n) relative to the zero point of a target (b, n), rounded from the last row to the first."""
     low, high = code_range(zero, spec)
     inverse = 1 / np.where(scale == 0, np.float32(1), scale)

@@ -8,24 +8,23 @@ in tests; the writer calls `compute` slice by slice and never holds a whole floa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from qwen3_asr_onnx.errors import BundleError
-from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic, Keep, Part, Stem, WeightOnly
 
-from .blockwise import packed_shapes, quantize_blocks
-from .channelwise import FULL_RANGE, REDUCED_RANGE, quantize_channels
 from .derived import DerivedTensor
-from .gptq import quantize_calibrated
 
-__all__ = ["Job", "PendingTensor", "Stored"]
+__all__ = ["COPY", "Array", "Factor", "Job", "PendingTensor", "Storage", "Stored", "copied"]
 
 Array: TypeAlias = npt.NDArray[Any]
+
+Factor: TypeAlias = Callable[[], npt.NDArray[np.float32]]
+"""Gives the factor (K, K) of the inputs' second moments."""
 
 SLICE_BYTES = 16 << 20
 """Largest float32 piece of a source tensor in memory at once, per thread."""
@@ -46,29 +45,61 @@ class Stored:
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
 
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How a float32 tensor is stored: here as it is, in other ways where schemes inherit from it.
+
+    Attributes:
+        columns: its slices are columns of a matrix (K, N); otherwise rows of any tensor.
+    """
+
+    columns: ClassVar[bool] = False
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether `compute` asks what the inputs look like."""
+        return False
+
+    def bytes_only(self) -> Storage:
+        """Return it with all that leaves no trace in the bytes at its default: equal ones store the same."""
+        return self
+
+    def outputs(self, name: str, shape: tuple[int, ...]) -> tuple[Stored, ...]:
+        """Return what is stored for a tensor of this name and shape, the largest first."""
+        return (Stored(name, np.dtype(np.float32), shape),)
+
+    def compute(self, name: str, values: Array, factor: Factor | None) -> tuple[Array, ...]:  # noqa: ARG002
+        """Return the outputs' shares of one slice.
+
+        Args:
+            name: of the tensor, for errors.
+            values: the slice, float32, finite.
+            factor: given where it is calibrated.
+        """
+        return (values,)
+
+
+COPY = Storage()
+
+
 class Job:
     """What becomes of one float32 tensor.
 
     Attributes:
         source: the tensor; a matrix (K, N) unless it is copied.
-        part: the scheme; exclusions and all that leaves no trace in the bytes are set to their defaults.
+        storage: how it is stored, without what leaves no trace in the bytes.
         outputs: the tensors that are stored for it.
         key: equal for jobs that store the same bytes.
-        factor: gives the factor of the inputs' second moments, set by `apply` where the scheme asks for calibration.
+        factor: set by `apply` where the scheme asks for calibration.
     """
 
-    def __init__(self, source: ir.TensorProtocol, part: Part | Stem) -> None:
+    def __init__(self, source: ir.TensorProtocol, storage: Storage = COPY) -> None:
         self.source = source
-        self.part = _bytes_only(part)
-        self.outputs = _outputs(str(source.name), tuple(int(size) for size in source.shape.numpy()), self.part)
+        self.storage = storage.bytes_only()
+        self.outputs = self.storage.outputs(str(source.name), tuple(int(size) for size in source.shape.numpy()))
         derived = source.key if isinstance(source, DerivedTensor) else None
-        self.key = (str(source.name), self.part, derived)
-        self.factor: Callable[[], npt.NDArray[np.float32]] | None = None
-
-    @property
-    def calibrated(self) -> bool:
-        """Whether `factor` must be set before anything can be computed."""
-        return isinstance(self.part, WeightOnly) and self.part.calibration != "none"
+        self.key = (str(source.name), self.storage, derived)
+        self.factor: Factor | None = None
 
     @property
     def slices(self) -> list[slice]:
@@ -76,9 +107,9 @@ class Job:
         shape = self.source.shape.numpy()
         if not shape:
             return [slice(0, 1)]
-        if isinstance(self.source, DerivedTensor) and (not self.source.columnwise or isinstance(self.part, Keep)):
+        if isinstance(self.source, DerivedTensor) and not (self.source.columnwise and self.storage.columns):
             return [slice(0, max(shape))]
-        length = int(shape[0] if isinstance(self.part, Keep | Stem) else shape[1])
+        length = int(shape[1 if self.storage.columns else 0])
         across = max(1, self.source.size // max(1, length))
         step = max(1, SLICE_BYTES // (4 * across))
         return [slice(start, min(start + step, length)) for start in range(0, length, step)]
@@ -89,28 +120,10 @@ class Job:
         Raises:
             BundleError: the source holds NaN or infinity, or scales that FP16 cannot hold.
         """
-        values = _read(self.source, piece, columns=not isinstance(self.part, Keep | Stem))
+        values = _read(self.source, piece, columns=self.storage.columns)
         if not np.isfinite(values).all():
             raise BundleError(f"{self.source.name} holds NaN or infinity; export the bundle again")
-        if isinstance(self.part, Keep):
-            return (values,)
-        if isinstance(self.part, Stem):
-            if np.abs(values).max() > np.finfo(np.float16).max:
-                raise BundleError(f'{self.source.name} exceeds FP16; set scheme = "fp32" in [stem] of the recipe')
-            return (values.astype(np.float16),)
-        if isinstance(self.part, Dynamic):
-            return quantize_channels(values, REDUCED_RANGE if self.part.reduce_range else FULL_RANGE)
-        assert isinstance(self.part, WeightOnly), self.part  # half precision takes whole graphs, not weights
-        with np.errstate(over="ignore", invalid="ignore"):  # looked for right here
-            if self.calibrated:
-                assert self.factor is not None, "calibration was not attached"
-                blocks = quantize_calibrated(values, self.factor(), self.part)
-            else:
-                blocks = quantize_blocks(values, self.part)
-        if not np.isfinite(blocks.scales).all():
-            raise BundleError(f'{self.source.name}: a scale exceeds FP16; set scales = "fp32" in the recipe')
-        stored = (blocks.codes, blocks.scales.reshape(-1))
-        return stored if blocks.zero_points is None else (*stored, blocks.zero_points.reshape(-1))
+        return self.storage.compute(str(self.source.name), values, self.factor)
 
     def join(self, pieces: Sequence[tuple[Array, ...]]) -> list[Array]:
         """Return the whole outputs from the shares of all slices."""
@@ -145,39 +158,10 @@ class PendingTensor(ir.LazyTensor):
         self.index = index
 
 
-def _bytes_only(part: Part | Stem) -> Part | Stem:
-    """Return the part with every field that does not change the stored bytes at its default."""
-    if isinstance(part, WeightOnly):
-        return replace(part, exclude=(), accuracy_level=0)
-    if isinstance(part, Dynamic):
-        return replace(part, exclude=(), activations="token")
-    return part
-
-
-def _outputs(name: str, shape: tuple[int, ...], part: Part | Stem) -> tuple[Stored, ...]:
-    if isinstance(part, Keep):
-        return (Stored(name, np.dtype(np.float32), shape),)
-    if isinstance(part, Stem):
-        return (Stored(f"{name}.{part.scheme}", np.dtype(np.float16), shape),)
-    k, n = shape
-    if isinstance(part, Dynamic):
-        return (
-            Stored(f"{name}.int8", np.dtype(np.int8), (k, n), axis=1),
-            Stored(f"{name}.int8_scales", np.dtype(np.float32), (n,)),
-        )
-    assert isinstance(part, WeightOnly), part
-    codes, scales, zeros = packed_shapes(k, n, part)
-    stored = (
-        Stored(f"{name}.{part.scheme}", np.dtype(np.uint8), codes),
-        Stored(
-            f"{name}.{part.scheme}_scales",
-            np.dtype(np.float16 if part.scales == "fp16" else np.float32),
-            (scales[0] * scales[1],),
-        ),
-    )
-    if part.symmetric:
-        return stored
-    return (*stored, Stored(f"{name}.{part.scheme}_zeros", np.dtype(np.uint8), (zeros[0] * zeros[1],)))
+def copied(array: Array, name: str) -> ir.Value:
+    """Return a graph value whose numbers are stored as they are, in float32."""
+    (value,) = Job(ir.tensor(array.astype(np.float32), name=name)).initializers()
+    return value
 
 
 def _read(source: ir.TensorProtocol, piece: slice, *, columns: bool) -> npt.NDArray[np.float32]:

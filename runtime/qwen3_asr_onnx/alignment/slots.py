@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_asr_onnx.bundle.manifest import DecoderDims, TimestampHead, past_name, present_name
-from qwen3_asr_onnx.model.decoder import EMBEDS, POSITIONS, SEQLENS, TOTAL
-from qwen3_asr_onnx.model.kv_cache import LOGITS, KvCache, cache_names
+from qwen3_asr_onnx.bundle.manifest import DecoderDims, TimestampHead
+from qwen3_asr_onnx.bundle.names import EMBEDS, LOGITS, POSITIONS, SEQLENS, TOTAL, cache_names, past_name, present_name
+from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.session import Session
 from qwen3_asr_onnx.results import WordFlag
 
@@ -78,7 +78,7 @@ class SlotDecoder:
         keys, values = KvCache(replace(self._dims, layers=1), 1, total).buffers
         shared = {"key": keys, "value": values}
         caches = [
-            {name: shared["key" if "key" in name else "value"] for name in cache_names(of, self._dims)}
+            {name: shared["key" if "key" in name else "value"] for name in cache_names(of, self._dims.layers)}
             for of in (past_name, present_name)
         ]
         logits = np.empty((1, len(slots), self._head.classes), dtype=np.float32)

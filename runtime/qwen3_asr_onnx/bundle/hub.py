@@ -11,6 +11,8 @@ from typing import Literal, TypeAlias, cast
 
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
+from .manifest import MANIFEST_FILE
+
 __all__ = ["ModelKind", "explained", "is_hub_id", "local_folder", "resolve"]
 
 ModelKind: TypeAlias = Literal["bundle", "checkpoint"]
@@ -84,8 +86,8 @@ def _fetch(repo_id: str, revision: str | None, kind: ModelKind, files: Sequence[
         import huggingface_hub
 
         folder = Path(huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
-    if not (folder / "config.json").is_file() and files is None:
-        raise BundleError(f"{repo_id}: the hub's copy has no config.json, so it is no {kind}; check the name")
+    if not (folder / MANIFEST_FILE).is_file() and files is None:  # a checkpoint's has the same name
+        raise BundleError(f"{repo_id}: the hub's copy has no {MANIFEST_FILE}, so it is no {kind}; check the name")
     return folder
 
 

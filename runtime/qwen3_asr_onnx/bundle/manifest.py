@@ -1,7 +1,7 @@
 """The on-disk contract: what files a bundle holds, what its manifest says, and how both are written and checked.
 
 A bundle is a directory with a `config.json` (the manifest), a tokenizer, the FP16 embedding table and, per variant,
-three graphs with their weight files. This module alone knows those names; it needs neither onnxruntime nor onnx.
+three graphs with their weight files. It needs neither onnxruntime nor onnx.
 """
 
 from __future__ import annotations
@@ -17,12 +17,14 @@ from qwen3_asr_onnx.errors import BundleError
 __all__ = [
     "EMBEDDINGS_FILE",
     "EMBEDDINGS_INT8_FILE",
+    "FAMILY",
     "FORMAT_NAME",
     "FORMAT_VERSION",
+    "FULL_RANGE_INT8",
     "MANIFEST_FILE",
     "TOKENIZER_FILE",
+    "AnswerGrammar",
     "CacheDtype",
-    "CacheKind",
     "DecoderDims",
     "EncoderDims",
     "FileRecord",
@@ -32,13 +34,18 @@ __all__ = [
     "SpecialTokens",
     "TimestampHead",
     "Variant",
-    "past_name",
-    "present_name",
 ]
 
 FORMAT_NAME = "qwen3-asr-onnx"
 
 FORMAT_VERSION = 2
+
+FAMILY = "qwen3-asr"
+"""The only family of models that there are graphs and prompts for."""
+
+FULL_RANGE_INT8 = "full-range-int8"
+"""What a variant needs whose products of 8-bit numbers overflow 16 bits: a processor that does not add them up in 16,
+which x86 processors without VNNI do."""
 
 MANIFEST_FILE = "config.json"
 
@@ -50,19 +57,7 @@ EMBEDDINGS_FILE = "embed_tokens.bin"
 EMBEDDINGS_INT8_FILE = "embed_tokens.int8.bin"
 """(vocab_size, hidden) int8, row-major, then (vocab_size,) float32: a row is its codes times its scale."""
 
-CacheKind: TypeAlias = Literal["key", "value"]
-
 CacheDtype: TypeAlias = Literal["float32", "float16"]
-
-
-def past_name(kind: CacheKind, layer: int) -> str:
-    """Return the graph input that holds the cache of one layer, for example `past_key.3`."""
-    return f"past_{kind}.{layer}"
-
-
-def present_name(kind: CacheKind, layer: int) -> str:
-    """Return the graph output that holds the cache of one layer, for example `present_key.3`."""
-    return f"present_{kind}.{layer}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +147,20 @@ class PromptPieces:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerGrammar:
+    """How to read what the model writes.
+
+    Attributes:
+        kind: "language-tag" is `language English<asr_text>transcript`, and the transcript alone where the prompt named
+            the language.
+        tag: the token between language and transcript.
+    """
+
+    kind: Literal["language-tag"] = "language-tag"
+    tag: str = "<asr_text>"
+
+
+@dataclass(frozen=True, slots=True)
 class FileRecord:
     """Size in bytes and sha256 (hex) of one file of the bundle."""
 
@@ -175,6 +184,8 @@ class Variant:
         cache_dtype: of the keys and values that the decoder graphs read and extend.
         rescored: how many of the best tokens get their logits from the table of embeddings instead of the graph's
             rounded head; 0 for none.
+        needs: what the processor must be able to do, `FULL_RANGE_INT8` or nothing so far; a variant is refused where it
+            is not, or where this version does not know what is meant.
     """
 
     encoder: str
@@ -187,6 +198,7 @@ class Variant:
     embeddings: str = EMBEDDINGS_FILE
     cache_dtype: CacheDtype = "float32"
     rescored: int = 0
+    needs: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -212,11 +224,21 @@ class Manifest:
     source: Mapping[str, Any] = field(default_factory=dict)
     timestamps: TimestampHead | None = None
     """Given for aligners, and for them alone."""
+    family: str = FAMILY
+    """Whose graphs, prompts and tokens these are."""
+    answer: AnswerGrammar | None = None
+    """Given for models that write text, and for them alone."""
 
     def to_json(self) -> str:
         """Return the manifest as the text of `config.json`."""
         body = {"format": FORMAT_NAME, "format_version": FORMAT_VERSION, **asdict(self)}
         return json.dumps(body, indent=2, ensure_ascii=False) + "\n"
+
+    def save(self, folder: Path) -> None:
+        """Write the manifest of the bundle in `folder`, whole or not at all."""
+        partial = folder / f"{MANIFEST_FILE}.incomplete"
+        partial.write_text(self.to_json(), encoding="utf-8")
+        partial.replace(folder / MANIFEST_FILE)
 
     @classmethod
     def from_json(cls, text: str, where: Path) -> Manifest:
@@ -257,6 +279,8 @@ class Manifest:
                 files={_plain_name(name): FileRecord(**entry) for name, entry in body["files"].items()},
                 source=body.get("source", {}),
                 timestamps=_timestamp_head(body),
+                family=_known("family", body.get("family", FAMILY), FAMILY),
+                answer=_answer(body),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BundleError(
@@ -268,6 +292,28 @@ def _timestamp_head(body: Mapping[str, Any]) -> TimestampHead | None:
     if body["kind"] != "aligner":
         return None
     return TimestampHead(**{key: int(value) for key, value in body["timestamps"].items()})
+
+
+def _answer(body: Mapping[str, Any]) -> AnswerGrammar | None:
+    """Return the grammar of answers; bundles made before it was recorded have the one there was."""
+    if body["kind"] != "asr":
+        return None
+    grammar = AnswerGrammar(**body.get("answer") or {})
+    _known("answers", grammar.kind, AnswerGrammar().kind)
+    return grammar
+
+
+def _known(what: str, found: str, known: str) -> str:
+    if found != known:
+        raise ValueError(f"{what}: {found!r}, this version knows {known!r}")
+    return found
+
+
+def _needs(recipe: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a variant needs whose bundle was made before that was recorded: only its recipe tells."""
+    parts = [part for part in recipe.values() if isinstance(part, Mapping)]
+    full_range = any(part.get("scheme") == "w8a8" and not part.get("reduce_range") for part in parts)
+    return (FULL_RANGE_INT8,) if full_range else ()
 
 
 def _is_checkpoint(body: object) -> bool:
@@ -283,7 +329,7 @@ def _plain_name(name: str) -> str:
 
 def _variant(entry: Mapping[str, Any]) -> Variant:
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
-    variant = Variant(**fields)
+    variant = Variant(**{"needs": _needs(fields.get("recipe", {})), **fields})
     for name in variant.files:
         _plain_name(name)
     if variant.embeddings not in (EMBEDDINGS_FILE, EMBEDDINGS_INT8_FILE):

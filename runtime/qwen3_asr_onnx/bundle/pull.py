@@ -21,6 +21,7 @@ from qwen3_asr_onnx.errors import BundleError
 from .files import Bundle, file_record
 from .hub import explained, local_folder
 from .manifest import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, Manifest
+from .writing import free_bytes
 
 __all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder"]
 
@@ -165,9 +166,7 @@ def pull_to_folder(found: HubBundle, variants: Sequence[str], folder: Path, *, q
                 continue
             _etag(found, name, record)
             _download(found, name, record, folder / name, bar)
-        partial = folder / f"{MANIFEST_FILE}.incomplete"
-        partial.write_text(_restricted(full, names, needed).to_json(), encoding="utf-8")
-        partial.replace(folder / MANIFEST_FILE)
+        _restricted(full, names, needed).save(folder)
     return folder
 
 
@@ -312,11 +311,10 @@ def _check_possible(repo_id: str, folder: Path, files: Mapping[str, FileRecord])
         )
     partials = (folder / f"{record.sha256}.incomplete" for record in files.values())
     n_bytes = _size(files) - sum(partial.stat().st_size for partial in partials if partial.exists())
-    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    free = shutil.disk_usage(there).free
+    free = free_bytes(folder)
     if n_bytes > free:
         raise BundleError(
-            f"{repo_id}: {_megabytes(n_bytes)} are to be downloaded and {there} has {_megabytes(free)} free; "
+            f"{repo_id}: {_megabytes(n_bytes)} are to be downloaded and {folder} has {_megabytes(free)} free; "
             "free some space, or set HF_HOME to a folder on another disk"
         )
 

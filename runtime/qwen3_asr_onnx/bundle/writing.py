@@ -1,17 +1,86 @@
-"""Directories and files that appear whole or not at all."""
+"""Directories that appear whole or not at all, files whose digest grows with them, and room for both on the disk."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
-from qwen3_asr_onnx.errors import BundleError
+import numpy.typing as npt
 
-__all__ = ["atomic_directory"]
+from qwen3_asr_onnx.errors import BundleError, LimitError
+
+from .manifest import FileRecord
+
+__all__ = ["HashedFile", "aligned", "atomic_directory", "free_bytes", "require_space"]
+
+PAGE_BYTES, LINE_BYTES = 4096, 64
+"""Large tensors start on page boundaries, because onnxruntime maps the file; small ones on cache lines."""
+
+
+def aligned(offset: int, n_bytes: int) -> int:
+    """Return the first place from `offset` on where a tensor of `n_bytes` may start."""
+    return offset + -offset % (PAGE_BYTES if n_bytes >= PAGE_BYTES else LINE_BYTES)
+
+
+class HashedFile:
+    """A file written front to back, with its sha256 kept as it grows.
+
+    Attributes:
+        size: bytes so far.
+    """
+
+    def __init__(self, file: BinaryIO, progress: Callable[[int], object] | None = None) -> None:
+        """Start with an empty file; `progress` is called with the bytes just written, padding among them."""
+        self._file = file
+        self._progress = progress
+        self._digest = hashlib.sha256()
+        self.size = 0
+
+    def align(self, n_bytes: int) -> int:
+        """Pad to where a tensor of `n_bytes` may start, and return that offset."""
+        self._put(memoryview(bytes(aligned(self.size, n_bytes) - self.size)))
+        return self.size
+
+    def write(self, values: npt.NDArray[Any]) -> None:
+        """Append an array as it lies in memory, which must be in C order."""
+        assert values.flags.c_contiguous
+        self._put(values.data.cast("B"))
+
+    def record(self) -> FileRecord:
+        """Return the size and digest so far."""
+        return FileRecord(self.size, self._digest.hexdigest())
+
+    def _put(self, data: memoryview) -> None:
+        self._file.write(data)
+        self._digest.update(data)
+        self.size += len(data)
+        if self._progress is not None:
+            self._progress(len(data))
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the free bytes of the disk that `folder`, which need not exist yet, will lie on."""
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    return shutil.disk_usage(there).free
+
+
+def require_space(folder: Path, n_bytes: int, what: str, remedy: str) -> None:
+    """Refuse now what would fail for want of space later, after much work.
+
+    Raises:
+        LimitError: less than `n_bytes` are free in `folder`; its message names `what` needs them, and the `remedy`.
+    """
+    free = free_bytes(folder)
+    if free < n_bytes:
+        raise LimitError(
+            f"{folder}: {free / 1e9:.1f} GB free, {what} needs {n_bytes / 1e9:.1f} GB; free some space or {remedy}"
+        )
 
 
 @contextlib.contextmanager

@@ -14,10 +14,11 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from qwen3_asr_onnx.bundle.names import EMBEDS, POSITIONS, SEQLENS, TOTAL
 from qwen3_asr_onnx.results import End
 
 from .choosing import Chooser, greedy
-from .decoder import EMBEDS, POSITIONS, SEQLENS, TOTAL, Decoder, int32
+from .decoder import Decoder, int32
 from .embeddings import Embedded
 from .kv_cache import KvCache
 

@@ -14,14 +14,15 @@ import numpy as np
 
 from qwen3_asr_onnx.arrays import AudioFeatures, Mel
 from qwen3_asr_onnx.bundle.manifest import EncoderDims
+from qwen3_asr_onnx.bundle.names import AUDIO_FEATURES, MEL, N_FRAMES
 
 from .features import n_audio_tokens
 from .session import Session
 
 __all__ = ["INPUTS", "OUTPUTS", "AudioEncoder"]
 
-INPUTS = ("mel", "n_frames")
-OUTPUTS = ("audio_features",)
+INPUTS = (MEL, N_FRAMES)
+OUTPUTS = (AUDIO_FEATURES,)
 
 WINDOWS_PER_CALL = 1
 """The convolution stem needs about 100 MB per full window of the 0.6B and 1.7B models, and one window keeps the cores
@@ -81,7 +82,7 @@ class AudioEncoder:
             stop = window.start + window.n_frames
             batch[row, :, : window.n_frames] = mels[window.source][:, window.start : stop]
         n_frames = np.array([window.n_frames for window in windows], dtype=np.int64)
-        encoded = self._session.run(OUTPUTS[0], {"mel": batch, "n_frames": n_frames})
+        encoded = self._session.run(AUDIO_FEATURES, {MEL: batch, N_FRAMES: n_frames})
         for row, window in enumerate(windows):
             first = self._n_tokens(window.start)
             count = self._n_tokens(window.n_frames)

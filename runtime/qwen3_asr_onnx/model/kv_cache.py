@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import mmap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from qwen3_asr_onnx.bundle.manifest import CacheKind, DecoderDims, past_name, present_name
+from qwen3_asr_onnx.bundle.manifest import DecoderDims
+from qwen3_asr_onnx.bundle.names import cache_names, past_name, present_name
 
 from .session import Binding, Session
 
-__all__ = ["LOGITS", "KvCache", "cache_names"]
-
-LOGITS = "logits"
+__all__ = ["KvCache"]
 
 CacheArray: TypeAlias = npt.NDArray[np.floating[Any]]
 
@@ -63,8 +62,8 @@ class KvCache:
     ) -> Binding:
         """Return a call of `session` on the rows [first, last), the cache bound as past and present at once."""
         rows = [buffer[first:last] for buffer in self.buffers]
-        past = dict(zip(cache_names(past_name, self.dims), rows, strict=True))
-        present = dict(zip(cache_names(present_name, self.dims), rows, strict=True))
+        past = dict(zip(cache_names(past_name, self.dims.layers), rows, strict=True))
+        present = dict(zip(cache_names(present_name, self.dims.layers), rows, strict=True))
         return session.bind({**inputs, **past}, {**outputs, **present})
 
     def clear(self) -> None:
@@ -82,9 +81,3 @@ class KvCache:
         for i, old in enumerate(self.buffers):
             self.buffers[i] = self._empty(old.shape[0], capacity)
             self.buffers[i][:rows, :, :length] = old[:rows, :, :length]
-
-
-def cache_names(name: Callable[[CacheKind, int], str], dims: DecoderDims) -> list[str]:
-    """Return the names of the cache's arrays, in the order of `KvCache.buffers`."""
-    kinds: tuple[CacheKind, ...] = ("key", "value")
-    return [name(kind, layer) for layer in range(dims.layers) for kind in kinds]

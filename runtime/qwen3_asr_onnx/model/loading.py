@@ -11,6 +11,7 @@ from typing import Literal
 
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE, Manifest, Variant
+from qwen3_asr_onnx.bundle.names import HIDDEN
 from qwen3_asr_onnx.errors import BundleError, ProviderError
 from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
@@ -19,7 +20,6 @@ from .embeddings import EmbeddingTable
 from .encoder import INPUTS as ENCODER_INPUTS
 from .encoder import OUTPUTS as ENCODER_OUTPUTS
 from .encoder import AudioEncoder
-from .rescoring import HIDDEN
 from .saturation import refuse_saturation
 from .session import DEVICES, Session, return_free_memory
 
@@ -106,7 +106,7 @@ def open_variant(
     if device not in entry.devices and device in DEVICES:
         raise ProviderError(f"{opened.path}: variant {name!r} was made for {', '.join(entry.devices)}, not {device}")
     if device == "cpu":
-        refuse_saturation(opened.path, name, entry.recipe)
+        refuse_saturation(opened.path, name, entry.needs)
     return opened, name, entry
 
 

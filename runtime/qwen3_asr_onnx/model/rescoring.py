@@ -7,10 +7,7 @@ import numpy.typing as npt
 
 from .embeddings import EmbeddingTable
 
-__all__ = ["HIDDEN", "rescore"]
-
-HIDDEN = "final_hidden"
-"""Output (B, K, hidden) float32 of decoder graphs made for it: logits are its products with the embedding table."""
+__all__ = ["rescore"]
 
 Floats = npt.NDArray[np.float32]
 

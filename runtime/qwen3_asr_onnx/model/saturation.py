@@ -1,4 +1,4 @@
-"""A variant's recipe -> an error where this processor would add up its 8-bit products wrongly.
+"""What a variant needs of the processor -> an error where this one would add up its 8-bit products wrongly.
 
 x86 processors without VNNI (AMD before Zen 4, Intel before Cascade Lake and Ice Lake) add pairs of 8 x 8 bit products
 in 16 signed bits: 2 x 255 x 127 does not fit, and onnxruntime does not say so. Weights of 7 bits (2 x 255 x 63) always
@@ -8,11 +8,11 @@ fit, and so do the blocks of int4 and int8 variants (INVESTIGATION.md, entry 050
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from qwen3_asr_onnx.bundle.manifest import FULL_RANGE_INT8
 from qwen3_asr_onnx.errors import ProviderError
 
 from .session import import_onnxruntime
@@ -42,20 +42,23 @@ def int8_products_saturate() -> bool:
     return bool((session.run(None, {"a": a, "b": b})[0] != 4 * 255 * 127).any())
 
 
-def refuse_saturation(where: object, variant: str, recipe: Mapping[str, Any]) -> None:
-    """Raise when the variant has full-range 8-bit weights that this processor cannot multiply.
+def refuse_saturation(where: object, variant: str, needs: Sequence[str]) -> None:
+    """Raise when this processor cannot do what the variant needs.
 
     Args:
         where: the bundle, for the error.
         variant: the variant's name.
-        recipe: the recipe that made it, as the manifest has it.
+        needs: what it needs, as the manifest has it.
 
     Raises:
-        ProviderError: the products would overflow.
+        ProviderError: products would overflow, or it is not known here what is needed.
     """
-    parts = [part for part in recipe.values() if isinstance(part, Mapping)]
-    full_range = any(part.get("scheme") == "w8a8" and not part.get("reduce_range") for part in parts)
-    if full_range and int8_products_saturate():
+    for need in needs:
+        if need != FULL_RANGE_INT8:
+            raise ProviderError(
+                f"{where}: variant {variant!r} needs {need}, which this version does not know; upgrade qwen3-asr-onnx"
+            )
+    if needs and int8_products_saturate():
         raise ProviderError(
             f"{where}: variant {variant!r} multiplies 8-bit numbers in full range, which this processor (x86 without "
             "VNNI) adds up wrongly; use another variant, or quantize again with reduce_range = true"

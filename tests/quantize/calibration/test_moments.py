@@ -18,8 +18,8 @@ from qwen3_asr_onnx.model.session import import_onnxruntime
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.calibration import moments
 from qwen3_asr_onnx_quantize.calibration.moments import Calibration, CalibrationText, calibration_texts
-from qwen3_asr_onnx_quantize.passes.products import constant_products
 from qwen3_asr_onnx_quantize.recipes.recipe import Recipe, parse_recipe
+from qwen3_asr_onnx_quantize.schemes.products import constant_products
 from qwen3_asr_onnx_quantize.sweep.fidelity import compare, trace_reference
 from qwen3_asr_onnx_quantize.weights.derived import ScaledTensor
 from qwen3_asr_onnx_quantize.weights.gptq import factor

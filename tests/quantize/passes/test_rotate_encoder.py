@@ -14,9 +14,10 @@ from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.model.session import Session
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.graphs import quantized_encoder
-from qwen3_asr_onnx_quantize.passes.dynamic_per_tensor import DynamicPerTensorPass
 from qwen3_asr_onnx_quantize.passes.rotate_encoder import RotateEncoderPass
-from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic, parse_recipe
+from qwen3_asr_onnx_quantize.recipes.recipe import parse_recipe
+from qwen3_asr_onnx_quantize.schemes import Dynamic
+from qwen3_asr_onnx_quantize.schemes.w8a8 import DynamicPerTensorPass
 from qwen3_asr_onnx_quantize.weights.derived import DerivedTensor
 
 WIDTH = 192  # 3 x 64: an odd factor
@@ -105,7 +106,7 @@ def test_the_exported_encoder_computes_the_same(bundle: Path, frames: tuple[int,
 def test_every_weight_of_the_stream_is_turned(bundle: Path) -> None:
     graph = bundle / Bundle.open(bundle).manifest.variants["fp32"].encoder
     recipe = parse_recipe('encoder_rotation = true\n[step]\nscheme = "fp32"\n', "turned", where="test")
-    model = quantized_encoder(graph, recipe.encoder, recipe.stem, rotation=True)
+    model = quantized_encoder(graph, recipe)
     turned = {name for name, value in model.graph.initializers.items() if isinstance(value.const_value, DerivedTensor)}
     products = {str(node.inputs[1].name) for node in model.graph if node.op_type == "MatMul" and node.inputs[1]}
     inner = {name for name in products if name.endswith(("proj2.weight",))}

@@ -8,8 +8,8 @@ from tests.quantize.weights.test_rotation import initializer
 from tests.support.graphs import Array, run
 
 from qwen3_asr_onnx_quantize.passes.smooth import SmoothPass
-from qwen3_asr_onnx_quantize.passes.weight_only import WeightOnlyPass
-from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly
+from qwen3_asr_onnx_quantize.schemes import WeightOnly
+from qwen3_asr_onnx_quantize.schemes.weight_only import WeightOnlyPass
 from qwen3_asr_onnx_quantize.weights.derived import ScaledTensor
 
 RNG = np.random.default_rng(0)

@@ -6,7 +6,8 @@ import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx_quantize.recipes.grid import load_recipes
-from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly, load_recipe
+from qwen3_asr_onnx_quantize.recipes.recipe import load_recipe
+from qwen3_asr_onnx_quantize.schemes import WeightOnly
 
 GRID = """
 rotation = true

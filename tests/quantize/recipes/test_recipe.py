@@ -6,16 +6,9 @@ from pathlib import Path
 import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx_quantize.recipes.recipe import (
-    Dynamic,
-    Keep,
-    Recipe,
-    Stem,
-    WeightOnly,
-    load_recipe,
-    parse_recipe,
-    published_recipes,
-)
+from qwen3_asr_onnx_quantize.recipes.published import published_recipes
+from qwen3_asr_onnx_quantize.recipes.recipe import Recipe, load_recipe, parse_recipe
+from qwen3_asr_onnx_quantize.schemes import Dynamic, Keep, Stem, WeightOnly
 
 
 def parse(text: str) -> Recipe:
@@ -27,14 +20,6 @@ def test_published_recipes_parse_and_are_named_after_their_file() -> None:
     assert {"int4", "int8", "fast"} <= set(names)
     for name in names:
         assert load_recipe(name).name == name
-
-
-def test_fast_has_two_decoder_graphs_and_the_others_one() -> None:
-    assert {name: load_recipe(name).one_decoder for name in ("int4", "int8", "fast")} == {
-        "int4": True,
-        "int8": True,
-        "fast": False,
-    }
 
 
 def test_what_is_left_out_takes_its_default() -> None:

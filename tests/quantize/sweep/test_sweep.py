@@ -13,7 +13,8 @@ from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.calibration.clips import Clip
-from qwen3_asr_onnx_quantize.recipes.recipe import Keep, Recipe, WeightOnly, load_recipe
+from qwen3_asr_onnx_quantize.recipes.recipe import Recipe, load_recipe
+from qwen3_asr_onnx_quantize.schemes import Keep, WeightOnly
 from qwen3_asr_onnx_quantize.sweep import sweep
 from qwen3_asr_onnx_quantize.sweep.fidelity import compare, trace_reference
 from qwen3_asr_onnx_quantize.sweep.speed import probe_speed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tests.support.graphs import Array, run_operator
 
-from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly
+from qwen3_asr_onnx_quantize.schemes import WeightOnly
 from qwen3_asr_onnx_quantize.weights.blockwise import (
     Blocks,
     dequantize_blocks,

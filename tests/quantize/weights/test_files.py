@@ -12,9 +12,9 @@ from tests.support.graphs import Array, product_graph
 
 from qwen3_asr_onnx.bundle.files import file_record
 from qwen3_asr_onnx.errors import BundleError
-from qwen3_asr_onnx_quantize.passes.dynamic_per_token import DynamicPerTokenPass
-from qwen3_asr_onnx_quantize.passes.weight_only import WeightOnlyPass
-from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic, Keep, Part, WeightOnly
+from qwen3_asr_onnx_quantize.schemes import Dynamic, Keep, Scheme, WeightOnly
+from qwen3_asr_onnx_quantize.schemes.w8a8 import DynamicPerTokenPass
+from qwen3_asr_onnx_quantize.schemes.weight_only import WeightOnlyPass
 from qwen3_asr_onnx_quantize.weights import pending
 from qwen3_asr_onnx_quantize.weights.blockwise import quantize_blocks
 from qwen3_asr_onnx_quantize.weights.channelwise import FULL_RANGE, quantize_channels
@@ -57,7 +57,7 @@ def weights(count: int = 2) -> list[Array]:
     return [rng.standard_normal((K, N)).astype(np.float32) for _ in range(count)]
 
 
-def quantised(directory: Path, part: Part, count: int = 2, only: str | None = None) -> ir.Model:
+def quantised(directory: Path, part: Scheme, count: int = 2, only: str | None = None) -> ir.Model:
     model = external(directory, *weights(count))
     kind = DynamicPerTokenPass if isinstance(part, Dynamic) else WeightOnlyPass
     kind(lambda name: part if only in (None, name) else Keep())(model)
@@ -101,7 +101,7 @@ def test_what_stays_float32_is_copied(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [INT4, Dynamic()], ids=["int4", "w8a8"])
-def test_threads_do_not_change_the_bytes(tmp_path: Path, part: Part) -> None:
+def test_threads_do_not_change_the_bytes(tmp_path: Path, part: Scheme) -> None:
     contents = []
     for threads in (1, 2, 5):
         WeightFiles(tmp_path, threads=threads).add(quantised(tmp_path, part, count=4), f"{threads}.data")
@@ -157,7 +157,7 @@ def test_the_foretold_sizes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("part", [INT4, Dynamic(), Keep()], ids=["int4", "w8a8", "fp32"])
-def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float, part: Part) -> None:
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: float, part: Scheme) -> None:
     broken = weights()
     broken[1][3, 4] = value
     model = external(tmp_path, *broken)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.support.graphs import Array
 
-from qwen3_asr_onnx_quantize.recipes.recipe import WeightOnly
+from qwen3_asr_onnx_quantize.schemes import WeightOnly
 from qwen3_asr_onnx_quantize.weights.blockwise import dequantize_blocks, packed_shapes, quantize_blocks
 from qwen3_asr_onnx_quantize.weights.gptq import factor, quantize_calibrated
 

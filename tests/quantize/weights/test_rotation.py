@@ -12,9 +12,10 @@ from tests.support.graphs import Array, run
 
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
-from qwen3_asr_onnx_quantize.passes.dynamic_per_token import DynamicPerTokenPass
 from qwen3_asr_onnx_quantize.passes.rotate_residual import ROTATION, UNIT_GAIN, RotateResidualPass
-from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic, Keep, Recipe, WeightOnly
+from qwen3_asr_onnx_quantize.recipes.recipe import Recipe
+from qwen3_asr_onnx_quantize.schemes import Dynamic, Keep, WeightOnly
+from qwen3_asr_onnx_quantize.schemes.w8a8 import DynamicPerTokenPass
 from qwen3_asr_onnx_quantize.weights.rotation import rotate, rotation_matrix
 
 WIDTH = 64

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE, Manifest
+from qwen3_asr_onnx.bundle.manifest import FULL_RANGE_INT8, MANIFEST_FILE, Manifest
 from qwen3_asr_onnx.bundle.writing import atomic_directory
 from qwen3_asr_onnx.errors import BundleError
 
@@ -20,6 +20,23 @@ def edit(bundle: Path, **changes: Any) -> None:
 def test_manifest_survives_a_round_trip(tiny_bundle: Path) -> None:
     manifest = Bundle.open(tiny_bundle).manifest
     assert Manifest.from_json(manifest.to_json(), tiny_bundle) == manifest
+
+
+def test_a_bundle_made_before_needs_were_recorded_gets_them_from_its_recipe(bundle_copy: Path) -> None:
+    body = json.loads((bundle_copy / MANIFEST_FILE).read_text(encoding="utf-8"))
+    plain = body["variants"]["fp32"] | {"recipe": {"step": {"scheme": "int4"}, "encoder": {"scheme": "w8a8"}}}
+    plain.pop("needs", None)
+    reduced = plain | {"recipe": {"scheme": "quantized", "encoder": {"scheme": "w8a8", "reduce_range": True}}}
+    edit(bundle_copy, variants={"full": plain, "reduced": reduced, "told": plain | {"needs": []}})
+    needs = {name: variant.needs for name, variant in Bundle.open(bundle_copy).manifest.variants.items()}
+    assert needs == {"full": (FULL_RANGE_INT8,), "reduced": (), "told": ()}
+
+
+@pytest.mark.parametrize("changes", [{"family": "other"}, {"answer": {"kind": "json", "tag": "|"}}])
+def test_another_family_or_grammar_is_refused(bundle_copy: Path, changes: dict[str, Any]) -> None:
+    edit(bundle_copy, **changes)
+    with pytest.raises(BundleError, match=r"this version knows '(qwen3-asr|language-tag)'"):
+        Bundle.open(bundle_copy)
 
 
 def test_every_file_is_listed_and_sound(tiny_bundle: Path) -> None:

@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 from tests.support.programs import find
 
+from qwen3_asr_onnx.bundle.manifest import FULL_RANGE_INT8
 from qwen3_asr_onnx.errors import ProviderError
 from qwen3_asr_onnx.model import saturation
 from qwen3_asr_onnx.model.saturation import int8_products_saturate, refuse_saturation
-
-FULL = {"scheme": "quantized", "encoder": {"scheme": "w8a8", "reduce_range": False}, "step": {"scheme": "int4"}}
-REDUCED = {**FULL, "encoder": {"scheme": "w8a8", "reduce_range": True}}
 
 
 @pytest.mark.skipif(
@@ -29,17 +27,21 @@ def test_the_answer_agrees_with_the_flags_of_the_processor() -> None:
 
 def test_only_full_range_is_refused_and_only_where_it_saturates(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saturation, "int8_products_saturate", lambda: True)
-    refuse_saturation("here", "fine", REDUCED)
-    refuse_saturation("here", "fp32", {"scheme": "fp32"})
+    refuse_saturation("here", "fine", ())
     with pytest.raises(ProviderError, match=r"here: variant 'fast' .*without VNNI.*reduce_range = true"):
-        refuse_saturation("here", "fast", FULL)
+        refuse_saturation("here", "fast", (FULL_RANGE_INT8,))
     monkeypatch.setattr(saturation, "int8_products_saturate", lambda: False)
-    refuse_saturation("here", "fast", FULL)
+    refuse_saturation("here", "fast", (FULL_RANGE_INT8,))
 
 
 def test_nothing_is_asked_of_variants_without_8_bit_products(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saturation, "int8_products_saturate", None)
-    refuse_saturation("here", "int4", REDUCED)
+    refuse_saturation("here", "int4", ())
+
+
+def test_a_need_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ProviderError, match=r"variant 'new' needs int2, which this version does not know; upgrade"):
+        refuse_saturation("here", "new", ("int2",))
 
 
 EMULATED = """

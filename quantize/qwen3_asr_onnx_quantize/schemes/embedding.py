@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.bundle.manifest import FileRecord
+from qwen3_asr_onnx.bundle.writing import HashedFile
 
-__all__ = ["int8_table_bytes", "quantize_rows", "write_int8_table"]
+__all__ = ["Embedding", "int8_table_bytes", "quantize_rows", "write_int8_table"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
 ROWS_AT_ONCE = 4096
 LARGEST_CODE = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """The table of input embeddings: "fp16", as exported and shared by variants, or "int8" with one scale per token."""
+
+    scheme: Literal["fp16", "int8"] = "fp16"
 
 
 def int8_table_bytes(vocab_size: int, hidden: int) -> int:
@@ -49,18 +57,15 @@ def write_int8_table(
         Size and sha256 of the new file.
     """
     table = np.memmap(source, dtype="<f2", mode="r", shape=(vocab_size, hidden))
-    digest = hashlib.sha256()
     all_scales = []
     with target.open("wb") as file:
+        out = HashedFile(file)
         for start in range(0, vocab_size, ROWS_AT_ONCE):
             rows = table[start : start + ROWS_AT_ONCE]
             codes, scales = quantize_rows(rows.astype(np.float32))
-            file.write(codes.data)
-            digest.update(codes.data)
+            out.write(codes)
             all_scales.append(scales)
             if progress is not None:
                 progress(rows.nbytes)
-        data = np.concatenate(all_scales).astype("<f4").tobytes()
-        file.write(data)
-        digest.update(data)
-    return FileRecord(int8_table_bytes(vocab_size, hidden), digest.hexdigest())
+        out.write(np.concatenate(all_scales).astype("<f4"))
+    return out.record()

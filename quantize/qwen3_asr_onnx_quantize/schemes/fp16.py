@@ -1,4 +1,4 @@
-"""A whole graph in half precision, for GPUs: weights, activations and key/value cache.
+"""fp16: a whole graph in half precision, for GPUs: weights, activations and key/value cache.
 
 Rule: every float32 value becomes float16, except the angles of the rotary embedding, which half precision cannot tell
 apart from position 2,048 on: their cosines and sines are computed in float32 and then narrowed. Inputs that are no
@@ -11,16 +11,55 @@ Ensures: no float32 weight is left beside the rotary frequencies; nothing is com
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx_quantize.recipes.recipe import Stem
-from qwen3_asr_onnx_quantize.weights.pending import Job
+from qwen3_asr_onnx.bundle.manifest import CacheDtype
+from qwen3_asr_onnx.errors import BundleError
+from qwen3_asr_onnx_quantize.weights.pending import Array, Factor, Job, Stored
 
-__all__ = ["HalfGraphPass"]
+from .base import Scheme
+from .products import Choose
+
+__all__ = ["Half", "HalfGraphPass"]
 
 CACHE_PREFIXES = ("past_", "present_")
 FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+
+
+@dataclass(frozen=True, slots=True)
+class Half(Scheme):
+    """The whole graph in float16, for CUDA; a decoder's layers and head only together."""
+
+    whole_graph: ClassVar[bool] = True
+    devices: ClassVar[tuple[str, ...]] = ("cuda",)
+    cache_dtype: ClassVar[CacheDtype] = "float16"
+
+    scheme: Literal["fp16"] = "fp16"
+
+    def outputs(self, name: str, shape: tuple[int, ...]) -> tuple[Stored, ...]:
+        """Return one tensor of the same shape."""
+        return (Stored(f"{name}.fp16", np.dtype(np.float16), shape),)
+
+    def compute(self, name: str, values: Array, factor: Factor | None) -> tuple[Array, ...]:  # noqa: ARG002
+        """Return the share of some rows.
+
+        Raises:
+            BundleError: a value is too large.
+        """
+        if np.abs(values).max() > np.finfo(np.float16).max:
+            raise BundleError(f'{name} exceeds FP16; set scheme = "fp32" in [stem] of the recipe')
+        return (values.astype(np.float16),)
+
+    @classmethod
+    def passes(cls, choose: Choose) -> Sequence[InPlacePass]:  # noqa: ARG003 - all or nothing
+        """Return the pass of this file."""
+        return [HalfGraphPass()]
 
 
 class HalfGraphPass(InPlacePass):
@@ -61,7 +100,7 @@ def _rotary_nodes(graph: ir.Graph) -> set[ir.Node]:
 
 def _narrow_weight(graph: ir.Graph, value: ir.Value) -> None:
     assert value.const_value is not None
-    (half,) = Job(value.const_value, Stem("fp16")).initializers()
+    (half,) = Job(value.const_value, Half()).initializers()
     graph.register_initializer(half)
     ir.convenience.replace_all_uses_with(value, half)
     assert value.name is not None

@@ -12,8 +12,9 @@ from __future__ import annotations
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx_quantize.recipes.recipe import Stem
 from qwen3_asr_onnx_quantize.weights.pending import Job
+
+from .fp16 import Half
 
 __all__ = ["HalfConvolutionsPass"]
 
@@ -30,7 +31,7 @@ class HalfConvolutionsPass(InPlacePass):
             if weight is None or not weight.is_initializer() or weight.dtype != ir.DataType.FLOAT:
                 continue
             assert weight.const_value is not None
-            (half,) = Job(weight.const_value, Stem("fp16")).initializers()
+            (half,) = Job(weight.const_value, Half()).initializers()
             half = graph.initializers.get(str(half.name), half)
             if not half.is_initializer():
                 graph.register_initializer(half)

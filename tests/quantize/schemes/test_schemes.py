@@ -8,12 +8,11 @@ import pytest
 from onnx_ir.passes import InPlacePass
 from tests.support.graphs import Array, op_types, product_graph, run
 
-from qwen3_asr_onnx_quantize.passes.dynamic_per_tensor import DynamicPerTensorPass
-from qwen3_asr_onnx_quantize.passes.dynamic_per_token import DynamicPerTokenPass
-from qwen3_asr_onnx_quantize.passes.half_convolutions import HalfConvolutionsPass
-from qwen3_asr_onnx_quantize.passes.integer_convolutions import IntegerConvolutionsPass
-from qwen3_asr_onnx_quantize.passes.weight_only import WeightOnlyPass
-from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic, Keep, Part, WeightOnly
+from qwen3_asr_onnx_quantize.schemes import Dynamic, Keep, Scheme, WeightOnly
+from qwen3_asr_onnx_quantize.schemes.half_convolutions import HalfConvolutionsPass
+from qwen3_asr_onnx_quantize.schemes.integer_convolutions import IntegerConvolutionsPass
+from qwen3_asr_onnx_quantize.schemes.w8a8 import DynamicPerTensorPass, DynamicPerTokenPass
+from qwen3_asr_onnx_quantize.schemes.weight_only import WeightOnlyPass
 
 K = 96
 TENSOR, TOKEN = Dynamic(activations="tensor"), Dynamic(activations="token")
@@ -27,7 +26,9 @@ def activations(seed: int = 5) -> Array:
     return np.random.default_rng(seed).standard_normal((2, 3, K)).astype(np.float32)
 
 
-def apply(kind: type[WeightOnlyPass | DynamicPerTensorPass | DynamicPerTokenPass], part: Part, model: ir.Model) -> bool:
+def apply(
+    kind: type[WeightOnlyPass | DynamicPerTensorPass | DynamicPerTokenPass], part: Scheme, model: ir.Model
+) -> bool:
     transformation: InPlacePass = kind(lambda name: part)
     return bool(transformation(model).modified)
 
@@ -114,7 +115,7 @@ def test_seven_bit_weights_lose_one_bit() -> None:
     [(WeightOnlyPass, TOKEN), (DynamicPerTensorPass, TOKEN), (DynamicPerTokenPass, TENSOR), (WeightOnlyPass, Keep())],
 )
 def test_a_pass_leaves_other_schemes_alone(
-    kind: type[WeightOnlyPass | DynamicPerTensorPass | DynamicPerTokenPass], part: Part
+    kind: type[WeightOnlyPass | DynamicPerTensorPass | DynamicPerTokenPass], part: Scheme
 ) -> None:
     model = product_graph(weight(8))
     assert not apply(kind, part, model)

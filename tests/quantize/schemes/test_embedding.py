@@ -11,7 +11,7 @@ from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_FILE, EMBEDDINGS_INT8_FILE
 from qwen3_asr_onnx.model.embeddings import EmbeddingTable
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.recipes.recipe import load_recipe
-from qwen3_asr_onnx_quantize.weights.embedding_table import int8_table_bytes, quantize_rows, write_int8_table
+from qwen3_asr_onnx_quantize.schemes.embedding import int8_table_bytes, quantize_rows, write_int8_table
 
 
 def test_rows_are_rounded_to_their_own_scale() -> None:

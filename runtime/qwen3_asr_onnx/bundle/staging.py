@@ -14,8 +14,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE, Manifest
+from .files import Bundle
+from .manifest import MANIFEST_FILE, Manifest
 
 __all__ = ["publish", "staging_directory"]
 

@@ -25,11 +25,11 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx_quantize.recipes.recipe import Dynamic
 from qwen3_asr_onnx_quantize.weights.derived import DerivedTensor
 from qwen3_asr_onnx_quantize.weights.pending import Job
 
 from .products import DOMAIN, constant
+from .w8a8 import Dynamic
 
 __all__ = ["IntegerConvolutionsPass"]
 
