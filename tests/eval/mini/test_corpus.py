@@ -267,7 +267,7 @@ def test_an_interrupted_transcriber_is_not_taken_for_a_finished_one(
 
 
 def test_a_resumed_curve_has_every_step_once(tmp_path: Path) -> None:
-    matplotlib = pytest.importorskip("matplotlib", reason="needs the eval extra")
+    matplotlib = pytest.importorskip("matplotlib", reason="needs the sweep extra")
     logged = {"clean": [(100, 2.0), (200, 1.5), (300, 1.2)]}
     logged["resumed"] = [(100, 2.0), (200, 9.0), (300, 9.0), *logged["clean"][1:]]
     with matplotlib.rc_context({"svg.hashsalt": "the same ids in every file"}):
