@@ -34,7 +34,7 @@ class StageTimes:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists for JSON."""
-        return asdict(self)
+        return {**asdict(self), "token_ms": list(self.token_ms)}
 
 
 class Recognizer(Protocol):
