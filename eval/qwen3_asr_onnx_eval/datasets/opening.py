@@ -8,16 +8,8 @@ from pathlib import Path
 
 from qwen3_asr_onnx.errors import OptionsError
 
+from . import folders
 from .dataset import Dataset
-from .folders import (
-    is_common_voice,
-    is_fleurs,
-    is_librispeech,
-    read_common_voice,
-    read_fleurs,
-    read_folder,
-    read_librispeech,
-)
 from .hub import read_hub_dataset
 from .manifest import is_manifest, read_manifest
 from .mini import MINI_SETS, read_mini, read_mini_clips
@@ -42,10 +34,10 @@ class Kind:
 
 KINDS = {
     "manifest": Kind(read_manifest, is_manifest, ("default_language", "by_segment")),
-    "librispeech": Kind(read_librispeech, is_librispeech),
-    "commonvoice": Kind(read_common_voice, is_common_voice),
-    "fleurs": Kind(read_fleurs, is_fleurs),
-    "folder": Kind(read_folder, Path.is_dir),
+    "librispeech": Kind(folders.read_librispeech, folders.is_librispeech),
+    "commonvoice": Kind(folders.read_common_voice, folders.is_common_voice),
+    "fleurs": Kind(folders.read_fleurs, folders.is_fleurs),
+    "folder": Kind(folders.read_folder, Path.is_dir),
     "hf": Kind(read_hub_dataset),
     "mini": Kind(read_mini, takes=("cache_dir",)),
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import median
 from typing import Any
@@ -158,12 +158,7 @@ def summarize(results: Results) -> Summary:
     found = [pair for pair in pairs if pair is not None]
     adjusted = holm([pair.test.p for pair in found])
     return Summary(
-        results,
-        systems,
-        tuple(
-            Pair(pair.first, pair.second, pair.n, pair.test, p, pair.rtf_ratio)
-            for pair, p in zip(found, adjusted, strict=True)
-        ),
+        results, systems, tuple(replace(pair, p_adjusted=p) for pair, p in zip(found, adjusted, strict=True))
     )
 
 
