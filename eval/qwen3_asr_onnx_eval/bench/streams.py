@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,6 +33,7 @@ from qwen3_asr_onnx.model.loading import Model, load_model
 from qwen3_asr_onnx.model.session import Session
 from qwen3_asr_onnx.stream.hypothesis import Hypothesis, StreamDecoder
 from qwen3_asr_onnx.stream.official import ModelWriter, Written
+from qwen3_asr_onnx_eval.machine.memory import peak_rss
 
 TOKENS_PER_S = 3.0
 UNSTABLE_TOKENS = 4
@@ -195,7 +195,7 @@ def main() -> None:
         "segments": [round(u.segment.end_s, 2) for u in updates if u.segment],
         "mean_s": {name: round(statistics.mean(getattr(t, name) for t in timings), 3)
                    for name in ("mel_s", "encoder_s", "prefill_s", "decode_s")},
-        "peak_resident_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "peak_resident_gb": peak_rss() / 1e9,
     }))  # fmt: skip
 
 

@@ -21,10 +21,11 @@ import psutil
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.model.features import n_audio_tokens
-from qwen3_asr_onnx_eval.machine.machine import MeasurementError, commit, describe_machine, versions
+from qwen3_asr_onnx_eval.machine.child_process import MeasurementError
+from qwen3_asr_onnx_eval.machine.machine import commit, describe_machine, versions
 from qwen3_asr_onnx_eval.machine.roofline import (
     Cost,
-    Limits,
+    MachineLimits,
     best_limits,
     decoder_cost,
     encoder_cost,
@@ -123,7 +124,7 @@ def run_scaling(
 
 def _with_floors(results: dict[str, Any]) -> dict[str, Any]:
     """Return the results with every figure's floor and what sets it, from the limits measured so far."""
-    limits = {one["threads"]: Limits(**one) for one in results["limits"]}
+    limits = {one["threads"]: MachineLimits(**one) for one in results["limits"]}
     figures = []
     for one in results["figures"]:
         cost = Cost(one["bytes"], one["float32_operations"], one["int8_operations"])
@@ -157,9 +158,9 @@ def merge_results(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, A
             [*kept, *later[name]],
             key=lambda one: (one["variant"], one["threads"], one.get("audio_s", 0), one.get("batch", 0)),
         )
-    limits: dict[int, Limits] = {}
+    limits: dict[int, MachineLimits] = {}
     for one in (*earlier["limits"], *later["limits"]):
-        found = Limits(**one)
+        found = MachineLimits(**one)
         limits[found.threads] = best_limits(limits.get(found.threads, found), found)
     merged["limits"] = [asdict(limits[threads]) for threads in sorted(limits)]
     return _with_floors(merged)
@@ -174,7 +175,7 @@ class _Run:
         bundle: Bundle,
         variant: str,
         threads: int,
-        limits: Limits,
+        limits: MachineLimits,
         say: Callable[[str], object],
     ) -> None:
         self._plan, self._bundle, self._variant = plan, bundle, variant

@@ -26,6 +26,7 @@ __all__ = [
     "import_onnxruntime",
     "return_free_memory",
     "runtime_version",
+    "usable_cores",
 ]
 
 Device = Literal["cpu", "cuda"]
@@ -201,7 +202,7 @@ def _session_options(ort: Any, threads: int | None, *, prepack: bool, plan_memor
         if not 1 <= threads <= 1024:
             raise OptionsError(f"threads is {threads}; give 1 to 1024, or None to let onnxruntime choose")
         options.intra_op_num_threads = threads
-    elif (cores := len(_usable_cores())) < (os.cpu_count() or 1):
+    elif (cores := usable_cores()) < (os.cpu_count() or 1):
         # onnxruntime counts the machine's cores; in a container or under taskset fewer may be ours.
         options.intra_op_num_threads = cores
     options.enable_mem_pattern = plan_memory
@@ -222,7 +223,6 @@ def _provider(device: str) -> str:
     return provider
 
 
-def _usable_cores() -> frozenset[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
+def usable_cores() -> int:
+    """Return how many cores this process may use: containers and taskset often leave it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
