@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -82,7 +82,7 @@ class _WatchedPipe:
 
 
 @contextmanager
-def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Iterator[AudioStream]:
+def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float, faults: Sequence[str]) -> Iterator[AudioStream]:
     """Give the first audio track of any file ffmpeg reads, and end the program at the end.
 
     ffmpeg gets the one open file, by descriptor where it can (from version 6.0 on), and may take it for one of
@@ -93,6 +93,7 @@ def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Itera
         path: the file; ffmpeg seeks in it, so a pipe will not do.
         name: what to call the file in errors.
         timeout_s: most seconds to wait for ffmpeg in total.
+        faults: what its container shows to be missing.
 
     Raises:
         AudioError: ffmpeg finds no audio it can decode.
@@ -119,6 +120,7 @@ def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Itera
                 code = process.wait()
                 _check_time(pipe, name, timeout_s)
                 complaint = _last_line(messages)
+                stream.faults += faults
                 if code or complaint:
                     stream.faults.append(f"ffmpeg says: {complaint or f'exit status {code}'}")
 
