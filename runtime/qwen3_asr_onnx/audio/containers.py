@@ -36,7 +36,7 @@ class Part:
         start: offset of its first byte.
         end: offset behind its last byte.
         n_frames: samples per channel, where the container's structure or header tells; None where it does not.
-        prefix: bytes a decoder should see before it, so that it does not guess the length.
+        prefix: what states `n_frames` if it stands before the part; given where the file itself leaves it to guesses.
     """
 
     start: int

@@ -24,9 +24,9 @@ _UNKNOWN_FRAMES = 1 << 62
 class _PartOfFile:
     """One part of a file as a file of its own: what soundfile asks of a file object."""
 
-    def __init__(self, file: BinaryIO, part: Part) -> None:
-        self._file, self._part = file, part
-        self._size = len(part.prefix) + part.end - part.start
+    def __init__(self, file: BinaryIO, part: Part, prefix: bytes) -> None:
+        self._file, self._start, self._prefix = file, part.start - len(prefix), prefix
+        self._size = len(prefix) + part.end - part.start
         self._position = 0
 
     def tell(self) -> int:
@@ -38,12 +38,12 @@ class _PartOfFile:
         return self._position
 
     def read(self, n_bytes: int) -> bytes:
-        prefix = self._part.prefix[self._position : self._position + n_bytes]
+        prefix = self._prefix[self._position : self._position + n_bytes]
         self._position += len(prefix)
         left = min(n_bytes - len(prefix), self._size - self._position)
         if left <= 0:
             return prefix
-        self._file.seek(self._part.start + self._position - len(self._part.prefix))
+        self._file.seek(self._start + self._position)
         data = self._file.read(left)
         self._position += len(data)
         return prefix + data
@@ -58,7 +58,10 @@ def open_part(file: BinaryIO, part: Part) -> soundfile.SoundFile | None:
     import soundfile  # the [audio] extra
 
     try:
-        sound = soundfile.SoundFile(_PartOfFile(file, part), "r")
+        sound = soundfile.SoundFile(_PartOfFile(file, part, b""), "r")
+        if part.prefix and sound.frames < (part.n_frames or 0):  # its guess is where it would stop
+            sound.close()
+            sound = soundfile.SoundFile(_PartOfFile(file, part, part.prefix), "r")
     except soundfile.LibsndfileError:
         return None
     # soundfile would seek to where it is after every block: libmpg123 then forgets the bits that its next frames need
@@ -91,7 +94,7 @@ def libsndfile_stream(first: soundfile.SoundFile, file: BinaryIO, layout: Layout
 
 def promised_frames(sound: soundfile.SoundFile, part: Part) -> int | None:
     """Return the length that the container promises, in samples per channel; None when it does not say."""
-    return sound.frames if sound.frames < _UNKNOWN_FRAMES else part.n_frames
+    return part.n_frames if part.prefix or sound.frames >= _UNKNOWN_FRAMES else sound.frames
 
 
 def _blocks(first: soundfile.SoundFile, file: BinaryIO, layout: Layout, stream: AudioStream) -> Iterator[Waveform]:
