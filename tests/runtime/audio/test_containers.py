@@ -53,7 +53,9 @@ def read(content: bytes) -> tuple[float, list[str]]:
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_cut_file_is_never_silently_short(kind: str) -> None:
     whole = encoded(kind, synthetic_clip(SECONDS))
-    assert read(whole) == (pytest.approx(SECONDS, abs=0.06), [])
+    whole_s, said = read(whole)
+    assert whole_s == pytest.approx(SECONDS, abs=0.06)
+    assert said == []
     for cut in np.random.default_rng(0).integers(len(whole) // 20, len(whole) - 1, 12):
         try:
             seconds, said = read(whole[:cut])
@@ -66,7 +68,8 @@ def test_a_cut_file_is_never_silently_short(kind: str) -> None:
 def test_joined_files_are_read_to_the_end(kind: str) -> None:
     one, other = encoded(kind, synthetic_clip(2.0, 1)), encoded(kind, synthetic_clip(3.0, 2))
     seconds, said = read(one + other)
-    assert (seconds, said) == (pytest.approx(5.0, abs=0.15), [])
+    assert seconds == pytest.approx(5.0, abs=0.15)
+    assert said == []
     joined = load_audio(one + other)
     np.testing.assert_array_equal(joined[: RATE * 3 // 2], load_audio(one)[: RATE * 3 // 2])
 
@@ -90,7 +93,7 @@ def of_unknown_length(flac: bytes) -> bytes:
 
 
 def test_an_mp3_of_variable_rate_without_a_stated_length_is_whole() -> None:
-    assert read((FAULTS / "vbr_noxing.mp3").read_bytes()) == (pytest.approx(9.07, abs=0.01), [])
+    assert read((FAULTS / "vbr_noxing.mp3").read_bytes()) == (9.072, [])
 
 
 def test_a_short_flac_of_unknown_length_is_whole() -> None:
