@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError, LimitError
 
 from .blocks import AudioStream, check_rate
+from .ffmpeg_log import FfmpegLog
 from .wav import read_wav_blocks, read_wav_header
 
 __all__ = ["ffmpeg_stream", "find_ffmpeg"]
@@ -82,7 +82,7 @@ class _WatchedPipe:
 
 
 @contextmanager
-def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Iterator[AudioStream]:
+def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float, faults: Sequence[str]) -> Iterator[AudioStream]:
     """Give the first audio track of any file ffmpeg reads, and end the program at the end.
 
     ffmpeg gets the one open file, by descriptor where it can (from version 6.0 on), and may take it for one of
@@ -93,41 +93,48 @@ def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float) -> Itera
         path: the file; ffmpeg seeks in it, so a pipe will not do.
         name: what to call the file in errors.
         timeout_s: most seconds to wait for ffmpeg in total.
+        faults: what its container shows to be missing.
 
     Raises:
         AudioError: ffmpeg finds no audio it can decode.
         LimitError: ffmpeg kept us waiting too long.
     """
-    command = [ffmpeg, "-nostdin", "-v", "error", *_one_file(ffmpeg, path, _FORMATS)]
+    command = [ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-copyts", "-v", "level+info"]
+    command += _one_file(ffmpeg, path, _FORMATS)
     # float WAV keeps rate and channels, so that mixing down and resampling are the same for every format.
-    command += ["-map", "0:a:0", "-vn", "-sn", "-dn", "-f", "wav", "-c:a", "pcm_f32le", "-bitexact", "pipe:1"]
-    with tempfile.TemporaryFile() as messages, path.open("rb") as file:
-        process = subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=messages)  # noqa: S603
-        pipe = _WatchedPipe(process, timeout_s)
-        output = cast("BinaryIO", pipe)  # only `read` is used of it
+    command += ["-map", "0:a:0", "-vn", "-sn", "-dn", "-af", "ashowinfo"]
+    command += ["-f", "wav", "-c:a", "pcm_f32le", "-bitexact", "pipe:1"]
+    with path.open("rb") as file:
+        process = subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
+    pipe = _WatchedPipe(process, timeout_s)
+    log = FfmpegLog(cast("BinaryIO", process.stderr))
+    output = cast("BinaryIO", pipe)  # only `read` is used of it
+    try:
         try:
-            try:
-                header = read_wav_header(output, name)
-            except AudioError as error:
-                process.wait()
-                _check_time(pipe, name, timeout_s)
-                raise _refusal(ffmpeg, path, name, messages) from error
-            stream = AudioStream(check_rate(header.sample_rate, name), None, iter(()))
-
-            def blocks() -> Iterator[Waveform]:
-                yield from read_wav_blocks(output, header)
-                code = process.wait()
-                _check_time(pipe, name, timeout_s)
-                complaint = _last_line(messages)
-                if code or complaint:
-                    stream.faults.append(f"ffmpeg says: {complaint or f'exit status {code}'}")
-
-            stream.blocks = blocks()
-            yield stream
-        finally:
-            process.kill()
-            pipe.close()
+            header = read_wav_header(output, name)
+        except AudioError as error:
             process.wait()
+            log.close()
+            _check_time(pipe, name, timeout_s)
+            raise _refusal(ffmpeg, path, name, log.complaints) from error
+        stream = AudioStream(check_rate(header.sample_rate, name), None, iter(()))
+
+        def blocks() -> Iterator[Waveform]:
+            yield from log.in_time(read_wav_blocks(output, header))
+            code = process.wait()
+            log.close()
+            _check_time(pipe, name, timeout_s)
+            stream.faults += [*faults, *log.faults]
+            if code or log.complaints:
+                stream.faults.append(f"ffmpeg says: {log.complaints[-1] if log.complaints else f'exit status {code}'}")
+
+        stream.blocks = blocks()
+        yield stream
+    finally:
+        process.kill()
+        pipe.close()
+        process.wait()
+        log.close()
 
 
 def _one_file(ffmpeg: str, path: Path, formats: str) -> list[str]:
@@ -158,26 +165,19 @@ def _ask(ffmpeg: str, arguments: list[str], stdin: BinaryIO | int) -> subprocess
     return subprocess.run(command, stdin=stdin, capture_output=True, check=False, timeout=_ANSWER_TIMEOUT_S)  # noqa: S603
 
 
-def _refusal(ffmpeg: str, path: Path, name: str, messages: BinaryIO) -> AudioError:
+def _refusal(ffmpeg: str, path: Path, name: str, complaints: Sequence[str]) -> AudioError:
     """Return why ffmpeg gave no audio."""
-    if any("Format not on whitelist" in line for line in _read_messages(messages)):
+    if any("Format not on whitelist" in complaint for complaint in complaints):
         return AudioError(
             f"{name}: this is no recording; ffmpeg takes it for {_probed_format(ffmpeg, path)!r}. Playlists and other "
             "files that name files are not followed: give the audio file itself"
         )
-    complaint = _last_line(messages)
-    return AudioError(f"{name}: neither WAV nor anything soundfile or ffmpeg can decode; ffmpeg says: {complaint}")
+    if any("matches no streams" in complaint for complaint in complaints):
+        return AudioError(f"{name}: the file has no audio track")
+    why = complaints[-1] if complaints else "nothing"
+    return AudioError(f"{name}: neither WAV nor anything soundfile or ffmpeg can decode; ffmpeg says: {why}")
 
 
 def _check_time(pipe: _WatchedPipe, name: str, timeout_s: float) -> None:
     if pipe.expired:
         raise LimitError(f"{name}: ffmpeg did not finish in {timeout_s} s; raise AudioLimits.decode_timeout_s")
-
-
-def _read_messages(messages: BinaryIO) -> list[str]:
-    messages.seek(0)
-    return messages.read(1 << 16).decode("utf-8", "replace").split("\n")
-
-
-def _last_line(messages: BinaryIO) -> str:
-    return next((line.strip() for line in reversed(_read_messages(messages)) if line.strip()), "")

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError, MissingExtra
 
-from .blocks import BLOCK_FRAMES, AudioStream, check_rate, to_mono
+from .blocks import AudioStream
+from .containers import read_layout
 from .ffmpeg import ffmpeg_stream, find_ffmpeg
-from .wav import is_wav, read_wav_blocks, read_wav_header
-
-if TYPE_CHECKING:
-    import soundfile
+from .libsndfile import libsndfile_stream, open_part
+from .wav import WavHeader, is_wav, read_wav_blocks, read_wav_header
 
 __all__ = ["open_stream"]
-
-_OGG_PAGE_BYTES = 65_307
-"""Longest page of an Ogg file; its header begins with OggS and a flags byte at index 5."""
-
-_OGG_END_FLAG = 4
 
 _HEAD_BYTES = 512
 
@@ -53,21 +47,23 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
     if is_wav(head):
         header = read_wav_header(file, name)
         if header.is_plain:
-            return AudioStream(header.sample_rate, header.n_frames, read_wav_blocks(file, header))
+            return _wav_stream(file, header, name)
         file.seek(0)
     if _is_text(head):
         raise AudioError(f"{name}: this is text, not audio, whatever its name says")
+    layout = read_layout(file)
     try:
-        sound = _open_soundfile(file)
+        sound = open_part(file, layout.parts[0])
         has_soundfile = True
     except ImportError:
         sound, has_soundfile = None, False
     if sound is not None:
-        return stack.enter_context(_soundfile_stream(sound, file, name))
+        return stack.enter_context(libsndfile_stream(sound, file, layout, name))
+    file.seek(0)
     ffmpeg = find_ffmpeg()
     if ffmpeg is not None:
         real_path = path.expanduser() if path is not None else _copy_to_path(file, stack)
-        return stack.enter_context(ffmpeg_stream(ffmpeg, real_path, name, timeout_s))
+        return stack.enter_context(ffmpeg_stream(ffmpeg, real_path, name, timeout_s, layout.faults))
     if not has_soundfile:
         raise MissingExtra(
             f"{name}: reading anything but WAV needs soundfile: pip install 'qwen3-asr-onnx[audio]' (or ffmpeg)"
@@ -75,6 +71,29 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
     raise AudioError(
         f"{name}: neither WAV nor a format soundfile knows; for M4A, WebM, video and others install ffmpeg"
     )
+
+
+def _wav_stream(file: BinaryIO, header: WavHeader, name: str) -> AudioStream:
+    """Return the audio of a WAV file and of those that were joined behind it."""
+    headers = [(file.tell(), header)]
+    stream = AudioStream(header.sample_rate, None, iter(()))
+    for part in read_layout(file).parts[1:]:
+        file.seek(part.start)
+        following = read_wav_header(file, name)
+        if following.is_plain and following.sample_rate == header.sample_rate:
+            headers.append((file.tell(), following))
+        else:
+            stream.faults.append(f"a WAV file of another codec or rate begins at byte {part.start}; it was not read")
+    lengths = [found.n_frames for _, found in headers]
+    stream.promised_frames = None if None in lengths else sum(length or 0 for length in lengths)
+
+    def blocks() -> Iterator[Waveform]:
+        for offset, found in headers:
+            file.seek(offset)
+            yield from read_wav_blocks(file, found)
+
+    stream.blocks = blocks()
+    return stream
 
 
 def _is_text(head: bytes) -> bool:
@@ -97,58 +116,3 @@ def _copy_to_path(file: BinaryIO, stack: ExitStack) -> Path:
         while data := file.read(1 << 20):
             copy.write(data)
     return path
-
-
-def _open_soundfile(file: BinaryIO) -> soundfile.SoundFile | None:
-    """Return the file opened by libsndfile, or None when libsndfile does not know its format.
-
-    Raises:
-        ImportError: soundfile is not installed.
-    """
-    import soundfile  # the [audio] extra
-
-    try:
-        return soundfile.SoundFile(file)
-    except soundfile.LibsndfileError:
-        file.seek(0)
-        return None
-
-
-@contextmanager
-def _soundfile_stream(sound: soundfile.SoundFile, file: BinaryIO, name: str) -> Iterator[AudioStream]:
-    """Give the audio of a file that libsndfile opened, and close libsndfile's side of it at the end.
-
-    Raises:
-        AudioError: the sampling rate is out of range.
-    """
-    with sound:
-        # libsndfile says 2^63 - 1 frames when the container does not say.
-        promised = sound.frames if sound.frames < 1 << 62 else None
-        stream = AudioStream(check_rate(sound.samplerate, name), promised, iter(()))
-        stream.blocks = _soundfile_blocks(sound, file, stream.faults)
-        yield stream
-
-
-def _soundfile_blocks(sound: soundfile.SoundFile, file: BinaryIO, faults: list[str]) -> Iterator[Waveform]:
-    import soundfile
-
-    while True:
-        try:
-            block = sound.read(BLOCK_FRAMES, dtype="float32")
-        except soundfile.LibsndfileError as error:
-            faults.append(error.error_string.strip(" .\n") or "the data is damaged")
-            return
-        if not len(block):
-            break
-        yield to_mono(block)
-    if sound.format == "OGG" and not _ogg_is_complete(file):
-        faults.append("the Ogg stream has no end mark, so it was cut or is still being written")
-
-
-def _ogg_is_complete(file: BinaryIO) -> bool:
-    """Return whether the last page carries the end-of-stream flag: the only sign, for Ogg promises no length."""
-    n_bytes = file.seek(0, 2)
-    file.seek(max(0, n_bytes - _OGG_PAGE_BYTES))
-    tail = file.read(_OGG_PAGE_BYTES)
-    page = tail.rfind(b"OggS")
-    return 0 <= page < len(tail) - 5 and bool(tail[page + 5] & _OGG_END_FLAG)

@@ -21,7 +21,9 @@ from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import AudioError, LimitError
 
 from .blocks import BLOCK_FRAMES, AudioStream, check_rate, in_frames, to_mono
+from .containers import read_layout
 from .formats import open_stream
+from .libsndfile import open_part, promised_frames
 from .resampling import make_resampler, n_resampled
 from .sources import AudioLimits, AudioSource, open_source
 from .wav import is_wav, read_wav_header
@@ -108,20 +110,27 @@ def open_audio(
 
 
 def probe_duration(path: Path) -> float | None:
-    """Return the seconds of audio a file says it holds; None when it does not say, or says it only to ffmpeg.
+    """Return the seconds of audio a file says it holds; None when it does not say, or says it only to a decoder.
 
-    Reads headers only and never fails: what is wrong with the file is told when it is opened.
+    Reads headers only, never fails and never guesses: what is wrong with the file is told when it is opened.
     """
     try:
         with path.open("rb") as file:
             if is_wav(file.read(12)):
                 file.seek(0)
                 header = read_wav_header(file, str(path))
-                return None if header.n_frames is None else header.n_frames / header.sample_rate
-        import soundfile  # the [audio] extra
-
-        info = soundfile.info(str(path))
-        return info.frames / info.samplerate if info.frames < 1 << 62 else None
+                if not header.is_plain or header.n_frames is None:
+                    return None
+                return header.n_frames / header.sample_rate
+            frames = 0
+            for part in read_layout(file).parts:
+                sound = open_part(file, part)
+                promised = None if sound is None else promised_frames(sound, part)
+                if sound is None or promised is None:
+                    return None
+                with sound:
+                    frames, rate = frames + promised, sound.samplerate
+            return frames / check_rate(rate, str(path))
     except (OSError, ImportError, AudioError, RuntimeError):  # soundfile's own errors are RuntimeErrors
         return None
 

@@ -129,11 +129,13 @@ def read_wav_blocks(file: BinaryIO, header: WavHeader) -> Iterator[Waveform]:
 def _parse_fmt(body: bytes, name: str) -> WavHeader:
     if len(body) < 16:
         raise _damaged(name, f"the format chunk has {len(body)} bytes instead of 16")
-    tag, n_channels, sample_rate, _, frame_bytes, _ = struct.unpack_from("<HHIIHH", body)
+    tag, n_channels, sample_rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", body)
     if tag == _TAG_EXTENSIBLE and len(body) >= 26:
         tag = struct.unpack_from("<H", body, 24)[0]  # the codec's number opens the sub-format GUID
     if not n_channels:
         raise _damaged(name, "it claims to have no channels")
+    if tag in _BYTES_PER_SAMPLE and bits:  # as in libsndfile and ffmpeg, what a frame is said to take counts for less
+        frame_bytes = n_channels * ((bits + 7) // 8)
     if tag in _BYTES_PER_SAMPLE and (frame_bytes == 0 or frame_bytes % n_channels):
         raise _damaged(name, f"{n_channels} channels in frames of {frame_bytes} bytes")
     return WavHeader(tag, n_channels, check_rate(sample_rate, name), frame_bytes // n_channels, None)
