@@ -10,7 +10,6 @@ where no mount is allowed, that `QWEN3_ASR_TESTS_WITHOUT_PROGRAMS` is set: it is
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import subprocess
@@ -68,7 +67,7 @@ def why_missing(name: str) -> str | None:
     program = PROGRAMS[name]
     is_there = not os.environ.get(HIDDEN) and (
         (not program.executables or find(name) is not None)
-        and all(_loads(library) for library in program.libraries)
+        and _load(program.libraries)
         and all(_data_folders(folder) for folder in program.folders)
     )
     return None if is_there else f"needs {name}: {program.install}"
@@ -88,12 +87,13 @@ def installed_files() -> list[Path]:
     return sorted({path.resolve() for path in found if path.exists()})
 
 
-def _loads(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
+def _load(libraries: Sequence[str]) -> bool:
+    """Return whether the libraries load: in a process of its own, for the voices are only reset by being unloaded."""
+    code = "import ctypes, sys; [ctypes.CDLL(name) for name in sys.argv[1:]]"
+    if not libraries:
+        return True
+    done = subprocess.run([sys.executable, "-c", code, *libraries], stderr=subprocess.DEVNULL, check=False)
+    return done.returncode == 0
 
 
 def _data_folders(name: str) -> list[Path]:
