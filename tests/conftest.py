@@ -42,6 +42,12 @@ def voices() -> None:
     """What a fixture that speaks asks for: the tests that use it are marked as needing the voices."""
 
 
+@pytest.fixture(scope="session")
+def tiny_bundle() -> Path:
+    """The checked-in bundle: read only."""
+    return DATA / "tiny_bundle"
+
+
 def load_golden(name: str) -> dict[str, Any]:
     golden: dict[str, Any] = json.loads((DATA / "goldens" / name).read_text(encoding="utf-8"))
     return golden

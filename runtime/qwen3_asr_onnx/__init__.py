@@ -5,7 +5,7 @@ from qwen3_asr_onnx import Transcriber
 print(Transcriber("bundle/").transcribe("talk.flac").text)
 """
 
-from .alignment.aligner import Aligner, AlignOptions
+from .alignment.aligner import Aligner
 from .audio.loading import AudioLimits, TruncatedAudioWarning, load_audio
 from .bundle.files import Bundle
 from .errors import (
@@ -18,7 +18,7 @@ from .errors import (
     Qwen3AsrError,
     StreamError,
 )
-from .options import StreamOptions, TranscribeOptions
+from .options import AlignOptions, StreamOptions, TranscribeOptions
 from .results import Segment, Timings, Transcript, Word
 from .stream.stream import Stream
 from .stream.updates import StreamUpdate

@@ -1,4 +1,4 @@
-"""What a caller may choose: options of a transcription and of a live stream."""
+"""What a caller may choose: options of a transcription, an alignment and a live stream."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from .errors import OptionsError
 
-__all__ = ["PolicyName", "Split", "StreamOptions", "Timestamps", "TranscribeOptions"]
+__all__ = ["AlignOptions", "PolicyName", "Split", "StreamOptions", "Timestamps", "TranscribeOptions"]
 
 Split: TypeAlias = Literal["energy", "vad"]
 """How long audio is cut: at the quietest point near the limit, or at the pauses that voice activity detection finds."""
@@ -61,10 +61,37 @@ class TranscribeOptions:
             raise OptionsError(f"time_limit_s is {self.time_limit_s}; give more than 0 seconds, or None for no limit")
 
 
-PolicyName: TypeAlias = Literal["incremental", "official"]
-"""How the model is asked again as audio grows. "incremental": finished 8 s windows and the decoder's memory of them are
-kept, the last hypothesis is checked in one pass, work per chunk is bounded. "official": the policy of the official
-package (qwen-asr 0.0.6), which feeds everything again each time and slows down as the stream goes on."""
+LONGEST_WINDOW_S = 180.0
+"""What the official package gives the model at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlignOptions:
+    """How to align.
+
+    Attributes:
+        refine: pull words back that lie beyond the end of the audio and give words of no length the time around them.
+            False leaves the times of the official package, flagged.
+        max_window_s: longest stretch of audio given to the model at once, in seconds; longer audio is divided at
+            pauses between words.
+
+    Raises:
+        OptionsError: a value is out of range.
+    """
+
+    refine: bool = True
+    max_window_s: float = LONGEST_WINDOW_S
+
+    def __post_init__(self) -> None:
+        if not 5.0 <= self.max_window_s <= LONGEST_WINDOW_S:
+            raise OptionsError(f"max_window_s is {self.max_window_s}; the aligner takes windows of 5 to 180 seconds")
+
+
+PolicyName: TypeAlias = str
+"""How the model is asked again as audio grows, see `stream.stream.POLICIES`. "incremental": finished 8 s windows and
+the decoder's memory of them are kept, the last hypothesis is checked in one pass, work per chunk is bounded.
+"official": the policy of the official package (qwen-asr 0.0.6), which feeds everything again each time and slows down
+as the stream goes on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +121,6 @@ class StreamOptions:
     unfixed_tokens: int = 5
 
     def __post_init__(self) -> None:
-        if self.policy not in ("incremental", "official"):
-            raise OptionsError(f"policy is {self.policy!r}; give 'incremental' or 'official'")
         if not 0.1 <= self.chunk_s <= 60.0:
             raise OptionsError(f"chunk_s is {self.chunk_s}; give 0.1 to 60 seconds")
         if not 16.0 <= self.horizon_s <= 120.0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
+__all__ = ["End", "Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
 
 StopReason: TypeAlias = Literal["eos", "length", "repetition", "context_leak", "no_speech", "time_limit", "cancelled"]
 """Why decoding ended.
@@ -17,6 +17,10 @@ StopReason: TypeAlias = Literal["eos", "length", "repetition", "context_leak", "
 - no_speech: the model stopped without writing a word.
 - time_limit, cancelled: the call was ended from outside; the text is what was there by then.
 """
+
+End: TypeAlias = Literal["stop_token", "limit", "watch", "interrupt"]
+"""Why the writing of an answer ended: the model wrote a stop token; the token limit was reached; who watched the ids
+asked for it; the whole batch was told to stop."""
 
 WordFlag: TypeAlias = Literal[
     "out_of_order", "beyond_end", "plateau", "zero_length", "improbable", "unsupported_language"
@@ -38,6 +42,8 @@ class Word:
         flags: what makes the times less certain than usual, in the order of `WordFlag`; usually nothing.
         unit: what was aligned: the letters, digits and apostrophes of `text`; "" when unknown.
         space_after: whether the transcript has white space between this word and the next.
+        start_char: where `text` begins in the text that was aligned, which for a transcript is that of the segment;
+            None when unknown.
     """
 
     text: str
@@ -47,6 +53,7 @@ class Word:
     flags: tuple[WordFlag, ...] = ()
     unit: str = ""
     space_after: bool = True
+    start_char: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,4 +165,6 @@ class Transcript:
         plain["timings"]["tokens_per_s"] = self.timings.tokens_per_s
         for segment in plain["segments"]:
             del segment["words"]  # they stand at the top, all together
+        for word in plain["words"] or ():
+            del word["start_char"]  # it counts in the segment, and at the top nothing says in which
         return plain

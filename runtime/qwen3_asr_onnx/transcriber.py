@@ -13,14 +13,14 @@ from .audio.loading import AudioSource
 from .bundle.files import Bundle
 from .bundle.manifest import Manifest
 from .errors import OptionsError
+from .model.asking import Prompter
 from .model.loading import Model, load_model
 from .options import StreamOptions, TranscribeOptions
 from .results import Segment, StopReason, Timings, Transcript
 from .stream.stream import Stream
 from .text.answer import join_texts, merge_languages
-from .text.languages import resolve_language
 from .transcription.interrupt import Interrupt
-from .transcription.recording import Input, InputError, Prompter
+from .transcription.recording import Input, InputError
 from .transcription.scheduler import Pipeline
 
 if TYPE_CHECKING:
@@ -293,9 +293,7 @@ class Transcriber:
                 "word times need a forced aligner: Transcriber(bundle, aligner=Aligner(aligner_bundle)), "
                 "or --aligner on the command line"
             )
-        names = self.manifest.languages
-        language = None if options.language is None else resolve_language(options.language, names)
-        return Prompter(self._loaded, options, language)
+        return Prompter.for_options(self._loaded, options)
 
     def _pipeline(self, prompter: Prompter, interrupt: Interrupt) -> Pipeline:
         aligner = self.aligner if prompter.options.timestamps == "word" else None

@@ -15,6 +15,7 @@ from tests.parity.conftest import BundleMaker, Expectation
 from tests.parity.test_parity import FEATURE_TOLERANCE, LOGIT_TOLERANCE, MAX_NEW_TOKENS
 from tests.support.checkpoints import SHAPES
 from tests.support.clips import synthetic_clip
+from tests.support.logits import logits_after
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
@@ -49,6 +50,6 @@ def test_features_logits_and_ids(turned: tuple[str, Transcriber], seconds: float
     np.testing.assert_allclose(features, want.features, rtol=0, atol=FEATURE_TOLERANCE)
     start = want.prompt_ids.index(SHAPES[name].token_id("<|audio_pad|>"))
     prompt = asr.embeddings.splice(np.array(want.prompt_ids), want.features, start)
-    np.testing.assert_allclose(asr.decoder.prefill_logits(prompt), want.first_logits, rtol=0, atol=LOGIT_TOLERANCE)
+    np.testing.assert_allclose(logits_after(asr.decoder, prompt), want.first_logits, rtol=0, atol=LOGIT_TOLERANCE)
     transcript = asr.transcribe(synthetic_clip(seconds), TranscribeOptions(max_new_tokens=MAX_NEW_TOKENS))
     assert transcript.token_ids == want.token_ids

@@ -14,6 +14,7 @@ import onnx_ir as ir
 import pytest
 from tests.support.clips import synthetic_clip
 from tests.support.graphs import Array
+from tests.support.logits import logits_after
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.arrays import Waveform
@@ -364,7 +365,7 @@ def logits(bundle: Path, variant: str) -> Array:
     rng = np.random.default_rng(0)
     hidden = asr.manifest.decoder.hidden
     prompts = [(0.1 * rng.standard_normal((length, hidden))).astype(np.float32) for length in (3, 17, 40)]
-    return np.stack([asr.decoder.prefill_logits(prompt) for prompt in prompts])
+    return np.stack([logits_after(asr.decoder, prompt) for prompt in prompts])
 
 
 def encoded(bundle: Path, variant: str) -> Array:

@@ -12,12 +12,6 @@ from qwen3_asr_onnx import Transcriber
 DATA = Path(__file__).parents[1] / "data"
 
 
-@pytest.fixture(scope="session")
-def tiny_bundle() -> Path:
-    """The checked-in bundle: read only."""
-    return DATA / "tiny_bundle"
-
-
 @pytest.fixture
 def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
     """A copy of the checked-in bundle, to damage."""

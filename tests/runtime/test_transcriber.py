@@ -24,10 +24,11 @@ from qwen3_asr_onnx import (
 )
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
-from qwen3_asr_onnx.model import decoder, encoder
+from qwen3_asr_onnx.model import batch, decoder, encoder
+from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.features import log_mel
 from qwen3_asr_onnx.speech.quiet import Clip
-from qwen3_asr_onnx.transcription.recording import Prompter, Slot
+from qwen3_asr_onnx.transcription.recording import ClipRequest, Slot
 
 Expected = dict[str, Any]
 
@@ -62,7 +63,7 @@ def test_batches_give_the_same_ids(asr: Transcriber, tiny_expected: Expected, ba
 def test_a_growing_cache_gives_the_same_ids(
     asr: Transcriber, tiny_expected: Expected, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoder, "GROWTH_TOKENS", 1)
+    monkeypatch.setattr(batch, "GROWTH_TOKENS", 1)
     results = asr.transcribe_many(clips(tiny_expected), options(tiny_expected))
     assert [one.token_ids for one in results] == ids(tiny_expected)
 
@@ -162,9 +163,9 @@ def test_an_unknown_language_suggests_the_closest(asr: Transcriber) -> None:
 
 def prompt_of(asr: Transcriber, seconds: float, **changes: Any) -> tuple[list[int], int]:
     """Return prompt ids and token limit of a clip."""
-    prompter = Prompter(asr._loaded, TranscribeOptions(**changes), None)
-    job = prompter.job(Clip(0, np.zeros(int(seconds * 16_000), dtype=np.float32)), Slot())
-    return job.prompt.ids.tolist(), job.limit
+    prompter = Prompter(asr, TranscribeOptions(**changes))
+    request = ClipRequest.of(prompter, Clip(0, np.zeros(int(seconds * 16_000), dtype=np.float32)), Slot())
+    return request.prompt.ids.tolist(), request.limit
 
 
 def test_special_tokens_in_the_context_are_plain_text(asr: Transcriber) -> None:

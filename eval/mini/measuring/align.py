@@ -12,6 +12,7 @@ import torch
 
 from mini.language.sentences import LANGUAGES
 from mini.language.vocabulary import Vocabulary
+from mini.measuring.score import ratio_interval
 from mini.speech.corpus import Clip, examples
 from mini.speech.features import Mel, log_mel
 from mini.training.aligner_task import align_ids, clean_unit
@@ -109,9 +110,7 @@ def evaluate_aligner(model: Any, vocabulary: Vocabulary, count: int, seed: int) 
 def describe_errors(clips: Sequence[Sequence[float]]) -> str:
     """Return mean (with a bootstrap interval over clips), median, 90 % point and share within 80 ms."""
     errors = np.concatenate([np.asarray(clip) for clip in clips])
-    sums, counts = np.array([sum(clip) for clip in clips]), np.array([len(clip) for clip in clips])
-    samples = np.random.default_rng(0).integers(0, len(clips), (1000, len(clips)))
-    low, high = np.quantile(sums[samples].sum(1) / np.maximum(1, counts[samples].sum(1)), [0.025, 0.975])
+    _, low, high = ratio_interval([sum(clip) for clip in clips], [len(clip) for clip in clips])
     return (
         f"mean {errors.mean():.1f} ms [{low:.1f}, {high:.1f}], median {np.median(errors):.1f} ms, "
         f"p90 {np.quantile(errors, 0.9):.0f} ms, within 80 ms {100 * np.mean(errors <= 80):.1f} % "

@@ -41,7 +41,7 @@ class Voice:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class WordSpan:
     """When a spoken word sounds, in seconds; `exact` is False where the synthesizer merged it with its neighbour."""
 
     start_s: float
@@ -123,8 +123,8 @@ class Espeak:
             index += 1
         return 0
 
-    def read(self, words: Sequence[str], voice: Voice) -> tuple[Waveform, list[Span]]:
-        """Return the 16 kHz waveform of the words and one `Span` for each.
+    def read(self, words: Sequence[str], voice: Voice) -> tuple[Waveform, list[WordSpan]]:
+        """Return the 16 kHz waveform of the words and one `WordSpan` for each.
 
         Raises:
             SpeechError: the voice does not exist or gave no sound.
@@ -147,7 +147,7 @@ class Espeak:
         spans = self._spans(words, len(wave))
         return resample(wave, self.rate_hz), spans
 
-    def _spans(self, words: Sequence[str], n_samples: int) -> list[Span]:
+    def _spans(self, words: Sequence[str], n_samples: int) -> list[WordSpan]:
         """Match events to words by character position; words without an event share the span of the one before."""
         offsets, position = [], 0
         for word in words:
@@ -163,10 +163,10 @@ class Espeak:
 
 def _fill_spans(
     words: Sequence[str], starts: list[int | None], pauses: list[int], n_samples: int, rate_hz: int
-) -> list[Span]:
+) -> list[WordSpan]:
     if starts[0] is None:
         starts[0] = 0
-    spans: list[Span] = []
+    spans: list[WordSpan] = []
     index = 0
     while index < len(words):
         last = index + 1
@@ -178,7 +178,7 @@ def _fill_spans(
         lengths = np.cumsum([0.0] + [len(word) for word in words[index:last]])
         edges = (begin + (end - begin) * lengths / lengths[-1]) / rate_hz
         exact = last == index + 1
-        spans += [Span(float(edges[i]), float(edges[i + 1]), exact) for i in range(last - index)]
+        spans += [WordSpan(float(edges[i]), float(edges[i + 1]), exact) for i in range(last - index)]
         index = last
     return spans
 
@@ -207,8 +207,8 @@ class Flite:
             self._voices[name] = register(None)
         return self._voices[name]
 
-    def read(self, words: Sequence[str], voice: Voice) -> tuple[Waveform, list[Span]]:
-        """Return the 16 kHz waveform of the words and one `Span` for each; see `Espeak.read`."""
+    def read(self, words: Sequence[str], voice: Voice) -> tuple[Waveform, list[WordSpan]]:
+        """Return the 16 kHz waveform of the words and one `WordSpan` for each; see `Espeak.read`."""
         lib = self._lib
         handle = ctypes.c_void_p(self._voice(voice.name))
         utterance = lib.flite_synth_text(" ".join(words).encode(), handle)
@@ -222,7 +222,7 @@ class Flite:
         if len(edges) != len(words):
             raise SpeechError(f"flite split {' '.join(words)!r} into {len(edges)} words")
         stretch = 175 / voice.rate_wpm  # flite's own speed control would need a per-voice feature; resampling is enough
-        spans = [Span(start * stretch, end * stretch, True) for start, end in edges]
+        spans = [WordSpan(start * stretch, end * stretch, True) for start, end in edges]
         return resample(samples, round(rate_hz / stretch)), spans
 
     def _word_edges(self, utterance: int) -> list[tuple[float, float]]:
@@ -259,8 +259,8 @@ def flite() -> Flite:
     return Flite()
 
 
-def read_aloud(words: Sequence[str], voice: Voice) -> tuple[Waveform, list[Span]]:
-    """Return (n_samples,) float32 speech at 16 kHz and one `Span` for each of the words.
+def read_aloud(words: Sequence[str], voice: Voice) -> tuple[Waveform, list[WordSpan]]:
+    """Return (n_samples,) float32 speech at 16 kHz and one `WordSpan` for each of the words.
 
     Raises:
         SpeechError: a library or voice is missing (the message names the Debian package), or there was no sound.

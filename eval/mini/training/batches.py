@@ -1,7 +1,7 @@
 """Training batches: which clips go together at which step, and what the network is shown and asked for each clip.
 
-Flows in: the corpus folder and a `Vocabulary`. Flows out: `Batch` values. Everything is a function of (seed, step,
-rank), so a resumed training sees exactly the batches an uninterrupted one would have seen.
+Flows in: the corpus folder and a `Vocabulary`. Flows out: `TrainingBatch` values. Everything is a function of (seed,
+step, rank), so a resumed training sees exactly the batches an uninterrupted one would have seen.
 """
 
 import collections
@@ -47,7 +47,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TrainingBatch:
     """Right-padded examples: mels [B, 128, T], n_frames [B], ids and labels [B, S], frame labels [sum of tokens]."""
 
     mels: torch.Tensor
@@ -207,7 +207,7 @@ def pad_mels(mels: list[Mel]) -> torch.Tensor:
     return torch.from_numpy(out)
 
 
-def collate(examples: list[Example], pad_id: int) -> Batch:
+def collate(examples: list[Example], pad_id: int) -> TrainingBatch:
     """Return the examples as one right-padded batch."""
     longest = max(len(example.ids) for example in examples)
     ids = torch.full((len(examples), longest), pad_id, dtype=torch.long)
@@ -215,7 +215,7 @@ def collate(examples: list[Example], pad_id: int) -> Batch:
     for row, example in enumerate(examples):
         ids[row, : len(example.ids)] = torch.tensor(example.ids)
         labels[row, : len(example.labels)] = torch.tensor(example.labels)
-    return Batch(
+    return TrainingBatch(
         mels=pad_mels([example.mel for example in examples]),
         n_frames=[len(example.mel) for example in examples],
         ids=ids,

@@ -18,9 +18,9 @@ from mini.training.batches import (
     IGNORE,
     LETTERS,
     N_WORD_CLASSES,
-    Batch,
     CorpusReader,
     ExampleMaker,
+    TrainingBatch,
     collate,
     n_audio_tokens,
     plan_batches,
@@ -58,7 +58,9 @@ class Heads(nn.Module):
         self.word = nn.Linear(dims.d_model, N_WORD_CLASSES)
         self.letter = nn.Linear(dims.d_model, len(LETTERS) + 1)
 
-    def losses(self, states: torch.Tensor, batch: Batch, lengths: list[int], blank: int) -> dict[str, torch.Tensor]:
+    def losses(
+        self, states: torch.Tensor, batch: TrainingBatch, lengths: list[int], blank: int
+    ) -> dict[str, torch.Tensor]:
         """Return the three auxiliary losses for packed encoder states [N, d_model]."""
         log_probs = F.log_softmax(self.ctc(states), -1)
         padded = nn.utils.rnn.pad_sequence(list(log_probs.split(lengths)))

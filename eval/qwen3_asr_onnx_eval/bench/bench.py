@@ -20,13 +20,14 @@ import psutil
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE
 from qwen3_asr_onnx.commands.console import progress_bar, say
-from qwen3_asr_onnx_eval.machine.machine import commit, describe_machine, run_and_measure, versions
-from qwen3_asr_onnx_eval.machine.step_bytes import step_bytes
+from qwen3_asr_onnx_eval.machine.child_process import run_and_measure
+from qwen3_asr_onnx_eval.machine.machine import commit, describe_machine, versions
+from qwen3_asr_onnx_eval.machine.roofline import step_bytes
 
 from .random_checkpoint import BENCH_SHAPES, BenchShape, ensure_checkpoint, tensor_shapes
 from .worker import UPSTREAM, Worker
 
-__all__ = ["CLIPS", "FLOAT32", "REFERENCE", "VARIANTS", "BenchPlan", "Clip", "run_bench"]
+__all__ = ["CLIPS", "FLOAT32", "REFERENCE", "VARIANTS", "BenchPlan", "Workload", "run_bench"]
 
 FLOAT32 = "fp32"
 """Our variant that needs no quantization."""
@@ -52,7 +53,7 @@ RESIDENT_BYTES: Mapping[str, float] = {"float32": 4.6, "bfloat16": 2.4, "fp32": 
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
+class Workload:
     """What is run: so many seconds of audio, so many tokens."""
 
     audio_s: float
@@ -64,7 +65,7 @@ class Clip:
         return f"{self.audio_s:g}s/{self.n_tokens}"
 
 
-CLIPS = (Clip(11, 40), Clip(30, 100))
+CLIPS = (Workload(11, 40), Workload(30, 100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class BenchPlan:
     shapes: tuple[str, ...]
     cache_dir: Path
     repeats: int = 3
-    clips: tuple[Clip, ...] = CLIPS
+    clips: tuple[Workload, ...] = CLIPS
     variants: tuple[str, ...] = VARIANTS
     upstream: tuple[str, ...] = UPSTREAM
     keep: bool = False
@@ -181,10 +182,9 @@ def _loads(variant: str, bundle: Path) -> list[float]:
 def _capacities(variant: str, bundle: Path) -> dict[str, list[float]]:
     """Return milliseconds per step with caches of several capacities."""
     with Worker(variant, bundle) as worker:
-        worker.ask(do="run", audio_s=1, n_tokens=4)  # warm-up
-        times: dict[str, list[float]] = worker.ask(do="capacities", capacities=CAPACITIES, n_tokens=CAPACITY_STEPS)[
-            "times_ms"
-        ]
+        worker.ask("run", audio_s=1, n_tokens=4)  # warm-up
+        found = worker.ask("step_times", capacities=CAPACITIES, n_tokens=CAPACITY_STEPS)
+        times: dict[str, list[float]] = found["times_ms"]
     return times
 
 
@@ -232,7 +232,7 @@ def _in_turns(kinds: Sequence[str], bundle: Path, checkpoint: Path, plan: BenchP
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(kind, checkpoint if kind in UPSTREAM else bundle)) for kind in kinds]
         for worker in workers:
-            worker.ask(do="run", audio_s=1, n_tokens=4)  # warm-up
+            worker.ask("run", audio_s=1, n_tokens=4)  # warm-up
         for clip in plan.clips:
             for i in range(plan.repeats if clip is plan.clips[0] else 1):
                 for worker in workers[:: 1 if i % 2 == 0 else -1]:
@@ -240,9 +240,9 @@ def _in_turns(kinds: Sequence[str], bundle: Path, checkpoint: Path, plan: BenchP
         return {"kinds": list(kinds), "loaded": {worker.kind: worker.loaded for worker in workers}, "runs": runs}
 
 
-def _run(worker: Worker, clip: Clip) -> dict[str, Any]:
+def _run(worker: Worker, clip: Workload) -> dict[str, Any]:
     time.sleep(SETTLE_S)
-    answer = worker.ask(do="run", audio_s=clip.audio_s, n_tokens=clip.n_tokens)
+    answer = worker.ask("run", audio_s=clip.audio_s, n_tokens=clip.n_tokens)
     say(f"  {worker.kind} {clip.name}: {sum(answer['token_ms']) / max(len(answer['token_ms']), 1):.1f} ms per token")
     return answer
 

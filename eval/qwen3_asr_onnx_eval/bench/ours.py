@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.names import EMBEDS, LOGITS, POSITIONS, SEQLENS, TOTAL
-from qwen3_asr_onnx.model.decoder import Decoder, KvCache
-from qwen3_asr_onnx.model.embeddings import EmbeddingTable
-from qwen3_asr_onnx.model.features import log_mel
-from qwen3_asr_onnx.text.prompt import build_prompt
+from qwen3_asr_onnx.model.asking import Prompter, hear
+from qwen3_asr_onnx.model.batch import generate
+from qwen3_asr_onnx.model.choosing import Choice, greedy
+from qwen3_asr_onnx.model.embeddings import Embedded
+from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.transcriber import Transcriber
 
 from .recognizers import StageTimes, timed
@@ -23,21 +26,6 @@ __all__ = ["OurRecognizer"]
 
 PAST_TOKENS = 200
 """Cached positions in the capacity test: about what 13 s of audio leave."""
-
-Embedded = npt.NDArray[np.float32]
-
-
-class _ClockedTable:
-    """The embedding table, noting when it is asked: the decoder asks once per step, so gaps are step times."""
-
-    def __init__(self, table: EmbeddingTable) -> None:
-        self._table = table
-        self.asked_at_s: list[float] = []
-
-    def rows(self, ids: npt.NDArray[np.integer]) -> Embedded:
-        if len(ids) == 1:  # candidates that are scored anew come several at once
-            self.asked_at_s.append(time.perf_counter())
-        return self._table.rows(ids)
 
 
 class OurRecognizer:
@@ -53,17 +41,18 @@ class OurRecognizer:
             waveform: (n_samples,) float32, 16 kHz.
             n_tokens: how many; stop tokens are not looked at.
         """
-        asr = self._asr
-        mel, mel_ms = timed(lambda: log_mel(waveform, asr.manifest.mel))
-        (features,), encoder_ms = timed(lambda: asr.encoder.encode([mel]))
-        pieces = asr.manifest.prompt
-        prompt = build_prompt(asr.tokenizer, pieces.template, len(features), forced=pieces.forced)
-        embedded = asr.embeddings.splice(prompt.ids, features, prompt.audio_start)
-        decoder, table = self._clocked_decoder()
-        (result,) = decoder.generate([embedded], [n_tokens], eos=())
-        ends_s = [*table.asked_at_s[1:], time.perf_counter()]
-        token_ms = [(end - start) * 1e3 for start, end in zip(table.asked_at_s, ends_s, strict=True)]
-        return StageTimes(mel_ms, encoder_ms, result.prefill_s * 1e3, tuple(token_ms), len(embedded))
+        asr, chosen_at_s = self._asr, list[float]()
+        (features,), heard = hear(asr, [waveform])
+        embedded = Prompter(asr).embed(features)
+
+        def clocked(logits: Embedded, written: Sequence[Sequence[int]]) -> Choice:
+            choice = greedy(logits, written)
+            chosen_at_s.append(time.perf_counter())
+            return choice
+
+        (result,) = generate(asr.decoder, [embedded], [n_tokens], eos=(), choose=clocked)
+        token_ms = tuple((end - start) * 1e3 for start, end in itertools.pairwise(chosen_at_s))
+        return StageTimes(heard.mel_s * 1e3, heard.encoder_s * 1e3, result.prefill_s * 1e3, token_ms, len(embedded))
 
     def step_times(self, capacities: tuple[int, ...], n_tokens: int) -> dict[int, list[float]] | None:
         """Return milliseconds per step for caches of several capacities, all equally full, taking turns.
@@ -93,18 +82,3 @@ class OurRecognizer:
             for capacity, call in calls.items():
                 times_ms[capacity].append(timed(call.run)[1])
         return times_ms
-
-    def _clocked_decoder(self) -> tuple[Decoder, _ClockedTable]:
-        decoder = self._asr.decoder
-        table = _ClockedTable(self._asr.embeddings)
-        eos = self._asr.manifest.tokens.eos
-        # Only `rows` is used of the table.
-        clocked = Decoder(
-            decoder.init,
-            decoder.step,
-            table,  # type: ignore[arg-type]
-            self._asr.manifest.decoder,
-            eos,
-            rescored=decoder.rescored,
-        )
-        return clocked, table

@@ -274,50 +274,16 @@ _PREPROCESSOR = {
 def _config(shape: BenchShape) -> dict[str, Any]:
     """Return config.json in the nested form of the original repositories."""
     ids = added_token_ids(shape.bpe_tokens)
-    audio = {
-        "activation_function": "gelu",
-        "conv_chunksize": 500,
-        "d_model": shape.d_model,
-        "downsample_hidden_size": shape.conv_channels,
-        "encoder_attention_heads": shape.encoder_heads,
-        "encoder_ffn_dim": shape.encoder_ffn,
-        "encoder_layers": shape.encoder_layers,
-        "max_source_positions": 1_500,
-        "model_type": "qwen3_asr_audio_encoder",
-        "n_window": 50,
-        "n_window_infer": 800,
-        "num_hidden_layers": shape.encoder_layers,
-        "num_mel_bins": 128,
-        "output_dim": shape.hidden,
-        "scale_embedding": False,
-    }
-    text = {
-        "attention_bias": False,
-        "head_dim": shape.head_dim,
-        "hidden_act": "silu",
-        "hidden_size": shape.hidden,
-        "intermediate_size": shape.intermediate,
-        "max_position_embeddings": shape.max_positions,
-        "model_type": "qwen3",
-        "num_attention_heads": shape.heads,
-        "num_hidden_layers": shape.layers,
-        "num_key_value_heads": shape.kv_heads,
-        "rms_norm_eps": 1e-6,
-        "rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"},
-        "rope_theta": 1_000_000,
-        "tie_word_embeddings": not shape.time_classes,
-        "vocab_size": shape.vocab_rows,
-    }
     thinker = {
         "model_type": "qwen3_asr",
         "architectures": ["Qwen3ASRForConditionalGeneration"],
-        "audio_config": audio,
+        "audio_config": _audio_config(shape),
         "audio_end_token_id": ids["<|audio_end|>"],
         "audio_start_token_id": ids["<|audio_start|>"],
         "audio_token_id": ids["<|audio_pad|>"],
         "dtype": "bfloat16",
         "initializer_range": 0.02,
-        "text_config": text,
+        "text_config": _text_config(shape),
     }
     config: dict[str, Any] = {
         "architectures": ["Qwen3ASRForConditionalGeneration"],
@@ -335,6 +301,46 @@ def _config(shape: BenchShape) -> dict[str, Any]:
             "timestamp_segment_time": 80,
         }
     return config
+
+
+def _audio_config(shape: BenchShape) -> dict[str, Any]:
+    return {
+        "activation_function": "gelu",
+        "conv_chunksize": 500,
+        "d_model": shape.d_model,
+        "downsample_hidden_size": shape.conv_channels,
+        "encoder_attention_heads": shape.encoder_heads,
+        "encoder_ffn_dim": shape.encoder_ffn,
+        "encoder_layers": shape.encoder_layers,
+        "max_source_positions": 1_500,
+        "model_type": "qwen3_asr_audio_encoder",
+        "n_window": 50,
+        "n_window_infer": 800,
+        "num_hidden_layers": shape.encoder_layers,
+        "num_mel_bins": 128,
+        "output_dim": shape.hidden,
+        "scale_embedding": False,
+    }
+
+
+def _text_config(shape: BenchShape) -> dict[str, Any]:
+    return {
+        "attention_bias": False,
+        "head_dim": shape.head_dim,
+        "hidden_act": "silu",
+        "hidden_size": shape.hidden,
+        "intermediate_size": shape.intermediate,
+        "max_position_embeddings": shape.max_positions,
+        "model_type": "qwen3",
+        "num_attention_heads": shape.heads,
+        "num_hidden_layers": shape.layers,
+        "num_key_value_heads": shape.kv_heads,
+        "rms_norm_eps": 1e-6,
+        "rope_scaling": {"mrope_interleaved": True, "mrope_section": [24, 20, 20], "rope_type": "default"},
+        "rope_theta": 1_000_000,
+        "tie_word_embeddings": not shape.time_classes,
+        "vocab_size": shape.vocab_rows,
+    }
 
 
 def _write_json(path: Path, body: dict[str, Any]) -> None:

@@ -7,11 +7,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
+from qwen3_asr_onnx.arrays import Waveform
 
-from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-
-__all__ = ["Recognizer", "StageTimes", "benchmark_clip", "timed"]
+__all__ = ["Recognizer", "StageTimes", "timed"]
 
 T = TypeVar("T")
 
@@ -36,7 +34,7 @@ class StageTimes:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists for JSON."""
-        return asdict(self)
+        return {**asdict(self), "token_ms": list(self.token_ms)}
 
 
 class Recognizer(Protocol):
@@ -54,13 +52,3 @@ def timed(call: Callable[[], T]) -> tuple[T, float]:
     start = time.perf_counter()
     result = call()
     return result, (time.perf_counter() - start) * 1e3
-
-
-def benchmark_clip(seconds: float) -> Waveform:
-    """Return a deterministic clip of voice-like harmonics and noise, (n_samples,) float32 at 16 kHz."""
-    rng = np.random.default_rng(0)
-    t = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
-    phase = 2 * np.pi * 140 * t + 3 * np.sin(2 * np.pi * 0.7 * t)
-    voice = sum(np.sin(k * phase) / k for k in range(1, 20)) * (0.5 + 0.5 * np.sin(2 * np.pi * 3.1 * t))
-    clip = 0.1 * voice + 0.01 * rng.standard_normal(t.size)
-    return np.asarray(clip, np.float32)

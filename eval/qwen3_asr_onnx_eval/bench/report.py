@@ -10,7 +10,7 @@ from qwen3_asr_onnx.errors import OptionsError
 
 __all__ = ["embed", "report"]
 
-Row = tuple[str, ...]
+TableRow = tuple[str, ...]
 Run = dict[str, Any]
 
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
@@ -79,7 +79,7 @@ def _kinds(shape: dict[str, Any]) -> list[str]:
     return [*(kind for kind in UPSTREAM if kind in found), *(kind for kind in found if kind not in UPSTREAM)]
 
 
-def _shape_rows(shape: dict[str, Any], kinds: Sequence[str], clips: Sequence[str], bandwidth: float) -> list[Row]:
+def _shape_rows(shape: dict[str, Any], kinds: Sequence[str], clips: Sequence[str], bandwidth: float) -> list[TableRow]:
     download = {kind: n_bytes for kind, n_bytes in shape["download_bytes"].items() if kind in kinds}
     rows = [
         _row("download", kinds, {kind: f"{n_bytes / 1e6:,.0f} MB" for kind, n_bytes in download.items()}),
@@ -99,7 +99,7 @@ def _shape_rows(shape: dict[str, Any], kinds: Sequence[str], clips: Sequence[str
     return rows
 
 
-def _row(label: str, kinds: Sequence[str], cells: dict[str, str]) -> Row:
+def _row(label: str, kinds: Sequence[str], cells: dict[str, str]) -> TableRow:
     return (label, *(cells.get(kind, "") for kind in kinds))
 
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import resource
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -25,20 +24,22 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx import Stream, StreamOptions, StreamUpdate, TranscribeOptions
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.model.decoder import Decoder, Generated, KvCache, Watch
-from qwen3_asr_onnx.model.features import n_audio_tokens, n_frames
+from qwen3_asr_onnx.bundle.names import EMBEDS, POSITIONS, TOTAL
+from qwen3_asr_onnx.model.asking import Prompter
+from qwen3_asr_onnx.model.batch import Watch
+from qwen3_asr_onnx.model.decoder import Decoder
+from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.loading import Model, load_model
+from qwen3_asr_onnx.model.session import Session
 from qwen3_asr_onnx.stream.hypothesis import Hypothesis, StreamDecoder
 from qwen3_asr_onnx.stream.official import ModelWriter, Written
-from qwen3_asr_onnx.text.prompt import build_prompt
+from qwen3_asr_onnx_eval.machine.memory import peak_rss
 
 TOKENS_PER_S = 3.0
 UNSTABLE_TOKENS = 4
 WORDS = ("two", "the", "and", "of", "to", "in", "is", "on")
 BLOCK_SAMPLES = 1600
 """0.1 s, as a sound card delivers."""
-
-Embedded = npt.NDArray[np.float32]
 
 
 class ScriptedDecoder(Decoder):
@@ -52,44 +53,27 @@ class ScriptedDecoder(Decoder):
         self.answer: list[int] = []
         self.prompt_length = 0
 
-    def extend(
-        self, cache: KvCache, row: int, embedded: Embedded, past: int = 0, *, n_logits: int = 1, step: bool = False
-    ) -> Embedded:
-        """Run the graph; return logits that choose the script."""
-        logits = super().extend(cache, row, embedded, past, n_logits=n_logits, step=step)
-        first = past + len(embedded) - n_logits + 1 - self.prompt_length
-        for i, row_of_logits in enumerate(logits):
-            if 0 <= first + i < len(self.answer):
-                row_of_logits[self.answer[first + i]] = 1e4
-        return logits
-
-    def continue_greedy(
+    def call(
         self,
+        session: Session,
         cache: KvCache,
-        length: int,
-        token: int,
-        limit: int,  # noqa: ARG002 - the script says when to stop
-        *,
-        eos: Sequence[int] | None = None,  # noqa: ARG002
-        watch: Watch | None = None,  # noqa: ARG002
-    ) -> Generated:
-        """Run as many steps as the script has tokens left."""
-        rest = self.answer[length + 1 - self.prompt_length :]
-        done = super().continue_greedy(cache, length, token, max(1, len(rest)), eos=())
-        return replace(done, token_ids=tuple(rest[:-1]), end="stop_token")
+        first: int,
+        last: int,
+        inputs: Mapping[str, npt.NDArray[Any]],
+        logits: npt.NDArray[np.float32],
+    ) -> Callable[[], None]:
+        """Return what runs the graph and makes its logits choose the script."""
+        run = super().call(session, cache, first, last, inputs, logits)
 
-    def generate(
-        self,
-        prompts: Sequence[Embedded],
-        limits: Sequence[int],  # noqa: ARG002
-        *,
-        eos: Sequence[int] | None = None,  # noqa: ARG002
-    ) -> list[Generated]:
-        """Run one prompt for as many tokens as the script has left."""
-        (prompt,) = prompts
-        rest = self.answer[len(prompt) - self.prompt_length :]
-        (done,) = super().generate(prompts, [max(1, len(rest))], eos=())
-        return [replace(done, token_ids=tuple(rest[:-1]), end="stop_token")]
+        def scripted_run() -> None:
+            run()
+            n_past = int(inputs[TOTAL]) - inputs[EMBEDS].shape[1]
+            for position, row in zip(inputs[POSITIONS][0].tolist(), logits[0], strict=True):
+                at = n_past + position + 1 - self.prompt_length
+                if 0 <= at < len(self.answer):
+                    row[self.answer[at]] = 1e4
+
+        return scripted_run
 
 
 class Script:
@@ -98,7 +82,8 @@ class Script:
     def __init__(self, model: Model, decoder: ScriptedDecoder) -> None:
         tokenizer = model.tokenizer
         self._decoder = decoder
-        self._around_audio = len(build_prompt(tokenizer, model.manifest.prompt.template, 1).ids) - 1
+        self._prompter = Prompter(model)
+        self._around_audio = len(self._prompter.prompt(1).ids) - 1
         self._header = [*tokenizer.encode("language English"), tokenizer.special_id("<asr_text>")]
         self._words = [tokenizer.encode(f" {word}") for word in WORDS]
 
@@ -112,7 +97,7 @@ class Script:
             shift = n_tokens if len(said) >= n_tokens - UNSTABLE_TOKENS else 0
             said += self._words[(number + shift) % len(self._words)]
         self._decoder.answer = [*self._header, *said, min(self._decoder.eos)]
-        self._decoder.prompt_length = self._around_audio + n_audio_tokens(n_frames(n_samples))
+        self._decoder.prompt_length = self._around_audio + self._prompter.n_audio_tokens(n_samples)
         return self._decoder.answer
 
 
@@ -129,9 +114,11 @@ def scripted(model: Model, every: int) -> Iterator[Model]:
     listen, write = StreamDecoder.listen, ModelWriter.write
     counter = itertools.count()
 
-    def scripted_listen(self: StreamDecoder, audio: Waveform, *rest: Any) -> Hypothesis:
+    def scripted_listen(
+        self: StreamDecoder, audio: Waveform, fixed: Sequence[int], draft: Sequence[int], limit: int, _watch: Watch
+    ) -> Hypothesis:
         script.hear(audio.size)
-        return listen(self, audio, *rest)
+        return listen(self, audio, fixed, draft, limit)  # to a watch, the script is a loop
 
     def scripted_write(self: ModelWriter, audio: Waveform, prefix: str) -> Written:
         answer = script.hear(audio.size)
@@ -208,7 +195,7 @@ def main() -> None:
         "segments": [round(u.segment.end_s, 2) for u in updates if u.segment],
         "mean_s": {name: round(statistics.mean(getattr(t, name) for t in timings), 3)
                    for name in ("mel_s", "encoder_s", "prefill_s", "decode_s")},
-        "peak_resident_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+        "peak_resident_gb": peak_rss() / 1e9,
     }))  # fmt: skip
 
 

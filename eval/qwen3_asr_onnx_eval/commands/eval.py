@@ -13,7 +13,7 @@ from qwen3_asr_onnx.commands.console import emit, progress_bar, say
 from qwen3_asr_onnx.errors import OptionsError
 
 if TYPE_CHECKING:
-    from qwen3_asr_onnx_eval.results.evaluation import Tally
+    from qwen3_asr_onnx_eval.results.evaluation import RunCounts
     from qwen3_asr_onnx_eval.systems.process import SystemSpec
 
 __all__ = ["COMMAND"]
@@ -96,20 +96,20 @@ def _run(args: Namespace) -> int:
     rounds = len(specs) if plan.one_at_a_time else 1
     try:
         with progress_bar(total=rounds * len(dataset.utterances), unit="utterance", quiet=args.quiet) as bar:
-            tally = evaluate(dataset, specs, plan, results, report=say, progress=lambda _: bar.update())
+            counts = evaluate(dataset, specs, plan, results, report=say, progress=lambda _: bar.update())
     except KeyboardInterrupt:
         say(f"interrupted; what is finished is in {results}, the same command goes on from there")
         return EXIT_INTERRUPTED
     summary = load_summary(results)
     files = write_report(summary, folder)
     emit(f"{markdown(accuracy_table(summary))}\n{markdown(speed_table(summary))}")
-    say(f"{_said(tally)}; report: {files[0]}")
-    return EXIT_FAILED if tally.failed or tally.undecodable or dataset.problems else EXIT_OK
+    say(f"{_said(counts)}; report: {files[0]}")
+    return EXIT_FAILED if counts.failed or counts.undecodable or dataset.problems else EXIT_OK
 
 
 def _specs(args: Namespace) -> list[SystemSpec]:
     """Return the systems to run: the bundle's variants first."""
-    from qwen3_asr_onnx_eval.machine.machine import usable_cores
+    from qwen3_asr_onnx.model.session import usable_cores
     from qwen3_asr_onnx_eval.systems.process import SystemSpec, parse_system
 
     threads = args.threads or usable_cores()
@@ -131,11 +131,11 @@ def _specs(args: Namespace) -> list[SystemSpec]:
     return specs
 
 
-def _said(tally: Tally) -> str:
-    parts = [f"{tally.transcribed} transcribed"]
-    parts += [f"{tally.done_before} done before"] if tally.done_before else []
-    parts += [f"{tally.failed} failed"] if tally.failed else []
-    parts += [f"{tally.undecodable} not decodable"] if tally.undecodable else []
+def _said(counts: RunCounts) -> str:
+    parts = [f"{counts.transcribed} transcribed"]
+    parts += [f"{counts.done_before} done before"] if counts.done_before else []
+    parts += [f"{counts.failed} failed"] if counts.failed else []
+    parts += [f"{counts.undecodable} not decodable"] if counts.undecodable else []
     return ", ".join(parts)
 
 

@@ -11,7 +11,15 @@ from qwen3_asr_onnx.text.languages import resolve_language
 
 from .dataset import Dataset, DatasetBuilder, Utterance
 
-__all__ = ["read_common_voice", "read_fleurs", "read_folder", "read_librispeech"]
+__all__ = [
+    "is_common_voice",
+    "is_fleurs",
+    "is_librispeech",
+    "read_common_voice",
+    "read_fleurs",
+    "read_folder",
+    "read_librispeech",
+]
 
 COMMON_VOICE_LOCALES = {"zh-HK": "Cantonese"}
 """Where Common Voice's locale is not the language tag it looks like: its zh-HK is spoken Cantonese."""
@@ -21,6 +29,21 @@ FLEURS_COLUMNS = 4
 
 FLEURS_SPLITS = ("test", "dev", "train")
 COMMON_VOICE_SPLITS = ("test", "dev", "validated", "train")
+
+
+def is_librispeech(path: Path) -> bool:
+    """Return whether a folder holds LibriSpeech's lists."""
+    return path.is_dir() and next(path.rglob("*.trans.txt"), None) is not None
+
+
+def is_common_voice(path: Path) -> bool:
+    """Return whether a TSV, or the first of a folder, has Common Voice's columns."""
+    return {"path", "sentence"} <= _columns(path)
+
+
+def is_fleurs(path: Path) -> bool:
+    """Return whether a path is a TSV, or a folder with one, that is not Common Voice's: FLEURS names no columns."""
+    return bool(_columns(path)) and not is_common_voice(path)
 
 
 def read_librispeech(folder: Path, *, default_language: str = "English") -> Dataset:
@@ -144,6 +167,15 @@ def read_folder(folder: Path, *, default_language: str = "") -> Dataset:
         if path.suffix == ".txt" and path.with_suffix("") not in heard:
             builder.problem(str(path), "no audio file beside it")
     return builder.build()
+
+
+def _columns(path: Path) -> set[str]:
+    """Return the cells of the first line of a TSV, or of the first TSV in a folder; empty where there is none."""
+    table = path if path.suffix == ".tsv" else min(path.glob("*.tsv"), default=None) if path.is_dir() else None
+    if table is None:
+        return set()
+    with table.open(encoding="utf-8-sig", errors="replace") as file:
+        return set(file.readline().rstrip("\r\n").split("\t"))
 
 
 def _split_in(folder: Path, names: Sequence[str]) -> Path:

@@ -19,7 +19,12 @@ from qwen3_asr_onnx.text.languages import joins_with_space
 
 from .dataset import Dataset, DatasetBuilder, Utterance
 
-__all__ = ["read_manifest", "write_manifest"]
+__all__ = ["is_manifest", "read_manifest", "write_manifest"]
+
+
+def is_manifest(path: Path) -> bool:
+    """Return whether a path is named like a manifest."""
+    return path.suffix == ".jsonl"
 
 
 def read_manifest(path: Path, *, default_language: str = "", by_segment: bool = False, name: str = "") -> Dataset:

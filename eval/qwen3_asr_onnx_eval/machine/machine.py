@@ -1,16 +1,12 @@
-"""What a measurement was made on, and what a command cost: machine, versions, commit; seconds and peak memory."""
+"""What a measurement was made on: processor and its features, cores, memory, bandwidth, system, versions, commit."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
-import sys
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,142 +14,61 @@ from typing import Any
 import numpy as np
 import psutil
 
-from qwen3_asr_onnx.errors import Qwen3AsrError
+from qwen3_asr_onnx.model.session import usable_cores
 
-__all__ = [
-    "MeasurementError",
-    "ProcessCost",
-    "commit",
-    "cpu_model",
-    "describe_machine",
-    "run_and_measure",
-    "usable_cores",
-    "versions",
-]
+from .child_process import run_alone
 
-POLL_S = 0.05
+__all__ = ["commit", "describe_machine", "environment", "versions"]
+
 BANDWIDTH_BYTES = 1 << 29
 BANDWIDTH_REPEATS = 4
 MEASURED_PACKAGES = ("qwen3-asr-onnx", "onnxruntime", "numpy", "torch", "transformers", "onnx", "psutil")
+FEATURES = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "avx_vnni", "amx_int8", "amx_bf16",
+            "asimd", "asimddp", "i8mm", "bf16", "sve")  # fmt: skip
+"""Flags of /proc/cpuinfo (x86 and Arm) that decide which kernels onnxruntime and torch choose."""
 
 
-class MeasurementError(Qwen3AsrError, RuntimeError):
-    """A process that was to be measured failed; its own message is on stderr."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessCost:
-    """What a finished command used.
-
-    Attributes:
-        wall_s: seconds from start to exit.
-        peak_rss: highest sum of resident bytes over the process and its children, polled every 50 ms. Pages of mapped
-            files count, though the system can take them back at any time.
-        peak_private: the same of private bytes (USS), polled: what it really needs.
-        max_rss: highest resident bytes of any single process of it, from the system (`ru_maxrss`), so no peak is
-            missed; None where the system does not tell.
-    """
-
-    wall_s: float
-    peak_rss: int
-    peak_private: int
-    max_rss: int | None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers for JSON."""
-        return asdict(self)
-
-
-def run_and_measure(command: Sequence[str]) -> ProcessCost:
-    """Run a command to its end and return what it used. Its stdout goes to our stderr.
-
-    Raises:
-        MeasurementError: it failed.
-    """
-    started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=sys.stderr)  # noqa: S603 - built by the caller from our own names
-    peak_rss = peak_private = 0
-    max_rss: int | None = None
-    status: int | None = None
-    try:
-        while status is None:
-            rss, private = _tree_memory(process.pid)
-            peak_rss, peak_private = max(peak_rss, rss), max(peak_private, private)
-            time.sleep(POLL_S)
-            status, max_rss = _poll(process)
-    finally:
-        if status is None:
-            process.kill()
-            process.wait()
-    if status != 0:
-        raise MeasurementError(f"{' '.join(command)} ended with status {status}")
-    return ProcessCost(time.perf_counter() - started, peak_rss, peak_private, max_rss)
-
-
-def _poll(process: subprocess.Popen[bytes]) -> tuple[int | None, int | None]:
-    """Return exit status (None while it runs) and highest resident bytes, where wait4 exists."""
-    if not hasattr(os, "wait4"):
-        return process.poll(), None
-    pid, wait_status, usage = os.wait4(process.pid, os.WNOHANG)
-    if pid == 0:
-        return None, None
-    process.returncode = os.waitstatus_to_exitcode(wait_status)  # so that Popen does not wait for it again
-    return process.returncode, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-
-
-def _tree_memory(pid: int) -> tuple[int, int]:
-    """Return resident and private bytes of a process and its children."""
-    rss = private = 0
-    try:
-        process = psutil.Process(pid)
-        members = [process, *process.children(recursive=True)]
-    except psutil.Error:
-        return 0, 0
-    for member in members:
-        try:
-            info = member.memory_full_info()
-        except psutil.Error:  # gone, or a zombie
-            continue
-        rss += info.rss
-        private += info.uss
-    return rss, private
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def environment() -> dict[str, Any]:
+    """Return the facts that every row carries. Versions of packages come from the system's own process."""
+    flags = set(_cpuinfo("flags", "Features").split())
+    return {
+        "cpu": _cpu_model(),
+        "cpu_features": [name for name in FEATURES if name in flags],
+        **_facts(),
+        "commit": commit(),
+    }
 
 
 def describe_machine() -> dict[str, Any]:
     """Return processor, cores, memory, load and measured memory bandwidth, for the record."""
     return {
-        "cpu": cpu_model(),
-        "cores": usable_cores(),
-        "memory_bytes": psutil.virtual_memory().total,
+        "cpu": _cpu_model(),
+        **_facts(),
         "available_bytes": psutil.virtual_memory().available,
-        "system": platform.platform(),
-        "python": platform.python_version(),
         "load_average": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
-        **_bandwidth_of_a_fresh_process(),
+        **run_alone(_bandwidth),  # elsewhere: on Linux a child's `ru_maxrss` starts at its parent's peak
     }
 
 
-def cpu_model() -> str:
-    """Return the processor's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+def _facts() -> dict[str, Any]:
+    return {
+        "cores": usable_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+    }
 
 
-def _bandwidth_of_a_fresh_process() -> dict[str, float]:
-    """Return the bandwidth, measured elsewhere: on Linux a child's `ru_maxrss` starts at its parent's peak."""
-    command = [sys.executable, "-m", "qwen3_asr_onnx_eval.machine.machine"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own module
-    figures: dict[str, float] = json.loads(done.stdout)
-    return figures
+def _cpu_model() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(*names: str) -> str:
+    """Return the first value of /proc/cpuinfo under any of the names; "" where the system does not tell."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() in names), "")
 
 
 def _bandwidth() -> dict[str, float]:
@@ -200,7 +115,3 @@ def _git(directory: Path, *arguments: str) -> str:
     command = ["git", "-C", str(directory), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
     return done.stdout.strip()
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(_bandwidth()))

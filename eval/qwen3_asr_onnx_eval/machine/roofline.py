@@ -6,31 +6,36 @@ The floor is the larger of the two; what is printed beside a measurement is how 
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
+from unittest import mock
 
 import numpy as np
 
+from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
 from qwen3_asr_onnx.model.features import n_audio_tokens
+from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.session import import_onnxruntime
+
+from .child_process import run_alone
 
 __all__ = [
     "Arithmetic",
     "Cost",
-    "Limits",
+    "MachineLimits",
     "best_limits",
     "decoder_cost",
     "encoder_cost",
     "graph_cost_facts",
     "measure_limits",
     "stem_arithmetic",
+    "step_bytes",
 ]
 
 Arithmetic: TypeAlias = Literal["float32", "int8"]
@@ -47,7 +52,7 @@ INTEGER_OPERATORS = frozenset({"MatMulInteger", "MatMulIntegerToFloat", "Dynamic
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class MachineLimits:
     """What this machine can do with so many threads: the best of a few tries each.
 
     Attributes:
@@ -63,7 +68,7 @@ class Limits:
     int8_per_s: float | None
 
 
-def best_limits(one: Limits, other: Limits) -> Limits:
+def best_limits(one: MachineLimits, other: MachineLimits) -> MachineLimits:
     """Return the higher of each figure: what else ran while measuring only lowers it.
 
     Args:
@@ -71,7 +76,7 @@ def best_limits(one: Limits, other: Limits) -> Limits:
         other: limits of the same machine with the same number of threads.
     """
     int8 = [rate for rate in (one.int8_per_s, other.int8_per_s) if rate is not None]
-    return Limits(
+    return MachineLimits(
         one.threads,
         max(one.bytes_per_s, other.bytes_per_s),
         max(one.float32_per_s, other.float32_per_s),
@@ -93,7 +98,7 @@ class Cost:
     n_float32: float
     n_int8: float = 0.0
 
-    def floor_s(self, limits: Limits) -> tuple[float, str]:
+    def floor_s(self, limits: MachineLimits) -> tuple[float, str]:
         """Return the least seconds, and which limit sets them: "memory" or "arithmetic"."""
         int8_rate = max(limits.float32_per_s, limits.int8_per_s or 0.0)
         memory_s = self.n_bytes / limits.bytes_per_s
@@ -120,14 +125,14 @@ def encoder_cost(
         stem_arithmetic: of the second and third convolution.
     """
     frames = audio_s * FRAMES_PER_S
-    tokens = n_audio_tokens(round(frames))
+    tokens = n_audio_tokens(round(frames), dims.block_frames)
     channels = dims.conv_channels
     # Three 3 x 3 convolutions of stride 2 over (frames, mel bins): each output position costs 9 x in x out products.
     first, *others = (
         2 * 9 * (1 if i == 0 else channels) * channels * (frames / 2 ** (i + 1)) * (MEL_BINS / 2 ** (i + 1))
         for i in range(3)
     )
-    window = n_audio_tokens(min(round(frames), dims.window_frames))
+    window = n_audio_tokens(min(round(frames), dims.window_frames), dims.block_frames)
     attention = dims.layers * 4 * tokens * window * dims.d_model
     layers = dims.layers * 2 * tokens * (4 * dims.d_model**2 + 2 * dims.d_model * dims.ffn)
     ends = 2 * tokens * dims.d_model * (channels * (MEL_BINS // 8) + dims.d_model + dims.output_dim)
@@ -172,6 +177,15 @@ def graph_cost_facts(graph: Path) -> tuple[int, Arithmetic]:
     return sum(lengths), "int8" if operators & INTEGER_OPERATORS else "float32"
 
 
+def step_bytes(bundle: Bundle, variant: str) -> dict[str, Any]:
+    """Return what a decoding step has to read from memory, the floor of its time.
+
+    `weights`: bytes of the step graph's weights as stored; `per_position`: cache bytes per position.
+    """
+    n_bytes, _ = graph_cost_facts(bundle.path / bundle.manifest.variants[variant].decoder_step)
+    return {"weights": n_bytes, "per_position": KvCache.position_bytes(bundle.manifest.decoder)}
+
+
 def stem_arithmetic(graph: Path) -> Arithmetic:
     """Return what an encoder graph's second and third convolution are computed in."""
     import onnx
@@ -180,26 +194,18 @@ def stem_arithmetic(graph: Path) -> Arithmetic:
     return "float32" if sum(node.op_type == "Conv" for node in nodes) > 1 else "int8"
 
 
-def measure_limits(threads: int) -> Limits:
+def measure_limits(threads: int) -> MachineLimits:
     """Return what the machine can do, measured in a process of its own: thread pools are sized when they start."""
-    command = [sys.executable, "-m", "qwen3_asr_onnx_eval.machine.roofline", str(threads)]
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-    done = subprocess.run(  # noqa: S603 - our own module
-        command, capture_output=True, text=True, check=True, env={**os.environ, **dict.fromkeys(names, str(threads))}
-    )
-    return Limits(**json.loads(done.stdout))
+    with mock.patch.dict(os.environ, dict.fromkeys(names, str(threads))):
+        return run_alone(_measure, threads)
 
 
-def _measure(threads: int) -> dict[str, Any]:
-    return {
-        "threads": threads,
-        "bytes_per_s": _read_bandwidth(threads),
-        "float32_per_s": _float32_rate(),
-        "int8_per_s": _int8_rate(threads),
-    }
+def _measure(threads: int) -> MachineLimits:
+    return MachineLimits(threads, _read_bandwidth(threads), _float32_rate(), _int8_rate(threads))
 
 
-def _best(call: Any) -> float:
+def _best(call: Callable[[], object]) -> float:
     """Return the shortest of a few runs, in seconds."""
     call()
     times = []
@@ -211,8 +217,6 @@ def _best(call: Any) -> float:
 
 
 def _read_bandwidth(threads: int) -> float:
-    from concurrent.futures import ThreadPoolExecutor
-
     data = np.ones(BANDWIDTH_BYTES // 4, np.float32)
     parts = [data[len(data) * i // threads : len(data) * (i + 1) // threads] for i in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
@@ -249,7 +253,3 @@ def _int8_rate(threads: int) -> float | None:
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     feeds = {"x": np.ones((GEMM_SIZE, GEMM_SIZE), np.uint8)}
     return 2 * GEMM_SIZE**3 / _best(lambda: session.run(None, feeds))
-
-
-if __name__ == "__main__":
-    sys.stdout.write(json.dumps(_measure(int(sys.argv[1]))))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from qwen3_asr_onnx.arrays import SAMPLE_RATE
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
 from qwen3_asr_onnx_eval.datasets.dataset import Utterance, read_waveform
-from qwen3_asr_onnx_eval.results.rows import Row
+from qwen3_asr_onnx_eval.results.rows import ResultRow
 from qwen3_asr_onnx_eval.scores.compare import Change, Comparison
 from qwen3_asr_onnx_eval.scores.summary import Summary, score_row
 from qwen3_asr_onnx_eval.scores.utterance import Edit
@@ -57,7 +57,7 @@ class Heard:
 class Shown:
     """One utterance as the page shows it; `audio` is a data: URL, or "" with the reason in `no_audio`."""
 
-    row: Row
+    row: ResultRow
     n_errors: int
     heard: Sequence[Heard]
     audio: str = ""
@@ -122,7 +122,7 @@ def _changed(change: Change, folder: Path) -> list[Shown]:
     return [*heard, *(_shown(rows, colours) for rows in listed[N_WITH_AUDIO:])]
 
 
-def _with_audio(utterances: Sequence[Sequence[Row]], colours: Mapping[str, int], folder: Path) -> list[Shown]:
+def _with_audio(utterances: Sequence[Sequence[ResultRow]], colours: Mapping[str, int], folder: Path) -> list[Shown]:
     """Return utterances with their audio in the page, as long as it does not grow too large."""
     budget = MAX_AUDIO_BYTES
     shown = []
@@ -133,20 +133,20 @@ def _with_audio(utterances: Sequence[Sequence[Row]], colours: Mapping[str, int],
     return shown
 
 
-def _rows_by_id(summary: Summary) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
+def _rows_by_id(summary: Summary) -> dict[str, list[ResultRow]]:
+    found: dict[str, list[ResultRow]] = {}
     for row in summary.results.rows:
         found.setdefault(row.id, []).append(row)
     order = {name: i for i, name in enumerate(summary.results.systems)}
     return {id_: sorted(rows, key=lambda row: order[row.system]) for id_, rows in found.items()}
 
 
-def _badness(rows: Sequence[Row]) -> float:
+def _badness(rows: Sequence[ResultRow]) -> float:
     """Return the mean number of errors over the systems; a failure weighs at least one."""
     return sum(max(score_row(row).errors, int(bool(row.error))) for row in rows) / len(rows)
 
 
-def _shown(rows: Sequence[Row], colours: Mapping[str, int], audio: str = "", no_audio: str = "") -> Shown:
+def _shown(rows: Sequence[ResultRow], colours: Mapping[str, int], audio: str = "", no_audio: str = "") -> Shown:
     heard = []
     for row in rows:
         score = score_row(row)
@@ -167,7 +167,7 @@ def _shown(rows: Sequence[Row], colours: Mapping[str, int], audio: str = "", no_
     return Shown(rows[0], sum(one.errors for one in heard), heard, audio, no_audio)
 
 
-def _embedded_audio(row: Row, folder: Path, budget: int) -> tuple[str, str]:
+def _embedded_audio(row: ResultRow, folder: Path, budget: int) -> tuple[str, str]:
     """Return a data: URL of the utterance's samples as FLAC, or why there is none."""
     if not row.audio_path or row.error_kind == "audio":
         return "", "the audio cannot be decoded" if row.error_kind == "audio" else "the audio is not a file"

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from qwen3_asr_onnx_eval.results.rows import Row
+from qwen3_asr_onnx_eval.results.rows import ResultRow
 from qwen3_asr_onnx_eval.scores.intervals import Interval
 from qwen3_asr_onnx_eval.scores.summary import Summary
 
@@ -171,7 +171,7 @@ def whisker(interval: Interval, scale: Scale, index: int) -> str:
     )
 
 
-def _timed(rows: Sequence[Row], system: str) -> list[Row]:
+def _timed(rows: Sequence[ResultRow], system: str) -> list[ResultRow]:
     return [row for row in rows if row.system == system and row.seconds and row.audio_s and not row.error]
 
 

@@ -17,14 +17,14 @@ import numpy as np
 from qwen3_asr_onnx.arrays import SAMPLE_RATE
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra, OptionsError
 from qwen3_asr_onnx.text.languages import resolve_language
-from qwen3_asr_onnx_eval.bench.recognizers import benchmark_clip
 from qwen3_asr_onnx_eval.datasets.dataset import Dataset, Utterance, read_waveform
-from qwen3_asr_onnx_eval.machine.environment import environment
+from qwen3_asr_onnx_eval.machine.clip import benchmark_clip
+from qwen3_asr_onnx_eval.machine.machine import environment
 from qwen3_asr_onnx_eval.systems.process import SystemFailedError, SystemProcess, SystemSpec
 
-from .rows import Header, ResultsWriter, Row
+from .rows import Header, ResultRow, ResultsWriter
 
-__all__ = ["EvaluationPlan", "Tally", "evaluate"]
+__all__ = ["EvaluationPlan", "RunCounts", "evaluate"]
 
 WARM_UP_S = 3.0
 Report = Callable[[str], object]
@@ -54,7 +54,7 @@ class EvaluationPlan:
 
 
 @dataclass(slots=True)
-class Tally:
+class RunCounts:
     """What became of the utterances: every one asked for is in exactly one count per system."""
 
     done_before: int = 0
@@ -71,7 +71,7 @@ def evaluate(
     *,
     report: Report = lambda _: None,
     progress: Callable[[str], object] = lambda _: None,
-) -> Tally:
+) -> RunCounts:
     """Run every system on every utterance that the results file does not hold yet.
 
     Args:
@@ -97,14 +97,14 @@ def evaluate(
         plan.forced_language,
         plan.command,
     )
-    tally = Tally()
+    counts = RunCounts()
     with ResultsWriter(results, header, retry_failed=plan.retry_failed) as writer:
         for spec in specs:
             _require_same_settings(spec, plan, writer.earlier)
         groups = [[spec] for spec in specs] if plan.one_at_a_time else [list(specs)]
         for group in groups:
-            _run_group(dataset, group, plan, writer, tally, report, progress)
-    return tally
+            _run_group(dataset, group, plan, writer, counts, report, progress)
+    return counts
 
 
 def _run_group(
@@ -112,13 +112,13 @@ def _run_group(
     specs: Sequence[SystemSpec],
     plan: EvaluationPlan,
     writer: ResultsWriter,
-    tally: Tally,
+    counts: RunCounts,
     report: Report,
     progress: Callable[[str], object],
 ) -> None:
     """Run some systems, all loaded at once, taking turns; who begins changes from utterance to utterance."""
     todo = [(u, [spec for spec in specs if (spec.name, u.id) not in writer.done]) for u in dataset.utterances]
-    tally.done_before += sum(len(specs) - len(left) for _, left in todo)
+    counts.done_before += sum(len(specs) - len(left) for _, left in todo)
     needed = [spec for spec in specs if any(spec in left for _, left in todo)]
     facts = environment()
     with tempfile.TemporaryDirectory(prefix="qwen3-asr-eval-") as folder:
@@ -133,16 +133,18 @@ def _run_group(
                     order = [runners[spec.name] for spec in (*left[shift:], *left[:shift])]
                     for row in _rows(utterance, order, Path(folder), writer.path.parent, report):
                         writer.append(row)
-                        _count(row, tally, report)
+                        _count(row, counts, report)
                 progress(utterance.id)
         finally:
             for runner in runners.values():
                 runner.close()
 
 
-def _rows(utterance: Utterance, order: Sequence[_Runner], folder: Path, beside: Path, report: Report) -> Iterator[Row]:
+def _rows(
+    utterance: Utterance, order: Sequence[_Runner], folder: Path, beside: Path, report: Report
+) -> Iterator[ResultRow]:
     """Yield the rows of one utterance, each when it is there; if its audio cannot be decoded, all of them say so."""
-    base = Row(
+    base = ResultRow(
         "",
         utterance.id,
         utterance.where,
@@ -183,14 +185,14 @@ def _relative(audio: Path, folder: Path) -> str:
         return str(audio.absolute())
 
 
-def _count(row: Row, tally: Tally, report: Report) -> None:
+def _count(row: ResultRow, counts: RunCounts, report: Report) -> None:
     if row.error_kind == "audio":
-        tally.undecodable += 1
+        counts.undecodable += 1
     elif row.error_kind == "system":
-        tally.failed += 1
+        counts.failed += 1
         report(f"{row.where}: {row.error}")
     else:
-        tally.transcribed += 1
+        counts.transcribed += 1
 
 
 class _Runner:
@@ -228,7 +230,7 @@ class _Runner:
             "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
 
-    def run(self, base: Row, audio: Path) -> Row:
+    def run(self, base: ResultRow, audio: Path) -> ResultRow:
         """Return the row of one utterance."""
         plan = self._plan
         time.sleep(plan.settle_s)
@@ -286,7 +288,7 @@ def _settings(spec: SystemSpec, plan: EvaluationPlan) -> dict[str, Any]:
     }
 
 
-def _require_same_settings(spec: SystemSpec, plan: EvaluationPlan, earlier: Sequence[Row]) -> None:
+def _require_same_settings(spec: SystemSpec, plan: EvaluationPlan, earlier: Sequence[ResultRow]) -> None:
     """Refuse to mix rows of two models, precisions or thread counts under one name."""
     row = next((row for row in earlier if row.system == spec.name), None)
     if row is None:
@@ -297,7 +299,7 @@ def _require_same_settings(spec: SystemSpec, plan: EvaluationPlan, earlier: Sequ
         raise OptionsError(f"the results hold rows of {spec.name!r} with another {changed[0]}; give another --output")
 
 
-def _require_same_files(runner: _Runner, earlier: Sequence[Row]) -> None:
+def _require_same_files(runner: _Runner, earlier: Sequence[ResultRow]) -> None:
     """Refuse to mix rows of two contents of one model's files."""
     row = next((row for row in earlier if row.system == runner.spec.name), None)
     if row is not None and row.info.get("sha256") != runner.facts()["info"].get("sha256"):

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from qwen3_asr_onnx.errors import OptionsError
 
-__all__ = ["FORMAT", "ErrorKind", "Header", "Results", "ResultsWriter", "Row", "read_results"]
+__all__ = ["FORMAT", "ErrorKind", "Header", "ResultRow", "Results", "ResultsWriter", "read_results"]
 
 FORMAT = 1
 
@@ -46,7 +46,7 @@ class Header:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ResultRow:
     """What one system made of one utterance.
 
     Attributes:
@@ -115,7 +115,7 @@ class Results:
     """
 
     header: Header
-    rows: tuple[Row, ...]
+    rows: tuple[ResultRow, ...]
     folder: Path = Path()
 
     @property
@@ -146,8 +146,8 @@ def read_results(path: Path) -> Results:
     return Results(header, tuple({(row.system, row.id): row for row in rows}.values()), path.parent)
 
 
-def _row(values: dict[str, Any]) -> Row:
-    return Row(**{**values, "seconds": tuple(values["seconds"])})
+def _row(values: dict[str, Any]) -> ResultRow:
+    return ResultRow(**{**values, "seconds": tuple(values["seconds"])})
 
 
 class ResultsWriter:
@@ -172,7 +172,7 @@ class ResultsWriter:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.earlier: tuple[Row, ...] = ()
+        self.earlier: tuple[ResultRow, ...] = ()
         if path.exists() and path.stat().st_size:
             found = read_results(path)
             _require_same(path, found.header, header)
@@ -183,7 +183,7 @@ class ResultsWriter:
         if not self.earlier and path.stat().st_size == 0:
             self._write({"format": FORMAT, **asdict(header)})
 
-    def append(self, row: Row) -> None:
+    def append(self, row: ResultRow) -> None:
         """Write one row, safe on disk when this returns."""
         self._write({entry.name: getattr(row, entry.name) for entry in fields(row)})
 

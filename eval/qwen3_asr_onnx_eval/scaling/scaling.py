@@ -21,10 +21,11 @@ import psutil
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.model.features import n_audio_tokens
-from qwen3_asr_onnx_eval.machine.machine import MeasurementError, commit, describe_machine, versions
+from qwen3_asr_onnx_eval.machine.child_process import MeasurementError
+from qwen3_asr_onnx_eval.machine.machine import commit, describe_machine, versions
 from qwen3_asr_onnx_eval.machine.roofline import (
     Cost,
-    Limits,
+    MachineLimits,
     best_limits,
     decoder_cost,
     encoder_cost,
@@ -123,7 +124,7 @@ def run_scaling(
 
 def _with_floors(results: dict[str, Any]) -> dict[str, Any]:
     """Return the results with every figure's floor and what sets it, from the limits measured so far."""
-    limits = {one["threads"]: Limits(**one) for one in results["limits"]}
+    limits = {one["threads"]: MachineLimits(**one) for one in results["limits"]}
     figures = []
     for one in results["figures"]:
         cost = Cost(one["bytes"], one["float32_operations"], one["int8_operations"])
@@ -157,9 +158,9 @@ def merge_results(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, A
             [*kept, *later[name]],
             key=lambda one: (one["variant"], one["threads"], one.get("audio_s", 0), one.get("batch", 0)),
         )
-    limits: dict[int, Limits] = {}
+    limits: dict[int, MachineLimits] = {}
     for one in (*earlier["limits"], *later["limits"]):
-        found = Limits(**one)
+        found = MachineLimits(**one)
         limits[found.threads] = best_limits(limits.get(found.threads, found), found)
     merged["limits"] = [asdict(limits[threads]) for threads in sorted(limits)]
     return _with_floors(merged)
@@ -174,7 +175,7 @@ class _Run:
         bundle: Bundle,
         variant: str,
         threads: int,
-        limits: Limits,
+        limits: MachineLimits,
         say: Callable[[str], object],
     ) -> None:
         self._plan, self._bundle, self._variant = plan, bundle, variant
@@ -218,7 +219,7 @@ class _Run:
 
     def _length(self, worker: ScalingWorker, audio_s: float) -> None:
         """Measure encoder, prefill and a further token at one length."""
-        n_prompt = n_audio_tokens(round(audio_s * FRAMES_PER_S)) + PROMPT_TOKENS
+        n_prompt = self._n_prompt(audio_s)
         found = self._timed(worker, audio_s, 1)
         encoder = encoder_cost(self._dims[0], audio_s, *self._encoder, self._stem)
         prefill = decoder_cost(self._dims[1], n_prompt, 0, 1, *self._init)
@@ -229,9 +230,12 @@ class _Run:
     def _batch(self, worker: ScalingWorker, batch: int) -> None:
         """Measure the time of a step of several rows."""
         audio_s = self._plan.batch_audio_s
-        n_prompt = n_audio_tokens(round(audio_s * FRAMES_PER_S)) + PROMPT_TOKENS
+        n_prompt = self._n_prompt(audio_s)
         found = self._timed(worker, audio_s, batch)
         self._add("step of a batch", audio_s, batch, found["step_s"], self._step(n_prompt, batch), found)
+
+    def _n_prompt(self, audio_s: float) -> int:
+        return n_audio_tokens(round(audio_s * FRAMES_PER_S), self._dims[0].block_frames) + PROMPT_TOKENS
 
     def _step(self, n_prompt: int, batch: int) -> Cost:
         n_past = n_prompt + self._plan.n_tokens // 2

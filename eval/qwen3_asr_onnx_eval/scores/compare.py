@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx_eval.results.rows import Row
+from qwen3_asr_onnx_eval.results.rows import ResultRow
 
 from .intervals import holm
 from .summary import Pair, Summary, compare_pair, score_row
@@ -27,7 +27,7 @@ class Change:
     """
 
     pair: Pair
-    rows: Sequence[tuple[Row, Row]]
+    rows: Sequence[tuple[ResultRow, ResultRow]]
     n_other: int
     n_better: int
     n_worse: int

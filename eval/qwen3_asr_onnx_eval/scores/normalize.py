@@ -14,12 +14,13 @@ from importlib.metadata import version
 from typing import Literal, TypeAlias
 
 from qwen3_asr_onnx.errors import MissingExtra
+from qwen3_asr_onnx.text.scripts import SPACELESS_LANGUAGES
 
 __all__ = ["CHARACTER_LANGUAGES", "Normalizer", "Unit", "normalizer_for"]
 
 Unit: TypeAlias = Literal["word", "character"]
 
-CHARACTER_LANGUAGES = frozenset({"Chinese", "Cantonese", "Japanese", "Korean", "Thai"})
+CHARACTER_LANGUAGES = SPACELESS_LANGUAGES | {"Korean"}
 """Scored by characters: written without spaces, or (Korean) with spaces that writers place differently."""
 
 APOSTROPHES = {ord("’"): "'", ord("ʼ"): "'", ord("＇"): "'"}

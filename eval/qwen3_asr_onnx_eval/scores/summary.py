@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import median
 from typing import Any
 
 import numpy as np
 
-from qwen3_asr_onnx_eval.results.rows import Results, Row
+from qwen3_asr_onnx_eval.results.rows import ResultRow, Results
 
 from .intervals import Interval, PairedTest, holm, paired_test, ratio_interval, share_interval
 from .utterance import UtteranceScore, score_utterance
@@ -158,16 +158,11 @@ def summarize(results: Results) -> Summary:
     found = [pair for pair in pairs if pair is not None]
     adjusted = holm([pair.test.p for pair in found])
     return Summary(
-        results,
-        systems,
-        tuple(
-            Pair(pair.first, pair.second, pair.n, pair.test, p, pair.rtf_ratio)
-            for pair, p in zip(found, adjusted, strict=True)
-        ),
+        results, systems, tuple(replace(pair, p_adjusted=p) for pair, p in zip(found, adjusted, strict=True))
     )
 
 
-def score_row(row: Row) -> UtteranceScore:
+def score_row(row: ResultRow) -> UtteranceScore:
     """Return the counts of one row; a failed system wrote nothing."""
     return _score(row.reference, row.hypothesis or "", row.language)
 
@@ -177,12 +172,12 @@ def _score(reference: str, hypothesis: str, language: str) -> UtteranceScore:
     return score_utterance(reference, hypothesis, language)
 
 
-def is_scored(row: Row) -> bool:
+def is_scored(row: ResultRow) -> bool:
     """Return whether a row counts for error rates: decodable, somebody speaks, and units are left to be right about."""
     return row.error_kind != "audio" and bool(row.reference.strip()) and score_row(row).n_units > 0
 
 
-def compare_pair(name_a: str, rows_a: Iterable[Row], name_b: str, rows_b: Iterable[Row]) -> Pair | None:
+def compare_pair(name_a: str, rows_a: Iterable[ResultRow], name_b: str, rows_b: Iterable[ResultRow]) -> Pair | None:
     """Return how two systems differ on the utterances both have with the same reference and samples; None without any.
 
     The p value is not adjusted for other pairs.
@@ -210,7 +205,7 @@ def compare_pair(name_a: str, rows_a: Iterable[Row], name_b: str, rows_b: Iterab
     return Pair(name_a, name_b, len(both), test, test.p, ratio)
 
 
-def _system(name: str, rows: Sequence[Row], n_utterances: int) -> SystemSummary:
+def _system(name: str, rows: Sequence[ResultRow], n_utterances: int) -> SystemSummary:
     scored = [row for row in rows if is_scored(row)]
     quiet = [row for row in rows if row.error_kind != "audio" and not row.reference.strip()]
     undecodable = [row for row in rows if row.error_kind == "audio"]
@@ -242,7 +237,7 @@ def _system(name: str, rows: Sequence[Row], n_utterances: int) -> SystemSummary:
     )
 
 
-def _rate(rows: Sequence[Row]) -> ErrorRate | None:
+def _rate(rows: Sequence[ResultRow]) -> ErrorRate | None:
     if not rows:
         return None
     scores = [score_row(row) for row in rows]
@@ -261,23 +256,23 @@ def _rate(rows: Sequence[Row]) -> ErrorRate | None:
     )
 
 
-def _grouped(rows: Sequence[Row], key: Callable[[Row], str]) -> dict[str, ErrorRate]:
+def _grouped(rows: Sequence[ResultRow], key: Callable[[ResultRow], str]) -> dict[str, ErrorRate]:
     """Return the rates by a key, groups in order of appearance; empty where there is one group only."""
-    groups: dict[str, list[Row]] = {}
+    groups: dict[str, list[ResultRow]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     rates = {name: _rate(group) for name, group in groups.items()}
     return {name: rate for name, rate in rates.items() if rate is not None} if len(groups) > 1 else {}
 
 
-def _language_id(rows: Sequence[Row]) -> Interval | None:
+def _language_id(rows: Sequence[ResultRow]) -> Interval | None:
     told = [row for row in rows if row.language and not row.error and row.hypothesis_language is not None]
     if not told:
         return None
     return share_interval(sum(row.hypothesis_language == row.language for row in told), len(told))
 
 
-def _speed(rows: Sequence[Row]) -> Speed | None:
+def _speed(rows: Sequence[ResultRow]) -> Speed | None:
     timed = [row for row in rows if row.seconds and not row.error]
     if not timed:
         return None
@@ -291,7 +286,7 @@ def _speed(rows: Sequence[Row]) -> Speed | None:
     )
 
 
-def _speakers(rows: Sequence[Row]) -> list[str] | None:
+def _speakers(rows: Sequence[ResultRow]) -> list[str] | None:
     """Return the speaker of each row, or None where the dataset does not name them all: utterances are resampled."""
     speakers = [row.speaker for row in rows]
     return speakers if all(speakers) and len(set(speakers)) > 1 else None

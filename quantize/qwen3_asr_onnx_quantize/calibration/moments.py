@@ -25,9 +25,9 @@ from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.bundle.manifest import DecoderDims
 from qwen3_asr_onnx.bundle.names import EMBEDS, POSITIONS, SEQLENS, TOTAL, layer_boundary, past_name
 from qwen3_asr_onnx.errors import BundleError, OptionsError
-from qwen3_asr_onnx.model.features import log_mel, n_audio_tokens, n_frames
+from qwen3_asr_onnx.model.asking import Prompter, hear
+from qwen3_asr_onnx.model.batch import generate
 from qwen3_asr_onnx.model.session import import_onnxruntime
-from qwen3_asr_onnx.text.prompt import build_prompt
 from qwen3_asr_onnx_quantize.schemes.products import constant_products
 from qwen3_asr_onnx_quantize.weights.derived import DerivedTensor
 from qwen3_asr_onnx_quantize.weights.gptq import factor
@@ -94,13 +94,9 @@ def calibration_texts(
 
 
 def _texts(asr: Transcriber, pieces: Sequence[Waveform]) -> list[CalibrationText]:
-    mel = asr.manifest.mel
-    prompts = []
-    for piece, features in zip(pieces, asr.encoder.encode([log_mel(piece, mel) for piece in pieces]), strict=True):
-        n_audio = n_audio_tokens(n_frames(piece.size, mel))
-        prompt = build_prompt(asr.tokenizer, asr.manifest.prompt.template, n_audio, forced=asr.manifest.prompt.forced)
-        prompts.append(asr.embeddings.splice(prompt.ids, features, prompt.audio_start))
-    written = asr.decoder.generate(prompts, [TOKENS_PER_PIECE] * len(prompts))
+    prompter = Prompter(asr)
+    prompts = [prompter.embed(features) for features in hear(asr, pieces)[0]]
+    written = generate(asr.decoder, prompts, [TOKENS_PER_PIECE] * len(prompts))
     return [
         CalibrationText(
             np.concatenate([prompt, asr.embeddings.rows(np.array(one.token_ids, dtype=np.int64))]),

@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.model.decoder import KvCache
-from qwen3_asr_onnx.model.features import log_mel, n_audio_tokens, n_frames
-from qwen3_asr_onnx.text.prompt import build_prompt
+from qwen3_asr_onnx.model.asking import Prompter, hear
+from qwen3_asr_onnx.model.batch import generate
+from qwen3_asr_onnx.model.kv_cache import KvCache
 
 __all__ = ["Fidelity", "Trace", "compare", "trace_reference"]
 
@@ -77,9 +77,9 @@ def trace_reference(reference: Transcriber, waveforms: Sequence[Waveform], max_n
     """
     traces = []
     for waveform in waveforms:
-        features = _encode(reference, waveform)
-        prompt = _prompt(reference, waveform, features)
-        ids = reference.decoder.generate([prompt], [max_new_tokens])[0].token_ids
+        (features,), _ = hear(reference, [waveform])
+        prompt = Prompter(reference).embed(features)
+        ids = generate(reference.decoder, [prompt], [max_new_tokens])[0].token_ids
         traces.append(Trace(waveform, ids, features, _forced_logits(reference, prompt, ids)))
     return traces
 
@@ -89,10 +89,10 @@ def compare(candidate: Transcriber, traces: Sequence[Trace]) -> Fidelity:
     agree, divergences = 0, []
     error = power = 0.0
     for trace in traces:
-        features = _encode(candidate, trace.waveform)
+        (features,), _ = hear(candidate, [trace.waveform])
         error += float(((features - trace.features) ** 2).sum(dtype=np.float64))
         power += float((trace.features**2).sum(dtype=np.float64))
-        logits = _forced_logits(candidate, _prompt(candidate, trace.waveform, features), trace.token_ids)
+        logits = _forced_logits(candidate, Prompter(candidate).embed(features), trace.token_ids)
         agree += int((logits.argmax(axis=1) == trace.logits.argmax(axis=1)).sum())
         divergences.append(_divergence(trace.logits, logits))
     every = np.concatenate(divergences)
@@ -104,17 +104,6 @@ def compare(candidate: Transcriber, traces: Sequence[Trace]) -> Fidelity:
         kl_p99=float(np.quantile(every, 0.99)),
         features_error=float(np.sqrt(error / power)),
     )
-
-
-def _encode(asr: Transcriber, waveform: Waveform) -> Floats:
-    return asr.encoder.encode([log_mel(waveform, asr.manifest.mel)])[0]
-
-
-def _prompt(asr: Transcriber, waveform: Waveform, features: Floats) -> Floats:
-    pieces = asr.manifest.prompt
-    n_audio = n_audio_tokens(n_frames(waveform.size, asr.manifest.mel))
-    prompt = build_prompt(asr.tokenizer, pieces.template, n_audio, forced=pieces.forced)
-    return asr.embeddings.splice(prompt.ids, features, prompt.audio_start)
 
 
 def _forced_logits(asr: Transcriber, prompt: Floats, token_ids: Sequence[int]) -> Floats:

@@ -1,7 +1,7 @@
 """Audio and its transcript -> when every word is spoken, by a forced aligner's bundle.
 
 The aligner reads audio and words once and answers with a time class at two slots behind every word. Audio longer than
-it was made for goes through it in windows (`alignment_windows`), so memory does not grow with the length of the audio.
+it was made for goes through it in windows (`windows`), so memory does not grow with the length of the audio.
 """
 
 from __future__ import annotations
@@ -10,32 +10,32 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, TypeAlias
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio.loading import AudioSource, load_audio
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE, Manifest
+from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE
 from qwen3_asr_onnx.errors import AudioError, LimitError, OptionsError
+from qwen3_asr_onnx.model.asking import hear
 from qwen3_asr_onnx.model.decoder import graph_inputs, graph_outputs
 from qwen3_asr_onnx.model.embeddings import EmbeddingTable
 from qwen3_asr_onnx.model.encoder import INPUTS as ENCODER_INPUTS
 from qwen3_asr_onnx.model.encoder import OUTPUTS as ENCODER_OUTPUTS
 from qwen3_asr_onnx.model.encoder import AudioEncoder
-from qwen3_asr_onnx.model.features import log_mel
+from qwen3_asr_onnx.model.features import n_audio_tokens
 from qwen3_asr_onnx.model.loading import load_session, open_variant
 from qwen3_asr_onnx.model.session import return_free_memory
-from qwen3_asr_onnx.results import Word, WordFlag
+from qwen3_asr_onnx.options import AlignOptions
+from qwen3_asr_onnx.results import Word
 from qwen3_asr_onnx.text.languages import resolve_language
 from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
 from .prompt import build_alignment_prompt, encode_units, fixed_tokens
 from .slots import SlotAnswers, SlotDecoder
-from .times import Span, repair_order, settle
+from .times import Span, settle, timed_words
 from .units import Unit, segment_words
-from .windows import Limits, choose_window, settled_words
+from .windows import WindowLimits, choose_window, settled_words
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -47,37 +47,8 @@ Words: TypeAlias = tuple[Word, ...]
 
 Progress: TypeAlias = Callable[[float], object]
 
-LONGEST_WINDOW_S = 180.0
-"""What the official package gives the model at most."""
-
 GROUP_SECONDS = 240.0
 """Most audio encoded together by `align_many`."""
-
-IMPROBABLE = 0.3
-"""Words below this probability are flagged; see INVESTIGATION.md, entry 029."""
-
-
-@dataclass(frozen=True, slots=True)
-class AlignOptions:
-    """How to align.
-
-    Attributes:
-        refine: pull words back that lie beyond the end of the audio and give words of no length the time around them.
-            False leaves the times of the official package, flagged.
-        max_window_s: longest stretch of audio given to the model at once, in seconds; longer audio is divided at
-            pauses between words.
-
-    Raises:
-        OptionsError: a value is out of range.
-    """
-
-    refine: bool = True
-    max_window_s: float = LONGEST_WINDOW_S
-
-    def __post_init__(self) -> None:
-        if not 5.0 <= self.max_window_s <= LONGEST_WINDOW_S:
-            raise OptionsError(f"max_window_s is {self.max_window_s}; the aligner takes windows of 5 to 180 seconds")
-
 
 DEFAULT_OPTIONS = AlignOptions()
 
@@ -104,6 +75,7 @@ class Aligner:
     """A loaded forced aligner. Holds no state between calls: any number of threads may share one.
 
     Attributes:
+        manifest: what the bundle says about itself.
         variant: name of the loaded variant.
         tokenizer: text <-> token ids.
         embeddings: token ids -> embedding rows.
@@ -133,15 +105,15 @@ class Aligner:
             MissingExtra: onnxruntime is not installed.
         """
         opened, self.variant, entry = open_variant(bundle, variant, device, "aligner")
-        self._manifest = opened.manifest
-        assert self._manifest.timestamps is not None, "every aligner's manifest has it"
-        self._head = self._manifest.timestamps
-        dims = replace(self._manifest.decoder, cache_dtype=entry.cache_dtype)
+        self.manifest = opened.manifest
+        assert self.manifest.timestamps is not None, "every aligner's manifest has it"
+        self._head = self.manifest.timestamps
+        dims = replace(self.manifest.decoder, cache_dtype=entry.cache_dtype)
         self.tokenizer = Tokenizer.from_file(opened.require(TOKENIZER_FILE))
         self.embeddings = EmbeddingTable(opened.require(entry.embeddings), dims.vocab_size, dims.hidden)
-        self._fixed_tokens = fixed_tokens(self.tokenizer, self._manifest.prompt.template)
+        self._fixed_tokens = fixed_tokens(self.tokenizer, self.manifest.prompt.template)
         encoder = load_session(opened, entry, entry.encoder, (ENCODER_INPUTS, ENCODER_OUTPUTS), device, threads)
-        self.encoder = AudioEncoder(encoder, self._manifest.encoder)
+        self.encoder = AudioEncoder(encoder, self.manifest.encoder)
         interface = graph_inputs(dims), graph_outputs(dims)
         decoder = load_session(opened, entry, entry.decoder_init, interface, device, threads)
         self.decoder = SlotDecoder(decoder, dims, self._head)
@@ -166,11 +138,6 @@ class Aligner:
         from qwen3_asr_onnx.bundle.pull import fetch_variant
 
         return cls(fetch_variant(name_or_path, variant, revision=revision), variant, device, threads)
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the bundle says about itself."""
-        return self._manifest
 
     def __enter__(self) -> Self:
         return self
@@ -276,7 +243,7 @@ class Aligner:
             waveforms: each (n_samples,) float32, mono, 16 kHz, at least one sample.
             units: per waveform the token ids of every unit.
         """
-        features = self.encoder.encode([log_mel(waveform, self.manifest.mel) for waveform in waveforms])
+        features, _ = hear(self, waveforms)
         template, slot_token = self.manifest.prompt.template, self._head.token
         answers = []
         for rows, ids in zip(features, units, strict=True):
@@ -304,15 +271,21 @@ class Aligner:
         ids = encode_units(self.tokenizer, [unit.text for unit in units])
         return _Input(waveform, units, ids, language in self.manifest.languages)
 
-    def _limits(self, options: AlignOptions) -> Limits:
+    def _limits(self, options: AlignOptions) -> WindowLimits:
+        manifest = self.manifest
         longest_s = min(options.max_window_s, (self._head.classes - 1) * self._head.segment_ms / 1000)
-        return Limits(int(longest_s * SAMPLE_RATE), self.manifest.decoder.max_positions - self._fixed_tokens)
+        return WindowLimits(
+            samples=int(longest_s * SAMPLE_RATE),
+            positions=manifest.decoder.max_positions - self._fixed_tokens,
+            block_samples=manifest.encoder.block_frames * manifest.mel.hop_length,
+            block_tokens=n_audio_tokens(manifest.encoder.block_frames, manifest.encoder.block_frames),
+        )
 
     def _align_inputs(
         self, inputs: Sequence[_Input], options: AlignOptions, progress: Progress | None, offset_s: float = 0.0
     ) -> list[Words]:
         """Align inputs: those of one window all together, each longer one by itself, window after window."""
-        limits = self._limits(options)
+        limits, segment_ms = self._limits(options), self._head.segment_ms
         spoken = [entry for entry in inputs if entry.units]
         short = [e for e in spoken if choose_window(e.waveform.size, e.costs, limits).last]
         answers = iter(self.answer([e.waveform for e in short], [e.ids for e in short]) if short else ())
@@ -321,7 +294,7 @@ class Aligner:
             spans: list[Span] = []
             probabilities: list[float] = []
             if entry in short:
-                spans, probabilities = self._spans(next(answers))
+                spans, probabilities = next(answers).spans(segment_ms)
             elif entry.units:
                 for window_spans, window_probabilities in self._windows(entry, limits, progress):
                     spans += window_spans
@@ -332,10 +305,10 @@ class Aligner:
         return found
 
     def _windows(
-        self, entry: _Input, limits: Limits, progress: Progress | None
+        self, entry: _Input, limits: WindowLimits, progress: Progress | None
     ) -> Iterator[tuple[list[Span], list[float]]]:
         """Yield the settled words of one window after the other, with the times of the whole input."""
-        costs, start, first = entry.costs, 0, 0
+        costs, start, first, segment_ms = entry.costs, 0, 0, self._head.segment_ms
         while first < len(entry.ids):
             try:
                 window = choose_window(entry.waveform.size - start, costs[first:], limits)
@@ -349,31 +322,13 @@ class Aligner:
             (answers,) = self.answer([samples], [entry.ids[first : first + window.n_units]])
             count, border = window.n_units, window.n_samples
             if not window.last:
-                count, border_ms = settled_words(self._spans(answers)[0], samples.size * 1000 // SAMPLE_RATE)
+                count, border_ms = settled_words(answers.spans(segment_ms)[0], samples.size * 1000 // SAMPLE_RATE)
                 border = border_ms * SAMPLE_RATE // 1000
             # What the words after the border did to the order of those before it is forgotten.
-            yield self._spans(answers, count, start * 1000 // SAMPLE_RATE)
+            yield answers.spans(segment_ms, count, start * 1000 // SAMPLE_RATE)
             first, start = first + count, start + border
             if progress is not None:
                 progress(border / SAMPLE_RATE)
-
-    def _spans(
-        self, answers: SlotAnswers, count: int | None = None, offset_ms: int = 0
-    ) -> tuple[list[Span], list[float]]:
-        """Return the first `count` words (None: all) in order, and their probabilities."""
-        slots = slice(None if count is None else 2 * count)
-        raw = (answers.classes[slots] * self._head.segment_ms).tolist()
-        repaired = repair_order(raw)
-        moved = [before != after for before, after in zip(raw, repaired, strict=True)]
-        flags: list[set[WordFlag]] = [
-            {"out_of_order"} if any(moved[i : i + 2]) else set() for i in range(0, len(raw), 2)
-        ]
-        spans = [
-            Span(offset_ms + start, offset_ms + end, flagged)
-            for start, end, flagged in zip(repaired[::2], repaired[1::2], flags, strict=True)
-        ]
-        pairs = answers.probabilities[slots].reshape(-1, 2)
-        return spans, np.sqrt(pairs.prod(axis=1)).tolist()
 
     def _words(
         self,
@@ -384,25 +339,7 @@ class Aligner:
         offset_s: float,
     ) -> Words:
         settle(spans, entry.waveform.size * 1000 // SAMPLE_RATE, self._head.segment_ms, move=options.refine)
-        order = get_args(WordFlag)
-        words = []
-        for unit, span, probability in zip(entry.units, spans, probabilities, strict=True):
-            if probability < IMPROBABLE:
-                span.flags.add("improbable")
-            if not entry.supported:
-                span.flags.add("unsupported_language")
-            words.append(
-                Word(
-                    text=unit.written,
-                    start_s=round(offset_s + span.start_ms / 1000, 3),
-                    end_s=round(offset_s + span.end_ms / 1000, 3),
-                    probability=round(probability, 4),
-                    flags=tuple(flag for flag in order if flag in span.flags),
-                    unit=unit.text,
-                    space_after=unit.space_after,
-                )
-            )
-        return tuple(words)
+        return timed_words(entry.units, spans, probabilities, offset_s, supported=entry.supported)
 
 
 def _at_the_end(entry: _Input, first: int) -> tuple[list[Span], list[float]]:

@@ -16,6 +16,9 @@ from qwen3_asr_onnx.bundle.manifest import DecoderDims, TimestampHead
 from qwen3_asr_onnx.bundle.names import EMBEDS, LOGITS, POSITIONS, SEQLENS, TOTAL, cache_names, past_name, present_name
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.session import Session
+from qwen3_asr_onnx.results import WordFlag
+
+from .times import Span, repair_order
 
 __all__ = ["SlotAnswers", "SlotDecoder"]
 
@@ -34,6 +37,22 @@ class SlotAnswers:
 
     classes: npt.NDArray[np.int64]
     probabilities: npt.NDArray[np.float64]
+
+    def spans(self, segment_ms: int, count: int | None = None, offset_ms: int = 0) -> tuple[list[Span], list[float]]:
+        """Return when the first `count` words (None: all) are spoken, in order, and their probabilities."""
+        slots = slice(None if count is None else 2 * count)
+        raw = (self.classes[slots] * segment_ms).tolist()
+        repaired = repair_order(raw)
+        moved = [before != after for before, after in zip(raw, repaired, strict=True)]
+        flags: list[set[WordFlag]] = [
+            {"out_of_order"} if any(moved[i : i + 2]) else set() for i in range(0, len(raw), 2)
+        ]
+        spans = [
+            Span(offset_ms + start, offset_ms + end, flagged)
+            for start, end, flagged in zip(repaired[::2], repaired[1::2], flags, strict=True)
+        ]
+        pairs = self.probabilities[slots].reshape(-1, 2)
+        return spans, np.sqrt(pairs.prod(axis=1)).tolist()
 
 
 class SlotDecoder:

@@ -9,12 +9,18 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 
-from qwen3_asr_onnx.results import WordFlag
+from qwen3_asr_onnx.results import Word, WordFlag
 
-__all__ = ["Span", "repair_order", "settle"]
+from .units import Unit
+
+__all__ = ["Span", "repair_order", "settle", "timed_words"]
+
+IMPROBABLE = 0.3
+"""Words below this probability are flagged; see INVESTIGATION.md, entry 029."""
 
 PLATEAU_WORDS = 3
 """So many words at one moment are no rounding any more: the model has lost its place."""
@@ -139,3 +145,36 @@ def _make_room(spans: Sequence[Span], first: int, last: int, duration_ms: int, s
 
 def _spare(neighbour: Span | None, step_ms: int) -> int:
     return 0 if neighbour is None else min(step_ms, neighbour.end_ms - neighbour.start_ms) // 2
+
+
+def timed_words(
+    units: Sequence[Unit], spans: Sequence[Span], probabilities: Sequence[float], offset_s: float, *, supported: bool
+) -> tuple[Word, ...]:
+    """Return the words of one input.
+
+    Args:
+        units: what was aligned.
+        spans: when each is spoken, settled.
+        probabilities: of each.
+        offset_s: added to all times.
+        supported: whether the aligner was trained on the language.
+    """
+    words = []
+    for unit, span, probability in zip(units, spans, probabilities, strict=True):
+        if probability < IMPROBABLE:
+            span.flags.add("improbable")
+        if not supported:
+            span.flags.add("unsupported_language")
+        words.append(
+            Word(
+                text=unit.written,
+                start_s=round(offset_s + span.start_ms / 1000, 3),
+                end_s=round(offset_s + span.end_ms / 1000, 3),
+                probability=round(probability, 4),
+                flags=tuple(flag for flag in get_args(WordFlag) if flag in span.flags),
+                unit=unit.text,
+                space_after=unit.space_after,
+                start_char=unit.start_char,
+            )
+        )
+    return tuple(words)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import itertools
 import lzma
+import re
 import threading
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 from qwen3_asr_onnx.errors import MissingExtra
+from qwen3_asr_onnx.text.scripts import IDEOGRAPHS, opens
 
 __all__ = ["ALIGNER_LANGUAGES", "Unit", "segment_words", "split_units"]
 
@@ -35,16 +37,7 @@ ALIGNER_LANGUAGES = (
 )
 """The languages of the released aligner, in the order of its config."""
 
-CJK_RANGES = (
-    (0x4E00, 0x9FFF),
-    (0x3400, 0x4DBF),
-    (0x20000, 0x2A6DF),
-    (0x2A700, 0x2B73F),
-    (0x2B740, 0x2B81F),
-    (0x2B820, 0x2CEAF),
-    (0xF900, 0xFAFF),
-)
-"""Code points of the characters that stand alone. Kana and hangul are not among them."""
+_AT_IDEOGRAPHS = re.compile(f"[{IDEOGRAPHS}]|[^{IDEOGRAPHS}]+")
 
 SHORTEST_KOREAN_WORD = 2
 
@@ -59,11 +52,13 @@ class Unit:
         text: letters, digits and apostrophes: what the aligner sees.
         written: the same part of the transcript as it stands there, with the punctuation around it.
         space_after: whether white space follows in the transcript.
+        start_char: where `written` begins in the transcript.
     """
 
     text: str
     written: str
     space_after: bool
+    start_char: int
 
 
 def segment_words(text: str, language: str) -> list[Unit]:
@@ -84,10 +79,14 @@ def segment_words(text: str, language: str) -> list[Unit]:
         units, list(_normalized_clusters(text)) if japanese else [(i, i + 1, c) for i, c in enumerate(text)]
     )
     cuts = [0, *(_cut(text, left[1], right[0]) for left, right in itertools.pairwise(spans)), len(text)]
-    pieces = [text[start:end] for start, end in itertools.pairwise(cuts)]
     return [
-        Unit(unit, " ".join(piece.split()), piece[-1:].isspace() or following[:1].isspace())
-        for unit, piece, following in zip(units, pieces, [*pieces[1:], ""], strict=True)
+        Unit(
+            text=unit,
+            written=" ".join(text[start:end].split()),
+            space_after=any(map(str.isspace, text[max(start, end - 1) : end + 1])),
+            start_char=end - len(text[start:end].lstrip()),
+        )
+        for unit, (start, end) in zip(units, itertools.pairwise(cuts), strict=True)
     ]
 
 
@@ -98,7 +97,7 @@ def split_units(text: str, language: str) -> list[str]:
         return _cleaned(_japanese_words(text))
     if rule == "korean":
         return _cleaned(part for token in text.split() for part in _korean_parts(token))
-    return [part for token in _cleaned(text.split()) for part in _split_at_cjk(token)]
+    return [part for token in _cleaned(text.split()) for part in _AT_IDEOGRAPHS.findall(token)]
 
 
 def _is_kept(character: str) -> bool:
@@ -109,22 +108,6 @@ def _cleaned(tokens: Sequence[str] | Iterator[str]) -> list[str]:
     """Drop the characters that are not aligned, and the tokens of which nothing is left."""
     cleaned = ("".join(filter(_is_kept, token)) for token in tokens)
     return [token for token in cleaned if token]
-
-
-def _is_cjk(character: str) -> bool:
-    return any(first <= ord(character) <= last for first, last in CJK_RANGES)
-
-
-def _split_at_cjk(token: str) -> Iterator[str]:
-    start = 0
-    for i, character in enumerate(token):
-        if _is_cjk(character):
-            if start < i:
-                yield token[start:i]
-            yield character
-            start = i + 1
-    if start < len(token):
-        yield token[start:]
 
 
 def _korean_parts(token: str) -> Iterator[str]:
@@ -182,5 +165,5 @@ def _cut(text: str, end: int, start: int) -> int:
     spaces = [i for i, c in enumerate(between) if c.isspace()]
     if spaces:
         return end + spaces[-1] + 1
-    opening = next((i for i, c in enumerate(between) if unicodedata.category(c) in {"Ps", "Pi"} or c in "¿¡"), None)
+    opening = next((i for i, c in enumerate(between) if opens(c)), None)
     return max(end, start) if opening is None else end + opening

@@ -18,7 +18,7 @@ from qwen3_asr_onnx.errors import LimitError
 
 from .times import Span
 
-__all__ = ["Limits", "Window", "choose_window", "settled_words"]
+__all__ = ["Window", "WindowLimits", "choose_window", "settled_words"]
 
 SURPLUS, SURPLUS_UNITS = 1.5, 32
 """A window gets this many times its proportional share of the words, and so many more: speech is not evenly dense."""
@@ -30,20 +30,24 @@ GUARD_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class WindowLimits:
     """What one window may hold.
 
     Attributes:
         samples: most samples of audio.
         positions: positions for audio, units and slots together.
+        block_samples: samples per convolution block of the encoder.
+        block_tokens: positions that a block takes.
     """
 
     samples: int
     positions: int
+    block_samples: int
+    block_tokens: int
 
     def positions_left(self, n_samples: int) -> int:
-        """Return the positions left for words; 13 for every second begun go to the audio, rounded up."""
-        return self.positions - 13 * math.ceil(n_samples / SAMPLE_RATE)
+        """Return the positions left for words; every block begun takes those of a whole one."""
+        return self.positions - self.block_tokens * math.ceil(n_samples / self.block_samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Window:
     last: bool
 
 
-def choose_window(n_samples: int, costs: Sequence[int], limits: Limits) -> Window:
+def choose_window(n_samples: int, costs: Sequence[int], limits: WindowLimits) -> Window:
     """Return the next window.
 
     Args:

@@ -1,20 +1,30 @@
-"""Audio as every decoder hands it on: blocks of mono float32 at a rate that was checked."""
+"""Audio as every decoder hands it on: blocks of mono float32 at a rate that was checked, and samples made into that."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError
 
-__all__ = ["BLOCK_FRAMES", "AudioStream", "check_rate"]
+__all__ = ["BLOCK_FRAMES", "AudioStream", "check_rate", "in_frames", "to_mono"]
 
 BLOCK_FRAMES = 8_192
 """Frames decoded at once. A damaged FLAC loses at most one such block (0.5 s at 16 kHz) before the damage."""
 
 _MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 768_000
 """Below 1 kHz no speech survives; 768 kHz is the highest rate of any converter on sale."""
+
+_FULL_SCALE = {"i1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31, "u1": 2.0**7}
+"""By numpy's codes, in either byte order."""
+
+_MAX_CHANNELS = 8
+"""An array of at most so many rows, and more columns, has its channels first."""
 
 
 @dataclass
@@ -40,9 +50,47 @@ def check_rate(sample_rate: float, name: str) -> int:
     Raises:
         AudioError: the rate is not a whole number of Hz from 1,000 to 768,000.
     """
+    if isinstance(sample_rate, bool) or not isinstance(sample_rate, (int, float, np.integer, np.floating)):
+        raise AudioError(f"{name}: the sampling rate is {sample_rate!r}; give a number of Hz")
     if not _MIN_RATE_HZ <= sample_rate <= _MAX_RATE_HZ or sample_rate != int(sample_rate):
         raise AudioError(
             f"{name}: the sampling rate is {sample_rate} Hz; {_MIN_RATE_HZ} to {_MAX_RATE_HZ} Hz in whole Hz are read. "
             "The header is probably damaged; export the audio again"
         )
     return int(sample_rate)
+
+
+def in_frames(samples: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Return the samples as (n,) or (n, channels), as `to_mono` takes them; nothing is copied.
+
+    Args:
+        samples: (n,), (n, channels) or (channels <= 8, n); floats, or integers of 8, 16 or 32 bits.
+        name: what to call them in errors.
+
+    Raises:
+        AudioError: another type or shape.
+    """
+    if samples.dtype.kind != "f" and samples.dtype.str[1:] not in _FULL_SCALE:
+        raise AudioError(f"{name}: samples of type {samples.dtype}; give float, int8, int16, int32 or uint8")
+    if samples.ndim == 2 and samples.shape[0] <= _MAX_CHANNELS and samples.shape[1] > samples.shape[0]:
+        samples = samples.T
+    if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] == 0):
+        raise AudioError(f"{name}: shape {samples.shape}; give (n_samples,) or (n_samples, n_channels)")
+    return samples
+
+
+def to_mono(samples: npt.NDArray[Any]) -> Waveform:
+    """Return the mean over the channels, (n,) float32; integers are divided by the full scale of their type.
+
+    Args:
+        samples: (n,) or (n, channels) floats of any range, or integers of 8, 16 or 32 bits.
+    """
+    code = samples.dtype.str[1:]
+    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the caller reports
+        scaled: Waveform = samples.astype(np.float32)
+    if code == "u1":
+        scaled -= np.float32(128)
+    if code in _FULL_SCALE:
+        scaled /= np.float32(_FULL_SCALE[code])
+    mono: Waveform = scaled if scaled.ndim == 1 else scaled.mean(axis=1, dtype=np.float32)
+    return mono

@@ -20,8 +20,10 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import AudioError, LimitError
 
-from .blocks import BLOCK_FRAMES, AudioStream, check_rate
+from .blocks import BLOCK_FRAMES, AudioStream, check_rate, in_frames, to_mono
+from .containers import read_layout
 from .formats import open_stream
+from .libsndfile import open_part, promised_frames
 from .resampling import make_resampler, n_resampled
 from .sources import AudioLimits, AudioSource, open_source
 from .wav import is_wav, read_wav_header
@@ -47,8 +49,6 @@ AUDIO_SUFFIXES = frozenset({
 """Lower-case file name endings taken for audio or video when a folder is searched; others can be named."""
 
 _ARRAY_NAME = "audio array"
-
-_FULL_SCALE = {"int8": 2.0**7, "int16": 2.0**15, "int32": 2.0**31, "uint8": 2.0**7}
 
 _TOLERATED_LOSS_S = 0.1
 """MP3 headers count encoder padding that decoders trim: up to three frames of 26 ms. Shorter gaps are not reported."""
@@ -110,20 +110,27 @@ def open_audio(
 
 
 def probe_duration(path: Path) -> float | None:
-    """Return the seconds of audio a file says it holds; None when it does not say, or says it only to ffmpeg.
+    """Return the seconds of audio a file says it holds; None when it does not say, or says it only to a decoder.
 
-    Reads headers only and never fails: what is wrong with the file is told when it is opened.
+    Reads headers only, never fails and never guesses: what is wrong with the file is told when it is opened.
     """
     try:
         with path.open("rb") as file:
             if is_wav(file.read(12)):
                 file.seek(0)
                 header = read_wav_header(file, str(path))
-                return None if header.n_frames is None else header.n_frames / header.sample_rate
-        import soundfile  # the [audio] extra
-
-        info = soundfile.info(str(path))
-        return info.frames / info.samplerate if info.frames < 1 << 62 else None
+                if not header.is_plain or header.n_frames is None:
+                    return None
+                return header.n_frames / header.sample_rate
+            frames = 0
+            for part in read_layout(file).parts:
+                sound = open_part(file, part)
+                promised = None if sound is None else promised_frames(sound, part)
+                if sound is None or promised is None:
+                    return None
+                with sound:
+                    frames, rate = frames + promised, sound.samplerate
+            return frames / check_rate(rate, str(path))
     except (OSError, ImportError, AudioError, RuntimeError):  # soundfile's own errors are RuntimeErrors
         return None
 
@@ -164,29 +171,10 @@ def load_audio(source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS, *, al
 
 
 def _array_stream(samples: npt.NDArray[Any], sample_rate: int) -> AudioStream:
-    name = _ARRAY_NAME
-    if isinstance(sample_rate, bool) or not isinstance(sample_rate, (int, float, np.integer, np.floating)):
-        raise AudioError(f"{name}: the sampling rate is {sample_rate!r}; give a number of Hz")
-    rate = check_rate(sample_rate, name)
-    scale = _FULL_SCALE.get(samples.dtype.name, 0.0)
-    if not scale and samples.dtype.kind != "f":
-        raise AudioError(f"{name}: samples of type {samples.dtype}; give float, int8, int16, int32 or uint8")
-    if samples.ndim == 2 and samples.shape[0] <= 8 and samples.shape[1] > samples.shape[0]:
-        samples = samples.T
-    if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] == 0):
-        raise AudioError(f"{name}: shape {samples.shape}; give (n_samples,) or (n_samples, n_channels)")
-
-    def blocks() -> Iterator[Waveform]:
-        for first in range(0, len(samples), BLOCK_FRAMES):
-            with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is reported
-                block: Waveform = samples[first : first + BLOCK_FRAMES].astype(np.float32)
-            if samples.dtype.name == "uint8":
-                block -= np.float32(scale)
-            if scale:
-                block /= np.float32(scale)
-            yield block if block.ndim == 1 else block.mean(axis=1, dtype=np.float32)
-
-    return AudioStream(rate, len(samples), blocks())
+    rate = check_rate(sample_rate, _ARRAY_NAME)
+    frames = in_frames(samples, _ARRAY_NAME)
+    blocks = (to_mono(frames[first : first + BLOCK_FRAMES]) for first in range(0, len(frames), BLOCK_FRAMES))
+    return AudioStream(rate, len(frames), blocks)
 
 
 def _resampled(stream: AudioStream, name: str, limits: AudioLimits) -> Iterator[Waveform]:

@@ -6,12 +6,11 @@ import io
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError
 
-from .blocks import AudioStream, check_rate
+from .blocks import AudioStream, check_rate, to_mono
 from .wav import is_wav, read_wav_blocks, read_wav_header
 
 __all__ = ["PCM_FORMATS", "open_pcm"]
@@ -61,20 +60,9 @@ def _blocks(
         whole = len(data) - len(data) % frame_bytes
         rest = data[whole:]
         if whole:
-            yield _to_mono(np.frombuffer(data[:whole], dtype=dtype), n_channels)
+            yield to_mono(np.frombuffer(data[:whole], dtype=dtype).reshape(-1, n_channels))
     if rest:
         faults.append(
             f"the input ended inside a frame; its last {len(rest)} of {frame_bytes} bytes are left out "
             "(are the sample format and the number of channels right?)"
         )
-
-
-def _to_mono(samples: npt.NDArray[np.generic], n_channels: int) -> Waveform:
-    """Return the mean over the channels, (n_frames,) float32, integers divided by full scale."""
-    mono: Waveform = samples.astype(np.float32)
-    if samples.dtype.kind == "u":
-        mono -= np.float32(128)
-    if samples.dtype.kind != "f":
-        mono /= np.float32(2 ** (8 * samples.dtype.itemsize - 1))
-    averaged: Waveform = mono.reshape(-1, n_channels).mean(axis=1, dtype=np.float32)
-    return averaged

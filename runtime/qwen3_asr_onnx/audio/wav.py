@@ -10,13 +10,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
+import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.audio.blocks import BLOCK_FRAMES, check_rate
 from qwen3_asr_onnx.errors import AudioError
+
+from .blocks import BLOCK_FRAMES, check_rate, to_mono
 
 __all__ = ["WavHeader", "is_wav", "read_wav_blocks", "read_wav_header"]
 
@@ -121,41 +123,34 @@ def read_wav_blocks(file: BinaryIO, header: WavHeader) -> Iterator[Waveform]:
             return
         if left is not None:
             left -= len(data)
-        yield _to_mono(data, header)
+        yield to_mono(_in_frames(data, header))
 
 
 def _parse_fmt(body: bytes, name: str) -> WavHeader:
     if len(body) < 16:
         raise _damaged(name, f"the format chunk has {len(body)} bytes instead of 16")
-    tag, n_channels, sample_rate, _, frame_bytes, _ = struct.unpack_from("<HHIIHH", body)
+    tag, n_channels, sample_rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", body)
     if tag == _TAG_EXTENSIBLE and len(body) >= 26:
         tag = struct.unpack_from("<H", body, 24)[0]  # the codec's number opens the sub-format GUID
     if not n_channels:
         raise _damaged(name, "it claims to have no channels")
+    if tag in _BYTES_PER_SAMPLE and bits:  # as in libsndfile and ffmpeg, what a frame is said to take counts for less
+        frame_bytes = n_channels * ((bits + 7) // 8)
     if tag in _BYTES_PER_SAMPLE and (frame_bytes == 0 or frame_bytes % n_channels):
         raise _damaged(name, f"{n_channels} channels in frames of {frame_bytes} bytes")
     return WavHeader(tag, n_channels, check_rate(sample_rate, name), frame_bytes // n_channels, None)
 
 
-def _to_mono(data: bytes, header: WavHeader) -> Waveform:
-    """Return the mean over the channels, (n_frames,) float32, integers divided by full scale."""
-    samples: Waveform
-    if header.tag == _TAG_FLOAT:
-        with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the caller reports
-            samples = np.frombuffer(data, dtype=f"<f{header.sample_bytes}").astype(np.float32)
-    elif header.sample_bytes == 1:  # the only unsigned width
-        samples = (np.frombuffer(data, dtype=np.uint8).astype(np.float32) - np.float32(128)) / np.float32(128)
-    elif header.sample_bytes == 3:
+def _in_frames(data: bytes, header: WavHeader) -> npt.NDArray[Any]:
+    """Return the samples as (n_frames,) or (n_frames, n_channels), 24-bit ones as the upper bytes of 32."""
+    if header.sample_bytes == 3:
         wide = np.zeros((len(data) // 3, 4), dtype=np.uint8)
         wide[:, 1:] = np.frombuffer(data, dtype=np.uint8).reshape(-1, 3)
-        samples = wide.view("<i4").reshape(-1).astype(np.float32) / np.float32(2**31)
+        samples: npt.NDArray[Any] = wide.view("<i4").reshape(-1)
     else:
-        full_scale = np.float32(2 ** (8 * header.sample_bytes - 1))
-        samples = np.frombuffer(data, dtype=f"<i{header.sample_bytes}").astype(np.float32) / full_scale
-    if header.n_channels == 1:
-        return samples
-    mono: Waveform = samples.reshape(-1, header.n_channels).mean(axis=1, dtype=np.float32)
-    return mono
+        kind = "f" if header.tag == _TAG_FLOAT else "u" if header.sample_bytes == 1 else "i"  # only 8 bits are unsigned
+        samples = np.frombuffer(data, dtype=f"<{kind}{header.sample_bytes}")
+    return samples if header.n_channels == 1 else samples.reshape(-1, header.n_channels)
 
 
 def _read(file: BinaryIO, n_bytes: int, name: str) -> bytes:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from qwen3_asr_onnx.audio.loading import load_audio
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra, OptionsError
 from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.outputs.saving import write_atomically
-from qwen3_asr_onnx.outputs.writers import Writer, writers
+from qwen3_asr_onnx.outputs.writers import FORMATS, writers
 from qwen3_asr_onnx.results import Segment, Transcript, Word
 
 from .command import EXIT_FAILED, EXIT_OK, Command
@@ -25,9 +26,9 @@ from .subtitle_options import add_subtitle_arguments, subtitle_style
 if TYPE_CHECKING:
     from qwen3_asr_onnx.alignment.aligner import Aligner
 
-__all__ = ["COMMAND", "add_arguments", "load_aligner", "run", "to_word_tsv"]
+__all__ = ["COMMAND", "add_arguments", "load_aligner", "run"]
 
-FORMATS = ("tsv", "json", "srt", "vtt")
+DEFAULT_FORMAT = "tsv"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("text", metavar="TEXT", help="what is said in it, a UTF-8 text file with that, or - for stdin")
     parser.add_argument("-l", "--language", help='language of the text, name or code, as "English" or "en" (required)')
     output = parser.add_argument_group("output", "on stdout unless --output is given")
-    output.add_argument("-f", "--format", choices=FORMATS, help="default: as --output is named, else tsv")
+    output.add_argument("-f", "--format", choices=_offered(), help="default: as --output is named, else tsv")
     output.add_argument("-o", "--output", metavar="FILE", type=Path, help="write FILE; replaces it if it exists")
     output.add_argument("-q", "--quiet", action="store_true", help="no progress")
     model = parser.add_argument_group("model")
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
         OSError: stdout or the file cannot take the result.
     """
     format_name = _format(args)
-    writer = _writers(args, format_name)[format_name]
+    style = subtitle_style(args, [format_name], word_times=True)
+    writer = FORMATS[format_name].write_words or writers(style)[format_name]
     text = _text(args.text)
     try:
         waveform = load_audio(args.audio)
@@ -85,33 +87,22 @@ def run(args: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def to_word_tsv(transcript: Transcript) -> str:
-    """Return a header and one row per word: start and end in milliseconds, probability, text."""
-    rows = (
-        f"{round(1000 * word.start_s)}\t{round(1000 * word.end_s)}\t{word.probability:.3f}\t{_one_line(word)}\n"
-        for word in transcript.words or ()
-    )
-    return "start\tend\tprobability\ttext\n" + "".join(rows)
-
-
-def _one_line(word: Word) -> str:
-    return " ".join(word.text.split())
+def _offered() -> list[str]:
+    """Return the formats that can hold an alignment, the default one first."""
+    timed = [name for name, entry in FORMATS.items() if entry.is_timed and name != DEFAULT_FORMAT]
+    return [DEFAULT_FORMAT, *timed]
 
 
 def _format(args: argparse.Namespace) -> str:
     if args.format is not None:
         return str(args.format)
     if args.output is None:
-        return FORMATS[0]
+        return DEFAULT_FORMAT
     suffix: str = args.output.suffix.lower().lstrip(".")
-    if suffix not in FORMATS:
-        raise OptionsError(f"--output {args.output}: no format is called {suffix!r}; add --format {'|'.join(FORMATS)}")
+    if suffix not in _offered():
+        choices = "|".join(_offered())
+        raise OptionsError(f"--output {args.output}: no format is called {suffix!r}; add --format {choices}")
     return suffix
-
-
-def _writers(args: argparse.Namespace, format_name: str) -> Mapping[str, Writer]:
-    style = subtitle_style(args, [format_name], word_times=True)
-    return {**writers(style), "tsv": to_word_tsv}
 
 
 def _text(given: str) -> str:
@@ -137,9 +128,10 @@ def _text(given: str) -> str:
 def _transcript(text: str, language: str, duration_s: float, words: Sequence[Word]) -> Transcript:
     """Return the aligned text as a transcript of one segment, so that every writer knows what to do with it."""
     squeezed = " ".join(text.split())
-    segment = Segment(0.0, duration_s, squeezed, language, (), "eos", 0.0, words=tuple(words))
+    timed = tuple(replace(word, start_char=None) for word in words)  # their places were those in the text as given
+    segment = Segment(0.0, duration_s, squeezed, language, (), "eos", 0.0, words=timed)
     segments = (segment,) if squeezed else ()
-    return Transcript(squeezed, language, duration_s, segments, tuple(words), (), "eos", 0.0)
+    return Transcript(squeezed, language, duration_s, segments, timed, (), "eos", 0.0)
 
 
 def _warn(words: Sequence[Word]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -115,8 +114,7 @@ def inspect(bundle: Bundle, *, verify: bool = False, quiet: bool = False) -> Rep
 
 def this_machine() -> Machine:
     """Return what this machine offers; a missing onnxruntime is part of the answer, not an error."""
-    # Containers and taskset often leave a process fewer CPUs than the machine has.
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = session.usable_cores()
     try:
         return Machine(cpus, session.runtime_version(), session.available_providers())
     except MissingExtra as error:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import unicodedata
 from dataclasses import asdict
 from typing import Protocol
 
 from qwen3_asr_onnx.stream.updates import StreamUpdate
+from qwen3_asr_onnx.text.scripts import column_width
 
 from .console import emit
 
@@ -74,30 +74,22 @@ class Lines:
     def _show_tentative(self, text: str) -> None:
         """Write as much as fits on the line: what wraps could not be erased."""
         width = shutil.get_terminal_size().columns - 1
-        before = _columns(self._line) % (width + 1) if self._shares_line else 0
+        before = column_width(self._line) % (width + 1) if self._shares_line else 0
         shown, columns = "", 0
         for character in text if self._line else text.lstrip():
-            columns += _columns(character)
+            columns += column_width(character)
             if before + columns > width:
                 break
             shown += character
         sys.stderr.write(f"\x1b[2m{shown}\x1b[0m")
         sys.stderr.flush()
-        self._shown_columns = _columns(shown)
+        self._shown_columns = column_width(shown)
 
     def _erase(self) -> None:
         if self._shown_columns:
             sys.stderr.write(f"\x1b[{self._shown_columns}D\x1b[K")
             sys.stderr.flush()
             self._shown_columns = 0
-
-
-def _columns(text: str) -> int:
-    """Return how wide text is on a terminal: East Asian characters take two columns, combining ones none."""
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
-    )
 
 
 def _is_terminal(stream: object) -> bool:

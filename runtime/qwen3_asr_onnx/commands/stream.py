@@ -25,6 +25,7 @@ from qwen3_asr_onnx.audio.raw_pcm import PCM_FORMATS, open_pcm
 from qwen3_asr_onnx.errors import AudioError, OptionsError
 from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
+from qwen3_asr_onnx.stream.stream import POLICIES
 
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
 from .console import emit, say
@@ -73,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     speech = parser.add_argument_group("speech")
     speech.add_argument("-l", "--language", help='name or code, as "English" or "en" (default: detect)')
     speech.add_argument("--context", metavar="TEXT", default="", help="background, such as names that may occur")
-    speech.add_argument("--policy", choices=["incremental", "official"], default=DEFAULTS.policy, help="see the README")
+    speech.add_argument("--policy", choices=list(POLICIES), default=DEFAULTS.policy, help="see the README")
     speech.add_argument(
         "--split",
         choices=["energy", "vad"],

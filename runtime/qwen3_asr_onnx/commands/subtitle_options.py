@@ -8,14 +8,15 @@ from typing import get_args
 
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs.cues import DEFAULT_STYLE, SubtitleStyle, WordDisplay
-from qwen3_asr_onnx.outputs.writers import SUBTITLE_FORMATS
+from qwen3_asr_onnx.outputs.writers import FORMATS
 
 __all__ = ["add_subtitle_arguments", "subtitle_style"]
 
 
 def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that `subtitle_style` reads."""
-    group = parser.add_argument_group("subtitles", "srt and vtt; cut inside segments only where words are timed")
+    shaped = " and ".join(_shaped())
+    group = parser.add_argument_group("subtitles", f"{shaped}; cut inside segments only where words are timed")
     group.add_argument(
         "--max-line-width",
         metavar="N",
@@ -64,10 +65,16 @@ def subtitle_style(args: argparse.Namespace, formats: Collection[str], *, word_t
         confidence=args.subtitle_confidence,
         estimate=args.estimate_times,
     )
-    if style != DEFAULT_STYLE and not SUBTITLE_FORMATS.intersection(formats):
-        raise OptionsError("the subtitle options shape srt and vtt; add --format srt or --format vtt")
+    shaped = _shaped()
+    if style != DEFAULT_STYLE and not set(shaped).intersection(formats):
+        choices = " or ".join(f"--format {name}" for name in shaped)
+        raise OptionsError(f"the subtitle options shape {' and '.join(shaped)}; add {choices}")
     if style.words == "karaoke" and "vtt" not in formats:
         raise OptionsError("--subtitle-words karaoke is for WebVTT; add --format vtt")
     if style.words != "off" and not word_times:
         raise OptionsError(f"--subtitle-words {style.words} needs word times; add --timestamps word")
     return style
+
+
+def _shaped() -> list[str]:
+    return [name for name, entry in FORMATS.items() if entry.is_subtitle]

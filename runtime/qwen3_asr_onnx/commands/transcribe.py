@@ -18,7 +18,7 @@ from qwen3_asr_onnx.audio.loading import probe_duration
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.options import Split, Timestamps, TranscribeOptions
-from qwen3_asr_onnx.outputs.writers import WRITERS, writers
+from qwen3_asr_onnx.outputs.writers import FORMATS, writers
 from qwen3_asr_onnx.results import StopReason, Transcript
 
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
@@ -53,7 +53,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="+", help="audio file, directory of audio files, http(s) or data: URL, or -"
     )
+    _add_output_arguments(parser)
+    model = parser.add_argument_group("model")
+    model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
+    model.add_argument(
+        "--aligner", metavar="DIR", help="bundle of a forced aligner, or a hub id, for --timestamps word"
+    )
+    model.add_argument("--aligner-variant", metavar="VARIANT", help="variant of that bundle (default: its first)")
+    model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
+    model.add_argument("--threads", metavar="N", type=_at_least_one, help="CPU threads (default: one per core)")
+    _add_speech_arguments(parser)
+    add_subtitle_arguments(parser)
 
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output", "text on stdout unless one of --output-dir and --save is given")
     output.add_argument(
         "-f",
@@ -62,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FORMAT[,FORMAT]",
         type=_formats,
         action="extend",
-        help=f"{', '.join(WRITERS)} (default txt); json on stdout is one object per line",
+        help=f"{', '.join(FORMATS)} (default txt); json on stdout is one object per line",
     )
     place = output.add_mutually_exclusive_group()
     place.add_argument("-o", "--output-dir", metavar="DIR", type=Path, help="write NAME.FORMAT files into DIR")
@@ -74,15 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     told.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
     told.add_argument("-v", "--verbose", action="store_true", help="say what each stage of each input took")
 
-    model = parser.add_argument_group("model")
-    model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
-    model.add_argument(
-        "--aligner", metavar="DIR", help="bundle of a forced aligner, or a hub id, for --timestamps word"
-    )
-    model.add_argument("--aligner-variant", metavar="VARIANT", help="variant of that bundle (default: its first)")
-    model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
-    model.add_argument("--threads", metavar="N", type=_at_least_one, help="CPU threads (default: one per core)")
 
+def _add_speech_arguments(parser: argparse.ArgumentParser) -> None:
     speech = parser.add_argument_group("speech")
     speech.add_argument("-l", "--language", help='name or code, as "English" or "en" (default: detect)')
     context = speech.add_mutually_exclusive_group()
@@ -115,7 +121,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     speech.add_argument(
         "--time-limit", metavar="S", type=float, help="stop after S seconds and keep what is there, marked as partial"
     )
-    add_subtitle_arguments(parser)
 
 
 def load_transcriber(args: argparse.Namespace) -> Transcriber:
@@ -300,7 +305,7 @@ def _stdout_format(args: argparse.Namespace, n_inputs: int) -> str:
     first, *others = dict.fromkeys(formats)
     if others:
         raise OptionsError("stdout takes one format; add --output-dir or --save for several")
-    if n_inputs > 1 and first not in {"txt", "json"}:
+    if n_inputs > 1 and not FORMATS[first].can_follow:
         raise OptionsError(f"stdout takes {first} of one input only; add --output-dir or --save for {n_inputs} inputs")
     return first
 
@@ -308,8 +313,8 @@ def _stdout_format(args: argparse.Namespace, n_inputs: int) -> str:
 def _formats(text: str) -> list[str]:
     names = [name.strip().lower() for name in text.split(",")]
     for name in names:
-        if name not in WRITERS:
-            raise argparse.ArgumentTypeError(f"unknown format {name!r}; choose from {', '.join(WRITERS)}")
+        if name not in FORMATS:
+            raise argparse.ArgumentTypeError(f"unknown format {name!r}; choose from {', '.join(FORMATS)}")
     return names
 
 

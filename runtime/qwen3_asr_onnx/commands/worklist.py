@@ -16,13 +16,11 @@ from urllib.parse import unquote, urlsplit
 from qwen3_asr_onnx.audio.downloads import is_url, url_label
 from qwen3_asr_onnx.audio.loading import AUDIO_SUFFIXES
 from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.outputs.writers import FORMATS
 
 __all__ = ["Destination", "Job", "Source", "Unusable", "find_sources", "plan_jobs"]
 
 STDIN = "-"
-
-# An empty transcript makes an empty file in these formats; in any other, an empty file is a half-written one.
-FORMATS_THAT_MAY_BE_EMPTY = frozenset({"txt", "srt"})
 
 # Characters that Windows forbids in file names, and control characters.
 _UNSAFE_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
@@ -56,7 +54,7 @@ class Destination:
     """Where results are written.
 
     Attributes:
-        formats: names in `outputs.WRITERS`.
+        formats: names in `outputs.FORMATS`.
         directory: output directory; None writes next to each input.
         resume: keep the outputs that exist and make the missing ones.
         overwrite: replace the outputs that exist.
@@ -199,7 +197,7 @@ def _check_writable(paths: Iterable[Path]) -> None:
 
 def _is_complete(format_name: str, path: Path) -> bool:
     """Return whether an earlier run finished this file: its writes are atomic, other programs' are not."""
-    return path.is_file() and (format_name in FORMATS_THAT_MAY_BE_EMPTY or path.stat().st_size > 0)
+    return path.is_file() and (FORMATS[format_name].may_be_empty or path.stat().st_size > 0)
 
 
 def _same_audio(one: Source, other: Source) -> bool:

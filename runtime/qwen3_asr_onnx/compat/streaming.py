@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import AudioError, OptionsError
-from qwen3_asr_onnx.options import StreamOptions
+from qwen3_asr_onnx.model.asking import Prompter
+from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
 from qwen3_asr_onnx.stream.official import ModelWriter, OfficialPolicy, Writer, Written
-from qwen3_asr_onnx.stream.policy import StreamPrompter
 from qwen3_asr_onnx.stream.updates import StreamUpdate
 from qwen3_asr_onnx.text.prompt import AUDIO_TOKEN
 from qwen3_asr_onnx.transcriber import Transcriber
@@ -110,7 +110,7 @@ def begin(
         unfixed_tokens=int(unfixed_token_num),
     )
     loaded = model._loaded  # as Transcriber.stream does; the official fields show what a `Stream` keeps to itself
-    prompter = StreamPrompter(loaded, context, language)
+    prompter = Prompter(loaded, TranscribeOptions(context=context, max_new_tokens=max_new_tokens), language)
     state = ASRStreamingState(
         unfixed_chunk_num=options.unfixed_chunks,
         unfixed_token_num=options.unfixed_tokens,
@@ -126,8 +126,8 @@ def begin(
         text="",
         _raw_decoded="",
     )
-    writer = _NotingWriter(ModelWriter(loaded, prompter, max_new_tokens), state)
-    state._policy = OfficialPolicy(writer, prompter, options)
+    writer = _NotingWriter(ModelWriter(loaded, prompter), state)
+    state._policy = OfficialPolicy(loaded, prompter, options, writer)
     return state
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,10 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import AudioFeatures
 from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_INT8_FILE
 
-__all__ = ["EmbeddingTable"]
+__all__ = ["Embedded", "EmbeddingTable"]
+
+Embedded: TypeAlias = npt.NDArray[np.float32]
+"""(n_tokens, hidden) float32, what the decoder reads."""
 
 
 class EmbeddingTable:
@@ -33,9 +37,7 @@ class EmbeddingTable:
             rows *= self._scales[ids]
         return rows
 
-    def splice(
-        self, ids: npt.NDArray[np.integer], features: AudioFeatures, audio_start: int
-    ) -> npt.NDArray[np.float32]:
+    def splice(self, ids: npt.NDArray[np.integer], features: AudioFeatures, audio_start: int) -> Embedded:
         """Return the embedded prompt with the audio in its place.
 
         Args:

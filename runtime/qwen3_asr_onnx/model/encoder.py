@@ -49,12 +49,12 @@ class AudioEncoder:
         """Encode any number of inputs of any length.
 
         Args:
-            mels: each (n_mels, n_frames) float32, at least one frame.
+            mels: each (n_mels, n_frames) float32.
 
         Returns:
             For each input (n_audio_tokens, output_dim) float32.
         """
-        features = [np.empty((n_audio_tokens(m.shape[1]), self._dims.output_dim), dtype=np.float32) for m in mels]
+        features = [np.empty((self._n_tokens(m.shape[1]), self._dims.output_dim), dtype=np.float32) for m in mels]
         # Only windows of equal padded length share a call: a 1-second tail padded to 8 seconds costs 8 times its due.
         by_length: dict[int, list[_Window]] = defaultdict(list)
         for source, mel in enumerate(mels):
@@ -65,6 +65,9 @@ class AudioEncoder:
             for first in range(0, len(windows), WINDOWS_PER_CALL):
                 self._encode_windows(mels, windows[first : first + WINDOWS_PER_CALL], length, features)
         return features
+
+    def _n_tokens(self, n_frames: int) -> int:
+        return n_audio_tokens(n_frames, self._dims.block_frames)
 
     def _padded(self, n_frames: int) -> int:
         block = self._dims.block_frames
@@ -81,6 +84,6 @@ class AudioEncoder:
         n_frames = np.array([window.n_frames for window in windows], dtype=np.int64)
         encoded = self._session.run(AUDIO_FEATURES, {MEL: batch, N_FRAMES: n_frames})
         for row, window in enumerate(windows):
-            first = n_audio_tokens(window.start)
-            count = n_audio_tokens(window.n_frames)
+            first = self._n_tokens(window.start)
+            count = self._n_tokens(window.n_frames)
             features[window.source][first : first + count] = encoded[row, :count]

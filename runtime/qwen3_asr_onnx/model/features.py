@@ -28,10 +28,8 @@ _POWER_FLOOR = np.float32(1e-10)
 _RANGE_DECADES = np.float32(8.0)
 _LOG10_E = np.float32(1.0 / np.log(10.0))
 
-_BLOCK_FRAMES = 100
-_BLOCK_TOKENS = 13
-_STEM_STRIDE = 8
-"""The convolution stem sees blocks of 100 frames and halves them three times: 100 -> 50 -> 25 -> 13 tokens."""
+_STEM_STRIDE = 2**3
+"""The convolution stem halves a block of frames three times, rounding up: 100 -> 50 -> 25 -> 13 tokens."""
 
 _DEFAULT_PARAMS = MelParams()
 
@@ -76,10 +74,15 @@ def n_frames(n_samples: int, params: MelParams = _DEFAULT_PARAMS) -> int:
     return max(n_samples, MIN_SAMPLES) // params.hop_length
 
 
-def n_audio_tokens(n_frames: int) -> int:
-    """Return how many audio tokens `n_frames` mel frames give: 13 per full second, then one per started 80 ms."""
-    blocks, rest = divmod(n_frames, _BLOCK_FRAMES)
-    return _BLOCK_TOKENS * blocks + -(-rest // _STEM_STRIDE)
+def n_audio_tokens(n_frames: int, block_frames: int) -> int:
+    """Return how many audio tokens some mel frames give: 13 per full block of 100, then one per started 80 ms.
+
+    Args:
+        n_frames: frames of one input.
+        block_frames: frames per convolution block (`EncoderDims.block_frames`); none spans two blocks.
+    """
+    blocks, rest = divmod(n_frames, block_frames)
+    return blocks * -(-block_frames // _STEM_STRIDE) + -(-rest // _STEM_STRIDE)
 
 
 @lru_cache(maxsize=4)

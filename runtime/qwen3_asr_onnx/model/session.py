@@ -26,6 +26,7 @@ __all__ = [
     "import_onnxruntime",
     "return_free_memory",
     "runtime_version",
+    "usable_cores",
 ]
 
 Device = Literal["cpu", "cuda"]
@@ -134,18 +135,7 @@ class Session:
             MissingExtra: onnxruntime is not installed.
         """
         ort = import_onnxruntime()
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        if threads is not None:
-            if not 1 <= threads <= 1024:
-                raise OptionsError(f"threads is {threads}; give 1 to 1024, or None to let onnxruntime choose")
-            options.intra_op_num_threads = threads
-        elif (cores := len(_usable_cores())) < (os.cpu_count() or 1):
-            # onnxruntime counts the machine's cores; in a container or under taskset fewer may be ours.
-            options.intra_op_num_threads = cores
-        options.enable_mem_pattern = plan_memory
-        if not prepack:
-            options.add_session_config_entry("session.disable_prepacking", "1")
+        options = _session_options(ort, threads, prepack=prepack, plan_memory=plan_memory)
         try:
             self._session = ort.InferenceSession(str(path), options, providers=[_provider(device)])
         except _load_errors(ort) as error:
@@ -204,6 +194,23 @@ class Binding:
         self._session.run_with_iobinding(self._binding, self._run_options)
 
 
+def _session_options(ort: Any, threads: int | None, *, prepack: bool, plan_memory: bool) -> Any:
+    """Return the options of one session; see `Session`."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    if threads is not None:
+        if not 1 <= threads <= 1024:
+            raise OptionsError(f"threads is {threads}; give 1 to 1024, or None to let onnxruntime choose")
+        options.intra_op_num_threads = threads
+    elif (cores := usable_cores()) < (os.cpu_count() or 1):
+        # onnxruntime counts the machine's cores; in a container or under taskset fewer may be ours.
+        options.intra_op_num_threads = cores
+    options.enable_mem_pattern = plan_memory
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
+    return options
+
+
 def _provider(device: str) -> str:
     if device not in PROVIDERS:
         raise OptionsError(f"device is {device!r}; give one of: {', '.join(PROVIDERS)}")
@@ -216,7 +223,6 @@ def _provider(device: str) -> str:
     return provider
 
 
-def _usable_cores() -> frozenset[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return frozenset(os.sched_getaffinity(0))
-    return frozenset(range(os.cpu_count() or 1))
+def usable_cores() -> int:
+    """Return how many cores this process may use: containers and taskset often leave it fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,15 +1,5 @@
 """Transcripts as text, JSON, subtitles and tables, and how they are saved."""
 
-from .writers import SUBTITLE_FORMATS, WRITERS, Writer, to_json, to_srt, to_tsv, to_txt, to_vtt, writers
+from .writers import FORMATS, Format, Writer, to_json, to_srt, to_tsv, to_txt, to_vtt, writers
 
-__all__ = [
-    "SUBTITLE_FORMATS",
-    "WRITERS",
-    "Writer",
-    "to_json",
-    "to_srt",
-    "to_tsv",
-    "to_txt",
-    "to_vtt",
-    "writers",
-]
+__all__ = ["FORMATS", "Format", "Writer", "to_json", "to_srt", "to_tsv", "to_txt", "to_vtt", "writers"]

@@ -14,9 +14,10 @@ from typing import Literal, TypeAlias
 
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.results import Segment, Transcript
+from qwen3_asr_onnx.text.scripts import column_width
 
-from .layout import Limits, cut_cues, cut_lines
-from .units import TimedText, Unit, column_width, estimate_words, locate_words, make_units
+from .layout import CueLimits, cut_cues, cut_lines
+from .units import TextUnit, TimedText, estimate_words, make_units, place_words
 
 __all__ = ["Cue", "SubtitleStyle", "WordDisplay", "cues", "segment_cues"]
 
@@ -135,7 +136,7 @@ def cues(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> tuple[
         )
     drafts: list[_Draft] = []
     for segment in spoken:
-        spans = locate_words(segment.text, segment.words or ())
+        spans = place_words(segment.text, segment.words or ())
         estimated = style.estimate and not spans
         if estimated:
             spans = estimate_words(segment.text, segment.start_s, segment.end_s)
@@ -164,7 +165,7 @@ def _whole(segment: Segment, confidence: float | None) -> _Draft:
 
 
 def _cut(
-    units: Sequence[Unit], style: SubtitleStyle, confidence: float | None, *, estimated: bool = False
+    units: Sequence[TextUnit], style: SubtitleStyle, confidence: float | None, *, estimated: bool = False
 ) -> list[_Draft]:
     """Return the units as cues."""
     if style.words == "cues" and not estimated:
@@ -175,7 +176,7 @@ def _cut(
         ]
     if not units:
         return []
-    limits = Limits(
+    limits = CueLimits(
         line_width=style.max_line_width,
         reserved=CONFIDENCE_COLUMNS if style.confidence else 0,
         lines=style.max_lines,
@@ -193,7 +194,7 @@ def _cut(
 
 
 def _draft(
-    units: Sequence[Unit], limits: Limits, style: SubtitleStyle, confidence: float | None, *, estimated: bool
+    units: Sequence[TextUnit], limits: CueLimits, style: SubtitleStyle, confidence: float | None, *, estimated: bool
 ) -> _Draft:
     lines = tuple(tuple(_parts(units[first:end])) for first, end in cut_lines(units, limits))
     columns = sum(column_width(part.text) for line in lines for part in line)
@@ -208,7 +209,7 @@ def _draft(
     )
 
 
-def _runs(units: Sequence[Unit], pause_s: float) -> Iterator[Sequence[Unit]]:
+def _runs(units: Sequence[TextUnit], pause_s: float) -> Iterator[Sequence[TextUnit]]:
     """Yield the units between pauses; there is at least one."""
     first = 0
     for index, (left, right) in enumerate(pairwise(units), start=1):
@@ -218,7 +219,7 @@ def _runs(units: Sequence[Unit], pause_s: float) -> Iterator[Sequence[Unit]]:
     yield units[first:]
 
 
-def _parts(units: Iterable[Unit]) -> Iterator[TimedText]:
+def _parts(units: Iterable[TextUnit]) -> Iterator[TimedText]:
     """Yield the timed parts of one line, each with the space before it."""
     for number, unit in enumerate(units):
         for index, word in enumerate(unit.words):

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
-from .units import Unit
+from .units import TextUnit
 
-__all__ = ["Limits", "cut_cues", "cut_lines"]
+__all__ = ["CueLimits", "cut_cues", "cut_lines"]
 
 _SENTENCE_ENDS = frozenset(".!?…。！？．｡‼⁇⁈⁉؟۔।॥")
 _CLAUSE_ENDS = frozenset(",;:，、；：､،؛–—")
@@ -46,7 +46,7 @@ _SHORT_PAUSE_S = 0.3
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CueLimits:
     """What a cue may hold. Widths are in columns, two for a wide character.
 
     Attributes:
@@ -69,7 +69,7 @@ class Limits:
 class _Run:
     """Prefix sums over consecutive units, so that the penalty of any cue is found in constant time."""
 
-    def __init__(self, units: Sequence[Unit], until_s: float) -> None:
+    def __init__(self, units: Sequence[TextUnit], until_s: float) -> None:
         self.units = units
         spaces = [int(unit.spaced) for unit in units]
         self.spaces = [*spaces, 0]
@@ -88,7 +88,7 @@ class _Run:
             return first
         return bisect_right(self.columns, columns + self.columns[first] + self.spaces[first]) - 1
 
-    def furthest(self, first: int, limits: Limits) -> int:
+    def furthest(self, first: int, limits: CueLimits) -> int:
         """Return the end of the largest cue that begins with unit `first`."""
         end = self.fill(first, limits.line_width - limits.reserved)
         for _ in range(limits.lines - 1):
@@ -122,7 +122,7 @@ class _Run:
         return _last_mark(self.units[end - 1].text) in _CLAUSE_ENDS or self.pauses[end] > self.pauses[end - 1]
 
 
-def cut_cues(units: Sequence[Unit], limits: Limits, until_s: float) -> list[tuple[int, int]]:
+def cut_cues(units: Sequence[TextUnit], limits: CueLimits, until_s: float) -> list[tuple[int, int]]:
     """Return the (first, end) unit of every cue, in order, leaving out none.
 
     Args:
@@ -149,7 +149,7 @@ def cut_cues(units: Sequence[Unit], limits: Limits, until_s: float) -> list[tupl
     return cuts[::-1]
 
 
-def cut_lines(units: Sequence[Unit], limits: Limits) -> list[tuple[int, int]]:
+def cut_lines(units: Sequence[TextUnit], limits: CueLimits) -> list[tuple[int, int]]:
     """Return the (first, end) unit of every line of one cue: as few lines as it takes, and those balanced."""
     run = _Run(units, float("inf"))
     ends = [run.fill(0, limits.line_width - limits.reserved)]
@@ -158,7 +158,7 @@ def cut_lines(units: Sequence[Unit], limits: Limits) -> list[tuple[int, int]]:
     return _balanced(run, limits, 0, len(ends))[1]
 
 
-def _balanced(run: _Run, limits: Limits, first: int, n_lines: int) -> tuple[float, list[tuple[int, int]]]:
+def _balanced(run: _Run, limits: CueLimits, first: int, n_lines: int) -> tuple[float, list[tuple[int, int]]]:
     """Return the cost and the cuts of the best way to set the units from `first` on in `n_lines` lines."""
     columns = limits.line_width - (limits.reserved if first == 0 else 0)
     reach = run.fill(first, columns)
@@ -187,7 +187,7 @@ def _line_penalty(run: _Run, end: int) -> float:
     return _LINE_CUT_IN_PHRASE + _AFTER_SHORT_WORD * run.ends_in_short_word(end)
 
 
-def _penalty(run: _Run, first: int, end: int, limits: Limits) -> float:
+def _penalty(run: _Run, first: int, end: int, limits: CueLimits) -> float:
     """Return what is wrong with a cue of the units first..end-1."""
     cost = _CUE
     if end < len(run.units) and not run.ends_sentence(end):

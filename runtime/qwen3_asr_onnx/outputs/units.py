@@ -12,22 +12,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from qwen3_asr_onnx.results import Word
+from qwen3_asr_onnx.text.scripts import column_width, is_spaceless, opens, split_clusters
 
-__all__ = ["Span", "TimedText", "Unit", "column_width", "estimate_words", "locate_words", "make_units"]
-
-_LOOK_AHEAD = 100
-"""Letters searched for a word that is not next in the text: a mistaken find further on would drag all words along."""
-
-_ZERO_WIDTH_JOINER = "\u200d"
+__all__ = ["TextSpan", "TextUnit", "TimedText", "estimate_words", "make_units", "place_words"]
 
 # Small kana, prolonged sound and iteration marks: characters of words that may not begin a line (JIS X 4051).
 _NEVER_FIRST = frozenset("ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶーゝゞヽヾ々〻〜")
-
-# Thai and Lao, Myanmar, Khmer: scripts without spaces that are not wide.
-_NARROW_SPACELESS = ((0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF))
-_HANGUL = ((0x1100, 0x11FF), (0x3130, 0x318F), (0xA960, 0xA97F), (0xAC00, 0xD7FF))
-_REGIONAL = (0x1F1E6, 0x1F1FF)
-_SKIN_TONES = (0x1F3FB, 0x1F3FF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +30,7 @@ class TimedText:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
+class TextUnit:
     """What stays together on one line.
 
     Attributes:
@@ -70,7 +60,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TextSpan:
     """The place of a word in a text, as character offsets, and its times in seconds."""
 
     first: int
@@ -79,28 +69,29 @@ class Span:
     end_s: float
 
 
-def locate_words(text: str, words: Sequence[Word]) -> list[Span]:
-    """Return where the words lie in their text.
+def place_words(text: str, words: Sequence[Word]) -> list[TextSpan]:
+    """Return where the words stand in their text, each from its first to its last letter or digit.
 
-    Letters and digits are compared, in order; punctuation of either side plays no part. A word that is not found near
-    its place is passed over.
+    A word without any is passed over, and so is one that neither names its place nor is found in its turn.
     """
-    letters = [index for index, char in enumerate(text) if char.isalnum()]
-    written = [text[index].lower() for index in letters]
-    spans: list[Span] = []
-    position = 0
+    placed: list[tuple[int, Word]] = []
+    reached = 0
     for word in words:
-        key = [char.lower() for char in word.text if char.isalnum()]
-        found = _find(key, written, position) if key else None
-        if found is not None:
-            position = found + len(key)
-            spans.append(Span(letters[found], letters[position - 1] + 1, word.start_s, word.end_s))
+        start = text.find(word.text, reached) if word.start_char is None else word.start_char
+        if start >= reached:
+            placed.append((start, word))
+            reached = start + 1
+    spans: list[TextSpan] = []
+    for (start, word), end in zip(placed, [*(start for start, _ in placed[1:]), len(text)], strict=False):
+        letters = [index for index in range(start, end) if text[index].isalnum()]
+        if letters:
+            spans.append(TextSpan(letters[0], letters[-1] + 1, word.start_s, word.end_s))
     return spans
 
 
-def estimate_words(text: str, start_s: float, end_s: float) -> list[Span]:
+def estimate_words(text: str, start_s: float, end_s: float) -> list[TextSpan]:
     """Return the words of a text as if every column of it took the same time. An estimate: nothing was measured."""
-    spans: list[Span] = []
+    spans: list[TextSpan] = []
     total = max(1, column_width(text))
     columns = 0
     for first, end in _word_ranges(text):
@@ -108,11 +99,11 @@ def estimate_words(text: str, start_s: float, end_s: float) -> list[Span]:
         before = columns + column_width(text[spans[-1].end if spans else 0 : first])
         columns = before + column_width(text[first:end])
         scale = (end_s - start_s) / total
-        spans.append(Span(first, end, start_s + before * scale, start_s + columns * scale))
+        spans.append(TextSpan(first, end, start_s + before * scale, start_s + columns * scale))
     return spans
 
 
-def make_units(text: str, spans: Sequence[Span], max_width: int) -> list[Unit]:
+def make_units(text: str, spans: Sequence[TextSpan], max_width: int) -> list[TextUnit]:
     """Return the whole text as units no wider than `max_width` columns; [] when there are no spans.
 
     Punctuation goes with the word it stands at: opening marks with the next word, all else with the one before. A word
@@ -121,7 +112,7 @@ def make_units(text: str, spans: Sequence[Span], max_width: int) -> list[Unit]:
     if not spans:
         return []
     starts = [0, *(_boundary(text, left.end, right.first) for left, right in pairwise(spans)), len(text)]
-    units: list[Unit] = []
+    units: list[TextUnit] = []
     for (first, end), span in zip(pairwise(starts), spans, strict=True):
         piece = " ".join(text[first:end].split())
         word = TimedText(piece, span.start_s, span.end_s)
@@ -134,27 +125,11 @@ def make_units(text: str, spans: Sequence[Span], max_width: int) -> list[Unit]:
     return [part for unit in units for part in _divide(unit, max_width)]
 
 
-def column_width(text: str) -> int:
-    """Return the columns a text takes: two for wide characters, none for marks that join the character before."""
-    width = 0
-    previous = ""
-    for char in text:
-        if previous != _ZERO_WIDTH_JOINER and not _extends(char):
-            width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        previous = char
-    return width
-
-
-def _find(key: list[str], written: list[str], position: int) -> int | None:
-    last = min(position + _LOOK_AHEAD, len(written) - len(key))
-    return next((at for at in range(position, last + 1) if written[at : at + len(key)] == key), None)
-
-
 def _word_ranges(text: str) -> Iterator[tuple[int, int]]:
     """Yield first and end of every word: a run of letters and digits, or one character of a script without spaces."""
     first: int | None = None
     for index, char in enumerate(text):
-        alone = char.isalnum() and _is_spaceless(char)
+        alone = char.isalnum() and is_spaceless(char)
         if first is not None and (alone or char.isspace()):
             yield first, index
             first = None
@@ -172,16 +147,16 @@ def _boundary(text: str, left_end: int, right_first: int) -> int:
     start = next((at for at in range(right_first, left_end, -1) if text[at - 1].isspace()), right_first)
     while True:
         before = left_end + len(text[left_end:start].rstrip())
-        if before == left_end or not _opens(text[before - 1]):
+        if before == left_end or not opens(text[before - 1]):
             return start
         start = before - 1
 
 
-def _unit(words: tuple[TimedText, ...], spaced: bool) -> Unit:
-    return Unit(words, spaced, column_width("".join(word.text for word in words)))
+def _unit(words: tuple[TimedText, ...], spaced: bool) -> TextUnit:
+    return TextUnit(words, spaced, column_width("".join(word.text for word in words)))
 
 
-def _divide(unit: Unit, max_width: int) -> Iterator[Unit]:
+def _divide(unit: TextUnit, max_width: int) -> Iterator[TextUnit]:
     """Yield a unit that fits as it is, a wider one in parts."""
     if unit.width <= max_width:
         yield unit
@@ -195,7 +170,7 @@ def _divide(unit: Unit, max_width: int) -> Iterator[Unit]:
 
 def _divide_word(word: TimedText, max_width: int) -> Iterator[tuple[TimedText, bool]]:
     """Yield parts of a word and whether a space preceded each, times in proportion to width."""
-    clusters = list(_clusters(word.text))
+    clusters = list(split_clusters(word.text))
     widths = [column_width(cluster) for cluster in clusters]
     per_column_s = (word.end_s - word.start_s) / max(1, sum(widths))
     first, columns, spaced = 0, 0, False
@@ -223,50 +198,13 @@ def _end_of_part(clusters: Sequence[str], widths: Sequence[int], first: int, max
     return next((at for at in range(end, first, -1) if _may_cut(clusters[at - 1][0], clusters[at][0])), end)
 
 
-def _clusters(text: str) -> Iterator[str]:
-    """Yield the characters as a reader sees them: with their accents, joined emoji and flags whole."""
-    cluster = ""
-    for char in text:
-        flag = _within(cluster[-1:], _REGIONAL) and len(cluster) == 1 and _within(char, _REGIONAL)
-        if cluster and not (_extends(char) or cluster[-1] == _ZERO_WIDTH_JOINER or flag):
-            yield cluster
-            cluster = ""
-        cluster += char
-    if cluster:
-        yield cluster
-
-
-def _extends(char: str) -> bool:
-    """Return whether a character joins the one before and takes no column of its own."""
-    return (
-        unicodedata.category(char) in {"Mn", "Me", "Cf"}
-        or _within(char, _SKIN_TONES)
-        or "\u1160" <= char <= "\u11ff"  # vowels and final consonants of decomposed Korean syllables
-    )
-
-
 def _may_break(left: str, right: str) -> bool:
     """Return whether a line may end between two words that are written without a space."""
-    return (_is_spaceless(left) or _is_spaceless(right)) and _may_cut(left, right)
+    return (is_spaceless(left) or is_spaceless(right)) and _may_cut(left, right)
 
 
 def _may_cut(left: str, right: str) -> bool:
     """Return whether typography lets a line end after `left` and the next begin with `right`."""
     if right in _NEVER_FIRST or unicodedata.category(right) in {"Pe", "Pf", "Po", "Mn", "Mc", "Me"}:
         return False
-    return not _opens(left)
-
-
-def _opens(char: str) -> bool:
-    """Return whether a mark belongs to what follows it."""
-    return unicodedata.category(char) in {"Ps", "Pi"} or char in "¿¡"
-
-
-def _is_spaceless(char: str) -> bool:
-    if any(_within(char, bounds) for bounds in _HANGUL):
-        return False
-    return unicodedata.east_asian_width(char) in "WF" or any(_within(char, bounds) for bounds in _NARROW_SPACELESS)
-
-
-def _within(char: str, bounds: tuple[int, int]) -> bool:
-    return bool(char) and bounds[0] <= ord(char) <= bounds[1]
+    return not opens(left)

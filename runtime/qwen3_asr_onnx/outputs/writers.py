@@ -1,28 +1,47 @@
 """Transcript in, the text of a file out: plain text, JSON, SubRip, WebVTT and tab-separated values.
 
-Pure functions; `WRITERS` names them by file suffix. No writer drops text, and each turns a transcript without speech
-into a valid file without cues.
+Pure functions; `FORMATS` is the table of them, and whoever offers, checks or writes formats reads it. No writer drops
+text, and each turns a transcript without speech into a valid file without cues.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from qwen3_asr_onnx.results import Transcript
 
 from .cues import DEFAULT_STYLE, Cue, SubtitleStyle, cues, segment_cues
 
-__all__ = ["SUBTITLE_FORMATS", "WRITERS", "Writer", "to_json", "to_srt", "to_tsv", "to_txt", "to_vtt", "writers"]
+__all__ = ["FORMATS", "Format", "Writer", "to_json", "to_srt", "to_tsv", "to_txt", "to_vtt", "to_word_tsv", "writers"]
 
 Writer: TypeAlias = Callable[[Transcript], str]
 
-SUBTITLE_FORMATS = frozenset({"srt", "vtt"})
-"""The formats that a subtitle style changes."""
-
 ESTIMATE_NOTE = "NOTE\nTimes inside a segment are estimated from the length of the text, not measured.\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One format. Its name in `FORMATS` is also the suffix of its files.
+
+    Attributes:
+        write: makes a file's text of a transcript, and of a `style` where it is a subtitle format.
+        is_subtitle: whether a subtitle style shapes it.
+        is_timed: whether it says when things are said, so that it can hold an alignment.
+        may_be_empty: whether silence makes an empty file; in others an empty file is a half-written one.
+        can_follow: whether one stream can hold those of several inputs.
+        write_words: what makes the text of an alignment, where that is not `write`.
+    """
+
+    write: Callable[..., str]
+    is_subtitle: bool = False
+    is_timed: bool = True
+    may_be_empty: bool = False
+    can_follow: bool = False
+    write_words: Writer | None = None
 
 
 def to_txt(transcript: Transcript) -> str:
@@ -70,21 +89,27 @@ def to_tsv(transcript: Transcript) -> str:
     return "start\tend\ttext\n" + "".join(rows)
 
 
+def to_word_tsv(transcript: Transcript) -> str:
+    """Return a header and one row per word: start and end in milliseconds, probability, text."""
+    timed = ((round(1000 * word.start_s), round(1000 * word.end_s), word) for word in transcript.words or ())
+    rows = (f"{start}\t{end}\t{word.probability:.3f}\t{' '.join(word.text.split())}\n" for start, end, word in timed)
+    return "start\tend\tprobability\ttext\n" + "".join(rows)
+
+
+FORMATS: dict[str, Format] = {
+    "txt": Format(to_txt, is_timed=False, may_be_empty=True, can_follow=True),
+    "json": Format(to_json, can_follow=True),
+    "srt": Format(to_srt, is_subtitle=True, may_be_empty=True),
+    "vtt": Format(to_vtt, is_subtitle=True),
+    "tsv": Format(to_tsv, write_words=to_word_tsv),
+}
+"""Every format by its name. A new one is one line here."""
+
+
 def writers(style: SubtitleStyle = DEFAULT_STYLE) -> Mapping[str, Writer]:
-    """Return file suffix (without the dot) -> the function that makes the file's text, subtitles cut by `style`."""
-    return MappingProxyType(
-        {
-            "txt": to_txt,
-            "json": to_json,
-            "srt": lambda transcript: to_srt(transcript, style),
-            "vtt": lambda transcript: to_vtt(transcript, style),
-            "tsv": to_tsv,
-        }
-    )
-
-
-WRITERS: Mapping[str, Writer] = writers()
-"""The writers with the default subtitle style."""
+    """Return the name of every format -> the function that makes a file's text, subtitles cut by `style`."""
+    entries = FORMATS.items()
+    return {name: partial(entry.write, style=style) if entry.is_subtitle else entry.write for name, entry in entries}
 
 
 def _clock(total_ms: int, decimal_mark: str) -> str:

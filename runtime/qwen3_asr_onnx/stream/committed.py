@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.text.answer import (
+    REPLACEMENT,
     TEXT_TAG,
     ParsedOutput,
     collapse_repetitions,
     heard_speech,
     join_texts,
-    parse_output,
+    read_answer,
 )
 from qwen3_asr_onnx.text.languages import joins_with_space
 
-from .policy import StreamPrompter
-
 __all__ = ["AnswerReader", "TextJoiner"]
-
-_REPLACEMENT = "\ufffd"
 
 
 class AnswerReader:
@@ -27,18 +25,17 @@ class AnswerReader:
     The text of an answer is what follows its tag; a forced language puts the tag into the prompt.
     """
 
-    def __init__(self, prompter: StreamPrompter) -> None:
+    def __init__(self, prompter: Prompter) -> None:
         self._tokenizer = prompter.model.tokenizer
         self._forced = prompter.language
 
     def parse(self, ids: Sequence[int]) -> ParsedOutput:
         """Return language and text of an answer as for a recording: neither where no speech was heard."""
-        raw = self._tokenizer.decode(ids).strip().rstrip(_REPLACEMENT)
-        return parse_output(raw, self._forced) if heard_speech(raw, self._forced) else ParsedOutput("", "")
+        return read_answer(self._tokenizer.decode(ids).strip().rstrip(REPLACEMENT), self._forced)
 
     def body(self, ids: Sequence[int]) -> str:
         """Return the text of an answer, or of its beginning, as written; without half a character at its end."""
-        return self._written(ids).rstrip(_REPLACEMENT)
+        return self._written(ids).rstrip(REPLACEMENT)
 
     def final_text(self, ids: Sequence[int], n_committed: int) -> str:
         """Return the text of a complete answer of which the first ids are committed.

@@ -18,12 +18,16 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.model.decoder import SHORTEST_CHUNK, End, KvCache, Watch, greedy
-from qwen3_asr_onnx.model.features import log_mel, n_audio_tokens
+from qwen3_asr_onnx.model.asking import Prompter, hear
+from qwen3_asr_onnx.model.batch import Watch, continue_greedy
+from qwen3_asr_onnx.model.choosing import greedy
+from qwen3_asr_onnx.model.decoder import SHORTEST_CHUNK
+from qwen3_asr_onnx.model.features import n_audio_tokens
+from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.loading import Model
-from qwen3_asr_onnx.results import Timings
+from qwen3_asr_onnx.results import End, Timings
 
-from .policy import StreamPrompter
+from .policy import WAY_OUT
 
 __all__ = ["LOOKAHEAD_SAMPLES", "Hypothesis", "StreamDecoder"]
 
@@ -59,7 +63,7 @@ class Hypothesis:
 class StreamDecoder:
     """Asks the model again and again about one stretch of audio, then about the next, on one cache."""
 
-    def __init__(self, model: Model, prompter: StreamPrompter, longest_s: float, n_text: int) -> None:
+    def __init__(self, model: Model, prompter: Prompter, longest_s: float, n_text: int) -> None:
         """Prepare the cache; nothing is computed yet.
 
         Args:
@@ -75,13 +79,15 @@ class StreamDecoder:
         self._model = model
         self._window_frames = manifest.encoder.window_frames
         self._window_samples = self._window_frames * manifest.mel.hop_length
-        self._window_tokens = n_audio_tokens(self._window_frames)
-        longest = n_audio_tokens(int(longest_s * manifest.mel.sample_rate) // manifest.mel.hop_length + 1)
+        block_frames = manifest.encoder.block_frames
+        self._window_tokens = n_audio_tokens(self._window_frames, block_frames)
+        n_frames = int(longest_s * manifest.mel.sample_rate) // manifest.mel.hop_length + 1
+        longest = n_audio_tokens(n_frames, block_frames)
         prompt = prompter.prompt(longest)
         after_audio = prompt.audio_start + prompt.n_audio_tokens
         self._head = prompt.ids[: prompt.audio_start]
         self._tail: Rows = model.embeddings.rows(prompt.ids[after_audio:])
-        room = prompter.room(len(prompt.ids), longest)
+        room = prompter.room(prompt, WAY_OUT)
         self._cache = KvCache(manifest.decoder, 1, len(prompt.ids) + min(n_text, room))
         self._head_is_read = False
         self._n_windows = 0
@@ -103,29 +109,22 @@ class StreamDecoder:
             limit: most ids to write behind `fixed`, at least 1.
             watch: sees the ids behind `fixed` after each new one; True stops the writing.
         """
-        clock = time.perf_counter()
-        mel = log_mel(audio, self._model.manifest.mel)
-        mel_s = time.perf_counter() - clock
         n_windows = max(0, audio.size - LOOKAHEAD_SAMPLES) // self._window_samples
         n_kept = min(self._n_windows, n_windows)
-        new = mel[:, n_kept * self._window_frames :]
-        features = self._model.encoder.encode([new])[0] if new.shape[1] else self._tail[:0]
-        encoder_s = time.perf_counter() - clock - mel_s
+        (features,), heard = hear(self._model, [audio], n_kept * self._window_frames)
+        clock = time.perf_counter()
         past = self._read_head() + n_kept * self._window_tokens
         rest = np.concatenate([features, self._tail, self._rows(fixed)])
         draft = draft[: min(MAX_DRAFT, limit - 1)]
         tokens, logprobs = self._judge(past, rest, draft)
         self._n_windows = n_windows
-        prefill_s = time.perf_counter() - clock - mel_s - encoder_s
+        prefilled = time.perf_counter()
         n_checked = next((i for i, token in enumerate(draft) if token != tokens[i]), len(draft))
         kept = [*tokens[: n_checked + 1]]
         written, more, end = self._go_on(past + len(rest) + n_checked, kept, limit, watch)
-        total_s = time.perf_counter() - clock
-        decode_s = total_s - mel_s - encoder_s - prefill_s
-        timings = Timings(
-            mel_s=mel_s, encoder_s=encoder_s, prefill_s=prefill_s, decode_s=decode_s, n_tokens=len(written) - n_checked
-        )
-        return Hypothesis((*fixed, *written), (*logprobs[: n_checked + 1], *more), end, n_checked, timings)
+        decode_s = time.perf_counter() - prefilled
+        spent = Timings(prefill_s=prefilled - clock, decode_s=decode_s, n_tokens=len(written) - n_checked)
+        return Hypothesis((*fixed, *written), (*logprobs[: n_checked + 1], *more), end, n_checked, heard + spent)
 
     def _read_head(self) -> int:
         """Put the system turn into the cache if it is not there; return its length."""
@@ -170,7 +169,7 @@ class StreamDecoder:
         def watch_all(new: Sequence[int]) -> bool:
             return watch is not None and watch([*ids, *new])
 
-        more = decoder.continue_greedy(self._cache, length, ids[-1], room, watch=watch_all)
+        more = continue_greedy(decoder, self._cache, length, ids[-1], room, watch=watch_all)
         return [*ids, *more.token_ids], more.logprobs, more.end
 
     def _rows(self, ids: Sequence[int]) -> Rows:

@@ -9,25 +9,25 @@ quietest moment. Memory and work per chunk are bounded by the horizon, whatever 
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.loading import Model
 from qwen3_asr_onnx.options import StreamOptions
-from qwen3_asr_onnx.results import Segment, StopReason, Timings
-from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES, ActivityDetector
+from qwen3_asr_onnx.results import Timings
+from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES, ActivityDetector, EnergyDetector, is_near_silent
 from qwen3_asr_onnx.speech.quiet import quietest_cut
+from qwen3_asr_onnx.speech.voice import VoiceDetector
+from qwen3_asr_onnx.text.answer import NO_SPEECH, ParsedOutput, make_segment
 from qwen3_asr_onnx.text.loops import ends_in_loop, is_context_leak, trim_loop
-from qwen3_asr_onnx.transcription.recording import BASE_TOKENS, TOKENS_PER_SECOND
 
 from .committed import AnswerReader, TextJoiner
 from .hypothesis import LOOKAHEAD_SAMPLES, Hypothesis, StreamDecoder
-from .policy import StreamPrompter
 from .updates import StreamUpdate
 
 __all__ = ["IncrementalPolicy"]
@@ -99,17 +99,16 @@ class IncrementalPolicy:
     def __init__(
         self,
         model: Model,
-        prompter: StreamPrompter,
+        prompter: Prompter,
         options: StreamOptions,
-        max_new_tokens: int | None,
-        detector: ActivityDetector,
+        detector: ActivityDetector | None = None,
     ) -> None:
+        """Begin a stream; `split` of the prompter's options says what detects speech unless a detector is given."""
         self._options = options
-        self._max_new_tokens = max_new_tokens
-        self._detector = detector
+        self._detector = detector or (EnergyDetector() if prompter.options.split == "energy" else VoiceDetector())
         self._chunk = round(options.chunk_s * SAMPLE_RATE)
         self._horizon = round(options.horizon_s * SAMPLE_RATE)
-        n_text = self._limit(self._horizon)
+        n_text = prompter.limit(self._horizon)
         self._decoder = StreamDecoder(model, prompter, options.horizon_s + options.chunk_s, n_text)
         self._prompter = prompter
         self._reader = AnswerReader(prompter)
@@ -221,26 +220,18 @@ class IncrementalPolicy:
         found = self._ask(segment, n_samples)
         leaked = not segment.n_committed and self._is_leak(segment)
         text = "" if leaked else self._reader.final_text(segment.ids, segment.n_committed)
-        language = self._reader.parse(segment.ids).language if text else ""
-        committed = self._commit(segment, text, language)
-        finished = Segment(
-            start_s=segment.start / SAMPLE_RATE,
-            end_s=(segment.start + n_samples) / SAMPLE_RATE,
-            text=text,
-            language=language,
-            token_ids=segment.ids,
-            stop_reason="context_leak" if leaked else _stop_reason(found, text),
-            avg_logprob=sum(segment.logprobs) / len(segment.logprobs),
-            token_logprobs=segment.logprobs[: len(segment.ids)],
-            timings=segment.timings,
-        )
-        return StreamUpdate(committed, "", language, self._position / SAMPLE_RATE, finished, found.timings)
+        answer = ParsedOutput(self._reader.parse(segment.ids).language, text) if text else NO_SPEECH
+        committed = self._commit(segment, text, answer.language)
+        bounds_s = segment.start / SAMPLE_RATE, (segment.start + n_samples) / SAMPLE_RATE
+        finished = make_segment(bounds_s, answer, segment.ids, segment.logprobs, found.end, leaked=leaked)
+        finished = replace(finished, timings=segment.timings)
+        return StreamUpdate(committed, "", answer.language, self._position / SAMPLE_RATE, finished, found.timings)
 
     def _ask(self, segment: _Segment, n_samples: int) -> Hypothesis:
         """Replace the segment's hypothesis by one about its first `n_samples`."""
         n_fixed = segment.n_committed
         fixed, draft = segment.ids[:n_fixed], segment.ids[n_fixed:]
-        limit = max(1, self._limit(n_samples) - n_fixed)
+        limit = max(1, self._prompter.limit(n_samples) - n_fixed)
         found = self._decoder.listen(segment.waveform()[:n_samples], fixed, draft, limit, ends_in_loop)
         segment.ids, logprobs = found.token_ids, found.logprobs
         if found.end == "watch":
@@ -254,7 +245,8 @@ class IncrementalPolicy:
     def _is_leak(self, segment: _Segment) -> bool:
         """Return whether the hypothesis repeats the context on audio that is nearly silent."""
         text = self._reader.parse(segment.ids).text
-        return is_context_leak(text, self._prompter.context, segment.waveform()[: segment.heard])
+        near_silent = is_near_silent(segment.waveform()[: segment.heard])
+        return is_context_leak(text, self._prompter.options.context, near_silent=near_silent)
 
     def _commit(self, segment: _Segment, text: str, language: str) -> str:
         """Note the text committed so far; return what is new in it, with the space before it."""
@@ -262,11 +254,6 @@ class IncrementalPolicy:
         continues = bool(segment.committed)
         segment.committed = text
         return self._joiner.append(new, language, continues=continues)
-
-    def _limit(self, n_samples: int) -> int:
-        if self._max_new_tokens is not None:
-            return self._max_new_tokens
-        return BASE_TOKENS + math.ceil(TOKENS_PER_SECOND * n_samples / SAMPLE_RATE)
 
 
 def _pause_that_ends(n_samples: int) -> int:
@@ -278,11 +265,3 @@ def _pause_that_ends(n_samples: int) -> int:
 def _n_common(left: Sequence[int], right: Sequence[int]) -> int:
     """Return how many leading ids are equal."""
     return next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
-
-
-def _stop_reason(found: Hypothesis, text: str) -> StopReason:
-    if found.end == "watch":
-        return "repetition"
-    if found.end == "limit":
-        return "length"
-    return "eos" if text else "no_speech"

@@ -6,28 +6,24 @@ reference: work and memory grow with the length of the stream, and nothing is co
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.model.features import log_mel
+from qwen3_asr_onnx.model.asking import Prompter, hear
+from qwen3_asr_onnx.model.batch import generate
 from qwen3_asr_onnx.model.loading import Model
 from qwen3_asr_onnx.options import StreamOptions
-from qwen3_asr_onnx.results import Segment, StopReason, Timings
-from qwen3_asr_onnx.text.answer import collapse_repetitions, parse_output
-from qwen3_asr_onnx.transcription.recording import BASE_TOKENS, TOKENS_PER_SECOND
+from qwen3_asr_onnx.results import End, Timings
+from qwen3_asr_onnx.text.answer import REPLACEMENT, make_segment, parse_output
 
-from .policy import StreamPrompter
+from .policy import WAY_OUT
 from .updates import StreamUpdate
 
 __all__ = ["ModelWriter", "OfficialPolicy", "Writer", "Written"]
-
-_REPLACEMENT = "\ufffd"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +32,14 @@ class Written:
 
     Attributes:
         text: decoded ids, special tokens dropped.
-        token_ids: the ids.
-        logprobs: natural-log probability of each id, and of the stop token if there was one.
-        stopped: whether the model stopped by itself.
+        logprobs: natural-log probability of each id written, and of the stop token if there was one.
+        end: why the model stopped writing.
         timings: seconds spent.
     """
 
     text: str
-    token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
-    stopped: bool = True
+    end: End = "stop_token"
     timings: Timings = field(default_factory=Timings)
 
 
@@ -60,10 +54,9 @@ class Writer(Protocol):
 class ModelWriter:
     """A `Writer` that encodes and reads everything anew."""
 
-    def __init__(self, model: Model, prompter: StreamPrompter, max_new_tokens: int | None) -> None:
+    def __init__(self, model: Model, prompter: Prompter) -> None:
         self._model = model
         self._prompter = prompter
-        self._max_new_tokens = max_new_tokens
 
     def write(self, audio: Waveform, prefix: str) -> Written:
         """Return what the model writes after `prefix`, greedily.
@@ -71,34 +64,22 @@ class ModelWriter:
         Raises:
             LimitError: the audio has outgrown the model's positions.
         """
-        model = self._model
-        started = time.perf_counter()
-        mel = log_mel(audio, model.manifest.mel)
-        mel_s = time.perf_counter() - started
-        (features,) = model.encoder.encode([mel])
-        encoder_s = time.perf_counter() - started - mel_s
-        prompt = self._prompter.prompt(len(features))
-        ids = np.array(self._prompter.with_written(prompt.ids.tolist(), prefix), dtype=np.int64)
-        room = self._prompter.room(len(ids), len(features))
-        embedded = model.embeddings.splice(ids, features, prompt.audio_start)
-        limit = self._max_new_tokens
-        if limit is None:
-            limit = BASE_TOKENS + math.ceil(TOKENS_PER_SECOND * audio.size / SAMPLE_RATE)
-        (result,) = model.decoder.generate([embedded], [min(limit, room)])
-        return Written(
-            model.tokenizer.decode(result.token_ids),
-            result.token_ids,
-            result.logprobs,
-            result.end == "stop_token",
-            Timings(mel_s=mel_s, encoder_s=encoder_s, prefill_s=result.prefill_s, decode_s=result.decode_s),
-        )
+        model, prompter = self._model, self._prompter
+        (features,), timings = hear(model, [audio])
+        prompt = prompter.prompt(len(features), prefix)
+        limit = min(prompter.limit(audio.size), prompter.room(prompt, WAY_OUT))
+        embedded = model.embeddings.splice(prompt.ids, features, prompt.audio_start)
+        (result,) = generate(model.decoder, [embedded], [limit])
+        timings += Timings(prefill_s=result.prefill_s, decode_s=result.decode_s)
+        return Written(model.tokenizer.decode(result.token_ids), result.logprobs, result.end, timings)
 
 
 class OfficialPolicy:
     """A `StreamPolicy` that starts each chunk from the text of the one before, less its last few tokens."""
 
-    def __init__(self, writer: Writer, prompter: StreamPrompter, options: StreamOptions) -> None:
-        self._writer = writer
+    def __init__(self, model: Model, prompter: Prompter, options: StreamOptions, writer: Writer | None = None) -> None:
+        """Begin a stream; the model writes unless another writer is given."""
+        self._writer = writer or ModelWriter(model, prompter)
         self._prompter = prompter
         self._options = options
         self._chunk_samples = max(1, round(options.chunk_s * SAMPLE_RATE))
@@ -139,7 +120,7 @@ class OfficialPolicy:
         """Return the text so far without its last tokens, and without a character that this would cut in two."""
         ids = self._prompter.written(self._raw)
         end = max(0, len(ids) - self._options.unfixed_tokens)
-        while end and _REPLACEMENT in (prefix := self._decode(ids[:end])):
+        while end and REPLACEMENT in (prefix := self._decode(ids[:end])):
             end -= 1
         return prefix if end else ""
 
@@ -156,22 +137,8 @@ class OfficialPolicy:
         heard_s = self._n_heard / SAMPLE_RATE
         if not is_last:
             return StreamUpdate("", parsed.text, parsed.language, heard_s, timings=self._last.timings)
-        last = self._last
-        segment = Segment(
-            start_s=0.0,
-            end_s=heard_s,
-            text=parsed.text,
-            language=parsed.language,
-            token_ids=tuple(self._prompter.written(self._raw)),
-            stop_reason=self._stop_reason(parsed.text),
-            avg_logprob=sum(last.logprobs) / len(last.logprobs) if last.logprobs else 0.0,
-        )
+        last, ids = self._last, tuple(self._prompter.written(self._raw))
+        segment = make_segment((0.0, heard_s), parsed, ids, last.logprobs, last.end, raw=self._raw.strip())
+        # The ids are those of the whole text, the probabilities only those of what was written last.
+        segment = replace(segment, token_logprobs=())
         return StreamUpdate(parsed.text, "", parsed.language, heard_s, segment)
-
-    def _stop_reason(self, text: str) -> StopReason:
-        raw = self._raw.strip()
-        if collapse_repetitions(raw) != raw:
-            return "repetition"
-        if not self._last.stopped:
-            return "length"
-        return "eos" if text else "no_speech"

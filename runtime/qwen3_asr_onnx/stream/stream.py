@@ -7,7 +7,7 @@ share one, each used by one thread at a time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,24 +15,22 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.audio.blocks import check_rate
+from qwen3_asr_onnx.audio.blocks import check_rate, in_frames, to_mono
 from qwen3_asr_onnx.audio.resampling import Resampler, make_resampler
 from qwen3_asr_onnx.errors import AudioError, OptionsError, StreamError
+from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.loading import Model
 from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
-from qwen3_asr_onnx.speech.activity import EnergyDetector
-from qwen3_asr_onnx.speech.voice import VoiceDetector
-from qwen3_asr_onnx.text.languages import resolve_language
 
 from .incremental import IncrementalPolicy
-from .official import ModelWriter, OfficialPolicy
-from .policy import StreamPolicy, StreamPrompter
+from .official import OfficialPolicy
+from .policy import PolicyFactory
 from .updates import StreamUpdate
 
-__all__ = ["Stream"]
+__all__ = ["POLICIES", "Stream"]
 
-_FULL_SCALE = {"i1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31, "u1": 2.0**7}
-"""By numpy's codes, in either byte order."""
+POLICIES: MutableMapping[str, PolicyFactory] = {"incremental": IncrementalPolicy, "official": OfficialPolicy}
+"""What `StreamOptions.policy` may name. A policy is a module beside this one and an entry here."""
 
 _LARGEST_SAMPLE = 16.0
 """Float samples may exceed full scale a little; beyond 24 dB they are integers that nobody divided."""
@@ -62,7 +60,7 @@ class Stream:
             streaming: how to run the stream.
 
         Raises:
-            OptionsError: the language is unknown, or word times are asked for.
+            OptionsError: the policy or the language is unknown, or word times are asked for.
             LimitError: the context leaves no room for audio.
             MissingExtra: split="vad" without the vad extra.
         """
@@ -70,10 +68,9 @@ class Stream:
             raise OptionsError(
                 'a stream gives no word times; transcribe the recording afterwards with timestamps="word"'
             )
-        known = model.manifest.languages
-        language = None if options.language is None else resolve_language(options.language, known)
-        prompter = StreamPrompter(model, options.context, language)
-        self._policy = _policy(model, prompter, options, streaming)
+        if streaming.policy not in POLICIES:
+            raise OptionsError(f"policy is {streaming.policy!r}; give one of: {', '.join(POLICIES)}")
+        self._policy = POLICIES[streaming.policy](model, Prompter.for_options(model, options), streaming)
         self._lock = threading.Lock()
         self._rate: int | None = None
         self._resampler: Resampler | None = None
@@ -109,7 +106,9 @@ class Stream:
         with self._exclusively():
             self._refuse_if_finished("feed")
             rate = self._checked_rate(sample_rate)
-            block = _to_mono(pcm, self.fed_s, rate)
+            name = f"stream at {self.fed_s:.3f} s"
+            block = to_mono(in_frames(np.asarray(pcm), name))
+            _check_range(block, name, rate)
             if self._resampler is None:
                 self._resampler = make_resampler(rate)
             self._rate = rate
@@ -167,8 +166,6 @@ class Stream:
 
     def _checked_rate(self, sample_rate: int) -> int:
         name = f"stream at {self.fed_s:.3f} s"
-        if isinstance(sample_rate, bool) or not isinstance(sample_rate, (int, float, np.integer, np.floating)):
-            raise AudioError(f"{name}: the sampling rate is {sample_rate!r}; give a number of Hz")
         rate = check_rate(sample_rate, name)
         if self._rate is not None and rate != self._rate:
             raise AudioError(
@@ -176,42 +173,6 @@ class Stream:
                 "stream and begin another"
             )
         return rate
-
-
-def _policy(
-    model: Model, prompter: StreamPrompter, options: TranscribeOptions, streaming: StreamOptions
-) -> StreamPolicy:
-    if streaming.policy == "official":
-        return OfficialPolicy(ModelWriter(model, prompter, options.max_new_tokens), prompter, streaming)
-    detector = EnergyDetector() if options.split == "energy" else VoiceDetector()
-    return IncrementalPolicy(model, prompter, streaming, options.max_new_tokens, detector)
-
-
-def _to_mono(pcm: npt.NDArray[Any], at_s: float, rate: int) -> Waveform:
-    """Return the block as (n,) float32, channels averaged.
-
-    Raises:
-        AudioError: not samples, not finite, or out of range.
-    """
-    name = f"stream at {at_s:.3f} s"
-    samples = np.asarray(pcm)
-    code = samples.dtype.str[1:]
-    scale = _FULL_SCALE.get(code, 0.0)
-    if not scale and samples.dtype.kind != "f":
-        raise AudioError(f"{name}: samples of type {samples.dtype}; give float, int8, int16, int32 or uint8")
-    if samples.ndim == 2 and samples.shape[0] <= 8 and samples.shape[1] > samples.shape[0]:
-        samples = samples.T
-    if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] == 0):
-        raise AudioError(f"{name}: shape {samples.shape}; give (n_samples,) or (n_samples, n_channels)")
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which is reported
-        block: Waveform = samples.astype(np.float32)
-    if code == "u1":
-        block -= np.float32(scale)
-    if scale:
-        block /= np.float32(scale)
-    mono: Waveform = block if block.ndim == 1 else block.mean(axis=1, dtype=np.float32)
-    _check_range(mono, name, rate)
-    return mono
 
 
 def _check_range(mono: Waveform, name: str, rate: int) -> None:

@@ -1,4 +1,4 @@
-"""What the model wrote, made presentable: language and transcript apart, loops collapsed, pieces put together.
+"""What the model wrote, made presentable: language and transcript apart, loops collapsed, a segment made of it.
 
 Parsing and clean-up give exactly what the official package (qwen-asr 0.0.6) gives for the same string; joining differs
 on purpose, because the official one glues the last word of a piece to the first word of the next.
@@ -6,41 +6,43 @@ on purpose, because the official one glues the last word of a piece to the first
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from qwen3_asr_onnx.results import End, Segment, StopReason
+
 from .languages import joins_with_space, normalize_name
+from .scripts import is_spaceless
+from .tokenizer import Tokenizer
 
 __all__ = [
+    "NO_SPEECH",
+    "REPLACEMENT",
     "TEXT_TAG",
     "ParsedOutput",
     "collapse_repetitions",
     "heard_speech",
     "join_texts",
+    "language_probability",
+    "make_segment",
     "merge_languages",
     "parse_output",
+    "read_answer",
 ]
 
 TEXT_TAG = "<asr_text>"
 """The special token between the language and the transcript."""
 
+REPLACEMENT = "\ufffd"
+"""What half a character at the end of an answer is decoded to."""
+
 _LANGUAGE_PREFIX = "language "
-_NO_SPEECH = "language none"
+_NOBODY = "language none"
 
 _MAX_PATTERN_CHARS = 20
 _MIN_PATTERN_CHARS = 2  # a pattern is looked for only where this many characters could still repeat
-
-# Scripts that put no space between words: Thai, CJK punctuation, kana, ideographs and full-width forms.
-_SPACELESS_RANGES = (
-    (0x0E00, 0x0E7F),
-    (0x3000, 0x30FF),
-    (0x31F0, 0x31FF),
-    (0x3400, 0x9FFF),
-    (0xF900, 0xFAFF),
-    (0xFF00, 0xFFEF),
-    (0x20000, 0x3FFFF),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,9 @@ class ParsedOutput:
 
     language: str
     text: str
+
+
+NO_SPEECH = ParsedOutput("", "")
 
 
 def parse_output(raw: str, forced_language: str | None = None) -> ParsedOutput:
@@ -91,7 +96,58 @@ def heard_speech(raw: str, forced_language: str | None = None) -> bool:
     if forced_language:
         return bool(raw.strip())
     meta, tag, _ = raw.partition(TEXT_TAG)
-    return bool(tag) and _NO_SPEECH not in meta.lower()
+    return bool(tag) and _NOBODY not in meta.lower()
+
+
+def read_answer(raw: str, forced_language: str | None = None) -> ParsedOutput:
+    """Return language and transcript of one model output, both "" where it claims no speech; see `heard_speech`."""
+    return parse_output(raw, forced_language) if heard_speech(raw, forced_language) else NO_SPEECH
+
+
+def make_segment(
+    bounds_s: tuple[float, float],
+    answer: ParsedOutput,
+    token_ids: tuple[int, ...],
+    logprobs: tuple[float, ...],
+    end: End,
+    *,
+    raw: str = "",
+    leaked: bool = False,
+    interrupted: StopReason | None = None,
+) -> Segment:
+    """Return the segment of one answer; fields that have a default are left to the caller.
+
+    Args:
+        bounds_s: start and end of the piece in seconds of the input.
+        answer: what was said; dropped when it leaked.
+        token_ids: every generated id, stop token excluded.
+        logprobs: natural-log probability of each of them, and of the stop token where there was one.
+        end: why the writing ended.
+        raw: the decoded output, where a loop in it that was collapsed is to be told: it says more than the limit that
+            the loop usually runs into.
+        leaked: the words are those of the context (`loops.is_context_leak`).
+        interrupted: the reason behind the end "interrupt".
+    """
+    reason: StopReason
+    if leaked:
+        answer, reason = NO_SPEECH, "context_leak"
+    elif end == "interrupt":
+        assert interrupted is not None
+        reason = interrupted
+    elif end == "watch" or collapse_repetitions(raw) != raw:
+        reason = "repetition"
+    elif end == "limit":
+        reason = "length"
+    else:
+        reason = "eos" if answer.text else "no_speech"
+    average = sum(logprobs) / len(logprobs) if logprobs else 0.0
+    return Segment(*bounds_s, answer.text, answer.language, token_ids, reason, average, logprobs[: len(token_ids)])
+
+
+def language_probability(tokenizer: Tokenizer, ids: Sequence[int], logprobs: Sequence[float]) -> float | None:
+    """Return the probability of what stands before the text tag, "language English"; None without a tag."""
+    tag = tokenizer.special_id(TEXT_TAG)
+    return math.exp(sum(logprobs[: ids.index(tag)])) if tag in ids else None
 
 
 def collapse_repetitions(text: str, threshold: int = 20) -> str:
@@ -159,7 +215,7 @@ def join_texts(pieces: Sequence[tuple[str, str]]) -> str:
 
 def _language_of(meta: str) -> str:
     """Return the language named in what precedes the text tag, "" when none is."""
-    if _NO_SPEECH in meta.lower():
+    if _NOBODY in meta.lower():
         return ""
     for line in meta.splitlines():
         entry = line.strip()
@@ -174,12 +230,8 @@ def _needs_space(left: str, left_language: str, right: str, right_language: str)
         return False
     if _uses_spaces(left, left_language) or _uses_spaces(right, right_language):
         return True
-    return all(char.isalnum() and not _is_spaceless(char) for char in (left, right))
+    return all(char.isalnum() and not is_spaceless(char) for char in (left, right))
 
 
 def _uses_spaces(char: str, language: str) -> bool:
-    return joins_with_space(language) if language else not _is_spaceless(char)
-
-
-def _is_spaceless(char: str) -> bool:
-    return any(first <= ord(char) <= last for first, last in _SPACELESS_RANGES)
+    return joins_with_space(language) if language else not is_spaceless(char)

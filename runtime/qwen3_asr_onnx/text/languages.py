@@ -8,6 +8,8 @@ from types import MappingProxyType
 
 from qwen3_asr_onnx.errors import OptionsError
 
+from .scripts import SPACELESS_LANGUAGES
+
 __all__ = ["LANGUAGES", "LANGUAGE_CODES", "joins_with_space", "normalize_name", "resolve_language"]
 
 LANGUAGE_CODES = MappingProxyType(
@@ -53,8 +55,6 @@ LANGUAGES: tuple[str, ...] = tuple(LANGUAGE_CODES)
 _OTHER_CODES = {"tl": "Filipino", "cmn": "Chinese", "pes": "Persian", "zsm": "Malay"}
 _NAME_OF_CODE = {code: name for name, code in LANGUAGE_CODES.items()} | _OTHER_CODES
 
-_WRITTEN_WITHOUT_SPACES = frozenset({"Chinese", "Cantonese", "Japanese", "Thai"})
-
 
 def normalize_name(name: str) -> str:
     """Return a language name in the model's spelling: first character upper case, the rest lower case."""
@@ -91,7 +91,7 @@ def resolve_language(value: str, supported: Sequence[str] = LANGUAGES) -> str:
 
 def joins_with_space(language: str) -> bool:
     """Return whether two pieces of text in this language are joined with a space; True for an unknown language."""
-    return language not in _WRITTEN_WITHOUT_SPACES
+    return language not in SPACELESS_LANGUAGES
 
 
 def _name_of_code(tag: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 
-__all__ = ["AddedToken", "IncrementalDecoder", "Tokenizer"]
+__all__ = ["AddedToken", "Tokenizer"]
 
 # Inside a JSON string every quote is escaped, and a vocabulary entry is followed by a number, so only the key matches.
 _ADDED_TOKENS_KEY = re.compile(r'"added_tokens"\s*:\s*(?=\[)')
@@ -115,37 +114,11 @@ class Tokenizer:
         """
         return b"".join(self._visible_bytes(token_id, skip_special) for token_id in ids).decode("utf-8", "replace")
 
-    def incremental(self, skip_special: bool = True) -> IncrementalDecoder:
-        """Return a decoder that takes ids one at a time."""
-        return IncrementalDecoder(self, skip_special)
-
     def _visible_bytes(self, token_id: int, skip_special: bool) -> bytes:
         added = self._added.get(token_id)
         if skip_special and added is not None and added.special:
             return b""
         return self.token_bytes(token_id)
-
-
-class IncrementalDecoder:
-    """Turns ids into text as they come, holding back the bytes of a character that is not complete yet.
-
-    All the strings it returns, joined, equal `Tokenizer.decode` of all the ids.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
-        self._tokenizer = tokenizer
-        self._skip_special = skip_special
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def push(self, token_id: int) -> str:
-        """Return the text that this id completes; "" while a character is unfinished."""
-        return self._utf8.decode(self._tokenizer._visible_bytes(token_id, self._skip_special))
-
-    def flush(self) -> str:
-        """Return U+FFFD if an unfinished character was held back, else "", and start afresh."""
-        text = self._utf8.decode(b"", final=True)
-        self._utf8.reset()
-        return text
 
 
 def _split_added_tokens(text: str, path: Path) -> tuple[str, list[AddedToken]]:

@@ -15,21 +15,16 @@ from typing import TypeAlias
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio.loading import AudioSource, open_audio
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
-from qwen3_asr_onnx.model.features import n_audio_tokens, n_frames
-from qwen3_asr_onnx.model.loading import Model
-from qwen3_asr_onnx.options import TranscribeOptions
+from qwen3_asr_onnx.model.asking import BASE_TOKENS, Prompter
 from qwen3_asr_onnx.results import Segment, StopReason, Timings
 from qwen3_asr_onnx.speech.pauses import split_at_pauses
 from qwen3_asr_onnx.speech.quiet import Clip, split_at_quiet
 from qwen3_asr_onnx.speech.voice import SpeechDetector
-from qwen3_asr_onnx.text.prompt import Prompt, build_prompt
+from qwen3_asr_onnx.text.prompt import Prompt
 
 from .interrupt import Interrupt
 
-__all__ = ["INPUT_ERRORS", "Input", "InputError", "Job", "Prompter", "Slot"]
-
-BASE_TOKENS, TOKENS_PER_SECOND = 64, 32
-"""Default token limit. The densest scripts need some 20 tokens per second of fast speech; loops end here."""
+__all__ = ["INPUT_ERRORS", "ClipRequest", "Input", "InputError", "Slot"]
 
 USUAL_TOKENS_PER_SECOND = 6
 """What fast speech in English takes, the language of the clip named; used to guess how long a row of the cache gets."""
@@ -48,7 +43,7 @@ class Slot:
 
     Attributes:
         segments: what became of it, in any order: one segment, or one per half if it was cut in two.
-        pending: jobs that are not done.
+        pending: requests that are not done.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -56,7 +51,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Job:
+class ClipRequest:
     """One clip with its prompt, on its way through the model.
 
     Attributes:
@@ -75,6 +70,19 @@ class Job:
     retried: bool = False
     spent: Timings = NO_TIME
 
+    @classmethod
+    def of(
+        cls, prompter: Prompter, clip: Clip, slot: Slot, *, retried: bool = False, spent: Timings = NO_TIME
+    ) -> ClipRequest:
+        """Return the request of a clip.
+
+        Raises:
+            LimitError: audio and context together exceed what the model can attend to.
+        """
+        prompt = prompter.prompt(prompter.n_audio_tokens(clip.samples.size))
+        limit = min(prompter.limit(clip.samples.size), prompter.room(prompt))
+        return cls(slot, clip, prompt, limit, retried, spent)
+
     @property
     def positions(self) -> int:
         """How many positions of the cache it will probably take."""
@@ -82,44 +90,8 @@ class Job:
         return len(self.prompt.ids) + min(self.limit, usual)
 
 
-@dataclass(frozen=True, slots=True)
-class Prompter:
-    """Makes jobs of clips.
-
-    Attributes:
-        model: whose template and tokenizer to use.
-        options: context and token limit.
-        language: the forced language as the model spells it.
-    """
-
-    model: Model
-    options: TranscribeOptions
-    language: str | None
-
-    def job(self, clip: Clip, slot: Slot, *, retried: bool = False, spent: Timings = NO_TIME) -> Job:
-        """Return the job of a clip.
-
-        Raises:
-            LimitError: audio and context together exceed what the model can attend to.
-        """
-        manifest = self.model.manifest
-        n_audio = n_audio_tokens(n_frames(clip.samples.size, manifest.mel))
-        template, forced = manifest.prompt.template, manifest.prompt.forced
-        prompt = build_prompt(self.model.tokenizer, template, n_audio, self.options.context, self.language, forced)
-        room = manifest.decoder.max_positions - len(prompt.ids)
-        if room < 1:
-            raise LimitError(
-                f"{n_audio} audio tokens and {len(prompt.ids) - n_audio} tokens of prompt and context exceed the "
-                f"model's {manifest.decoder.max_positions} positions; shorten the context or lower max_segment_s"
-            )
-        limit = self.options.max_new_tokens
-        if limit is None:
-            limit = BASE_TOKENS + math.ceil(TOKENS_PER_SECOND * clip.duration_s)
-        return Job(slot, clip, prompt, min(limit, room), retried, spent)
-
-
 class Input:
-    """One input: read as far as jobs are asked for.
+    """One input: read as far as requests are asked for.
 
     Attributes:
         slots: places of the clips that were read and not handed out, in order.
@@ -142,7 +114,7 @@ class Input:
 
         Args:
             audio: see `AudioSource`.
-            prompter: makes the jobs.
+            prompter: makes the requests.
             detector: finds speech for split="vad", shared by inputs that are read one after the other.
             interrupt: ends the reading too: hours of silence give no clip, and nobody else would ask.
         """
@@ -156,8 +128,8 @@ class Input:
         self._n_samples = 0
         self._prompter = prompter
         self._detector = detector
-        self._jobs = self._read(audio)
-        self._ahead: deque[Job] = deque()
+        self._requests = self._read(audio)
+        self._ahead: deque[ClipRequest] = deque()
 
     @property
     def duration_s(self) -> float:
@@ -170,30 +142,30 @@ class Input:
         Raises:
             AudioError, LimitError, MissingExtra, OSError: the input cannot be read.
         """
-        job = self.next_job()
+        request = self.next_request()
         if self.error is not None:
             raise self.error
-        if job is not None:
-            self._ahead.append(job)
+        if request is not None:
+            self._ahead.append(request)
 
-    def next_job(self) -> Job | None:
-        """Return the next clip's job; None when there is no more, or when reading failed (see `error`)."""
+    def next_request(self) -> ClipRequest | None:
+        """Return the next clip's request; None when there is no more, or when reading failed (see `error`)."""
         if self._ahead:
             return self._ahead.popleft()
         started = time.perf_counter()
         try:
-            job = next(self._jobs, None)
+            request = next(self._requests, None)
         except INPUT_ERRORS as error:
-            self.error, job = error, None
+            self.error, request = error, None
         self.read_s += time.perf_counter() - started
-        self.is_read = job is None
-        return job
+        self.is_read = request is None
+        return request
 
     def close(self) -> None:
-        """Close the file. No job can be asked for afterwards."""
-        self._jobs.close()
+        """Close the file. No request can be asked for afterwards."""
+        self._requests.close()
 
-    def _read(self, audio: AudioSource) -> Generator[Job, None, None]:
+    def _read(self, audio: AudioSource) -> Generator[ClipRequest, None, None]:
         options = self._prompter.options
         with open_audio(audio) as opened:
             self.promised_s = opened.duration_s
@@ -204,9 +176,9 @@ class Input:
                 clips = split_at_pauses(blocks, self._detector, options.max_segment_s)
             for clip in clips:
                 slot = Slot()
-                job = self._prompter.job(clip, slot)
+                request = ClipRequest.of(self._prompter, clip, slot)
                 self.slots.append(slot)
-                yield job
+                yield request
 
     def _counted(self, blocks: Iterator[Waveform]) -> Iterator[Waveform]:
         for block in blocks:

@@ -14,10 +14,10 @@ pytest.importorskip("psutil", reason="needs the eval extra")
 
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx_eval.bench.random_checkpoint import BENCH_SHAPES, ensure_checkpoint
-from qwen3_asr_onnx_eval.bench.recognizers import benchmark_clip
 from qwen3_asr_onnx_eval.bench.report import report
 from qwen3_asr_onnx_eval.commands.bench import BENCH
-from qwen3_asr_onnx_eval.machine.machine import MeasurementError, run_and_measure
+from qwen3_asr_onnx_eval.machine.child_process import MeasurementError, run_and_measure
+from qwen3_asr_onnx_eval.machine.clip import benchmark_clip
 
 
 def run(token_ms: list[float], peak: float = 3e9, encoder_ms: float = 500.0) -> dict[str, Any]:
@@ -194,10 +194,10 @@ def test_upstream_holds_the_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_tiny_run_from_nothing(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    from qwen3_asr_onnx_eval.bench.bench import BenchPlan, Clip, run_bench
+    from qwen3_asr_onnx_eval.bench.bench import BenchPlan, Workload, run_bench
 
     saved: list[dict[str, Any]] = []
-    clips = (Clip(1, 3), Clip(9, 5))
+    clips = (Workload(1, 3), Workload(9, 5))
 
     plan = BenchPlan(("tiny",), tmp_path, 2, clips, ("fp32", "compact"), ("float32",))
     results = run_bench(plan, saved.append)

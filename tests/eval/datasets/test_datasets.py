@@ -16,8 +16,8 @@ from tests.support.clips import synthetic_clip
 pytest.importorskip("soundfile", reason="needs the audio extra")
 
 from qwen3_asr_onnx.errors import AudioError, OptionsError
-from qwen3_asr_onnx_eval.datasets import mini
-from qwen3_asr_onnx_eval.datasets.dataset import DatasetError, read_waveform
+from qwen3_asr_onnx_eval.datasets import mini, opening
+from qwen3_asr_onnx_eval.datasets.dataset import Dataset, DatasetBuilder, DatasetError, Utterance, read_waveform
 from qwen3_asr_onnx_eval.datasets.manifest import read_manifest
 from qwen3_asr_onnx_eval.datasets.opening import open_dataset
 
@@ -188,6 +188,25 @@ def test_a_folder_of_audio_and_text(tmp_path: Path) -> None:
         ("sub/b.wav", "", "", "sub"),
     ]
     assert [Path(problem.where).name for problem in dataset.problems] == ["c.wav", "d.txt"]
+
+
+def read_toy(path: Path, *, default_language: str = "") -> Dataset:
+    builder = DatasetBuilder(path.stem, default_language)
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        name, _, text = line.partition("|")
+        builder.add(Utterance(name, path.parent / name, text, "", f"{path}:{number}"))
+    return builder.build()
+
+
+def test_another_kind_is_a_line_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(opening.KINDS, "toy", opening.Kind(read_toy, lambda path: path.suffix == ".toy"))
+    write_wav(tmp_path / "a.wav", 0.1)
+    path = write_lines(tmp_path / "some.toy", "a.wav|Hallo.")
+    for spec in (str(path), f"toy:{path}"):
+        (one,) = open_dataset(spec, default_language="German").utterances
+        assert (one.id, one.text, one.language) == ("a.wav", "Hallo.", "German")
+    with pytest.raises(OptionsError, match="only a manifest"):
+        open_dataset(str(path), by_segment=True)
 
 
 def test_what_is_no_dataset(tmp_path: Path) -> None:

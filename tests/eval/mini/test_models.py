@@ -28,8 +28,9 @@ from mini.speech.clips import TEST_SEED, Sample, samples
 from mini.training.model import load_original
 from qwen3_asr_onnx import TranscribeOptions, Transcriber, Transcript
 from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.transcription.interrupt import Interrupt
-from qwen3_asr_onnx.transcription.recording import Input, Prompter
+from qwen3_asr_onnx.transcription.recording import Input
 from qwen3_asr_onnx.transcription.scheduler import Pipeline, RunSettings
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
@@ -88,7 +89,7 @@ def test_every_token_is_the_one_transformers_chooses(asr: Transcriber, native: P
     expected = reference(native, clip, context, max_new_tokens=400)
     # Upstream's classes take a clip in one piece and let it loop, as this model does on 70 s.
     options = TranscribeOptions(context=context, max_segment_s=1200, max_new_tokens=400)
-    prompter = Prompter(asr._loaded, options, None)
+    prompter = Prompter(asr, options)
     work = Pipeline(asr._loaded, prompter, Interrupt(), RunSettings(watch=None))
     ((_, segment), _) = work.run(iter([Input(clip, prompter)]))
     assert segment is not None

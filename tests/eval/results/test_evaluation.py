@@ -16,7 +16,7 @@ pytest.importorskip("psutil", reason="needs the eval extra")
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx_eval.datasets.dataset import Dataset
 from qwen3_asr_onnx_eval.datasets.manifest import read_manifest
-from qwen3_asr_onnx_eval.results.evaluation import EvaluationPlan, Tally, evaluate
+from qwen3_asr_onnx_eval.results.evaluation import EvaluationPlan, RunCounts, evaluate
 from qwen3_asr_onnx_eval.results.rows import read_results
 from qwen3_asr_onnx_eval.systems.process import SystemFailedError, SystemSpec, parse_system
 
@@ -42,9 +42,9 @@ def test_every_row_says_everything(dataset: Dataset, make_answers: Make, tmp_pat
     )
     results = tmp_path / "out" / "results.jsonl"
 
-    tally = evaluate(dataset, [spec("a", model)], EvaluationPlan(settle_s=0, repeats=3), results)
+    counts = evaluate(dataset, [spec("a", model)], EvaluationPlan(settle_s=0, repeats=3), results)
 
-    assert tally == Tally(transcribed=4)
+    assert counts == RunCounts(transcribed=4)
     found = read_results(results)
     assert (found.header.dataset, found.header.n_utterances, found.systems) == ("manifest", 4, ("a",))
     first, second = found.rows[:2]
@@ -87,10 +87,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped(dataset: Dataset, make_answ
     with results.open("a", encoding="utf-8") as file:
         file.write('{"system": "a", "id": "u2", "tor')  # power cut
 
-    assert evaluate(dataset, specs, PLAN, results) == Tally(done_before=4, transcribed=4)
+    assert evaluate(dataset, specs, PLAN, results) == RunCounts(done_before=4, transcribed=4)
     found = read_results(results)
     assert sorted((row.system, row.id) for row in found.rows) == sorted((s, f"u{i}") for s in "ab" for i in range(4))
-    assert evaluate(dataset, specs, PLAN, results) == Tally(done_before=8)
+    assert evaluate(dataset, specs, PLAN, results) == RunCounts(done_before=8)
 
 
 def test_a_system_that_dies_on_one_file_is_started_again(dataset: Dataset, make_answers: Make, tmp_path: Path) -> None:
@@ -102,9 +102,9 @@ def test_a_system_that_dies_on_one_file_is_started_again(dataset: Dataset, make_
     }
     said: list[str] = []
 
-    tally = evaluate(dataset, [spec("a", make_answers("a", answers))], PLAN, tmp_path / "r.jsonl", report=said.append)
+    counts = evaluate(dataset, [spec("a", make_answers("a", answers))], PLAN, tmp_path / "r.jsonl", report=said.append)
 
-    assert tally == Tally(transcribed=1, failed=3)
+    assert counts == RunCounts(transcribed=1, failed=3)
     rows = read_results(tmp_path / "r.jsonl").rows
     assert [row.error for row in rows] == [
         "a: RuntimeError: no idea",
@@ -128,9 +128,9 @@ def test_failures_are_tried_again_on_request(dataset: Dataset, make_answers: Mak
     results = tmp_path / "r.jsonl"
     evaluate(dataset, [spec("a", make_answers("a", {0.5: {"raise": "once"}}))], PLAN, results)
     model = make_answers("a", {0.5: "hello there"})
-    assert evaluate(dataset, [spec("a", model)], PLAN, results) == Tally(done_before=4)
+    assert evaluate(dataset, [spec("a", model)], PLAN, results) == RunCounts(done_before=4)
     retry = EvaluationPlan(settle_s=0, retry_failed=True)
-    assert evaluate(dataset, [spec("a", model)], retry, results) == Tally(done_before=3, transcribed=1)
+    assert evaluate(dataset, [spec("a", model)], retry, results) == RunCounts(done_before=3, transcribed=1)
     (row,) = [row for row in read_results(results).rows if row.id == "u0"]
     assert (row.error, row.hypothesis) == ("", "hello there")
 
@@ -143,9 +143,9 @@ def test_audio_that_cannot_be_decoded_is_named_and_counted(
     said: list[str] = []
     specs = [spec(name, make_answers(name, {})) for name in ("a", "b")]
 
-    tally = evaluate(read_manifest(manifest), specs, PLAN, tmp_path / "r.jsonl", report=said.append)
+    counts = evaluate(read_manifest(manifest), specs, PLAN, tmp_path / "r.jsonl", report=said.append)
 
-    assert tally == Tally(transcribed=6, undecodable=2)
+    assert counts == RunCounts(transcribed=6, undecodable=2)
     (line,) = said
     assert f"{manifest}:2: " in line
     rows = [row for row in read_results(tmp_path / "r.jsonl").rows if row.id == "u1"]

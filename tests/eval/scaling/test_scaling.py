@@ -19,7 +19,7 @@ from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx_eval.commands.bench import BENCH
 from qwen3_asr_onnx_eval.machine.roofline import (
     Cost,
-    Limits,
+    MachineLimits,
     decoder_cost,
     encoder_cost,
     graph_cost_facts,
@@ -30,14 +30,14 @@ from qwen3_asr_onnx_eval.scaling import scaling
 from qwen3_asr_onnx_eval.scaling.history import append_history, find_regressions, read_history
 
 TINY = Path(__file__).resolve().parents[2] / "data" / "tiny_bundle"
-LIMITS = Limits(1, bytes_per_s=10e9, float32_per_s=100e9, int8_per_s=400e9)
+LIMITS = MachineLimits(1, bytes_per_s=10e9, float32_per_s=100e9, int8_per_s=400e9)
 
 
 def test_a_floor_is_the_slower_of_memory_and_arithmetic() -> None:
     assert Cost(10e9, 1e9).floor_s(LIMITS) == (1.0, "memory")
     assert Cost(1e6, 400e9).floor_s(LIMITS) == (4.0, "arithmetic")
     assert Cost(1e6, 100e9, 400e9).floor_s(LIMITS) == (2.0, "arithmetic")
-    no_onnx = Limits(1, 10e9, 100e9, None)
+    no_onnx = MachineLimits(1, 10e9, 100e9, None)
     assert Cost(1e6, 0, 400e9).floor_s(no_onnx) == (4.0, "arithmetic")
 
 

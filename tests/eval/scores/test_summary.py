@@ -16,7 +16,7 @@ pytest.importorskip("whisper_normalizer", reason="needs the eval extra")
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx_eval.report.report import embed, readme_block, report_markdown
 from qwen3_asr_onnx_eval.report.tables import counts_table, speed_table, summary_csv, utterances_csv
-from qwen3_asr_onnx_eval.results.rows import Header, Results, Row
+from qwen3_asr_onnx_eval.results.rows import Header, ResultRow, Results
 from qwen3_asr_onnx_eval.scores.compare import compare_runs
 from qwen3_asr_onnx_eval.scores.summary import Summary, summarize
 
@@ -24,8 +24,8 @@ ENVIRONMENT = {"cpu": "A CPU", "cpu_features": ["avx2"], "cores": 2, "commit": "
 SETTINGS = {"kind": "ours", "model": "b", "precision": "x", "threads": 2, "repeats": 1, "interleaved": True}
 
 
-def row(system: str, index: int, reference: str, hypothesis: str | None, language: str = "English") -> Row:
-    return Row(
+def row(system: str, index: int, reference: str, hypothesis: str | None, language: str = "English") -> ResultRow:
+    return ResultRow(
         system=system,
         id=f"u{index}",
         where=f"m.jsonl:{index}",
@@ -49,7 +49,7 @@ def row(system: str, index: int, reference: str, hypothesis: str | None, languag
     )
 
 
-def rows(system: str, third: str = "cat dog fox") -> list[Row]:
+def rows(system: str, third: str = "cat dog fox") -> list[ResultRow]:
     return [
         row(system, 1, "Red green blue.", "red green"),
         row(system, 2, "Ja, nein.", "", "German"),
@@ -63,7 +63,7 @@ def rows(system: str, third: str = "cat dog fox") -> list[Row]:
     ]
 
 
-def summary(found: Sequence[Row], n: int = 10) -> Summary:
+def summary(found: Sequence[ResultRow], n: int = 10) -> Summary:
     return summarize(Results(Header("set", "digest", n, ("m.jsonl:99: gone",)), tuple(found)))
 
 

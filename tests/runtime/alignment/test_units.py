@@ -55,6 +55,9 @@ def test_nothing_of_the_transcript_is_lost() -> None:
         assert squeezed(joined(case["text"], case["language"])) == squeezed(case["text"]), case
         units = segment_words(case["text"], case["language"])
         assert [unit.text for unit in units] == case["units"]
+        ends = [*(unit.start_char for unit in units[1:]), len(case["text"])]
+        for unit, end in zip(units, ends, strict=True):
+            assert squeezed(case["text"][unit.start_char : end]) == unit.written
 
 
 @given(st.text(max_size=40), st.sampled_from(["English", "Korean", "Chinese"]))
@@ -83,14 +86,14 @@ def test_punctuation_stays_with_its_word(text: str, language: str, written: list
     assert [unit.written for unit in segment_words(text, language)] == written
 
 
-def test_white_space_is_known() -> None:
-    units = segment_words("iPhone手机 is new", "Chinese")
-    assert [(unit.text, unit.space_after) for unit in units] == [
-        ("iPhone", False),
-        ("手", False),
-        ("机", True),
-        ("is", True),
-        ("new", False),
+def test_white_space_and_places_are_known() -> None:
+    units = segment_words(" iPhone手机 is  (new)", "Chinese")
+    assert [(unit.text, unit.space_after, unit.start_char) for unit in units] == [
+        ("iPhone", False, 1),
+        ("手", False, 7),
+        ("机", True, 8),
+        ("is", True, 10),
+        ("new", False, 14),
     ]
 
 

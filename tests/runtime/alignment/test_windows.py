@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qwen3_asr_onnx.alignment.times import Span
-from qwen3_asr_onnx.alignment.windows import Limits, choose_window, settled_words
+from qwen3_asr_onnx.alignment.windows import WindowLimits, choose_window, settled_words
 from qwen3_asr_onnx.errors import LimitError
 
 SECOND = 16_000
-LIMITS = Limits(180 * SECOND, 8_000)
+LIMITS = WindowLimits(180 * SECOND, 8_000, SECOND, 13)
 
 
 def test_what_fits_is_one_window() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from qwen3_asr_onnx.audio import downloads, formats, resampling
+from qwen3_asr_onnx.audio import downloads, ffmpeg, formats, resampling
 from qwen3_asr_onnx.audio.downloads import url_label
 from qwen3_asr_onnx.audio.loading import AUDIO_SUFFIXES, AudioLimits, TruncatedAudioWarning, load_audio
 from qwen3_asr_onnx.audio.resampling import SincResampler, make_resampler, n_resampled
@@ -441,14 +441,14 @@ def test_too_many_bytes_are_refused() -> None:
 
 def test_without_soundfile_and_ffmpeg_the_pip_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     no_extra(monkeypatch, "soundfile")
-    monkeypatch.setattr(formats, "_find_ffmpeg", lambda: None)
+    monkeypatch.setattr(formats, "find_ffmpeg", lambda: None)
     with pytest.raises(MissingExtra, match=r"en_jfk_5s\.flac.*pip install 'qwen3-asr-onnx\[audio\]'"):
         load_audio(DATA / "en_jfk_5s.flac")
 
 
 def test_without_ffmpeg_video_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("soundfile", reason="needs the audio extra")
-    monkeypatch.setattr(formats, "_find_ffmpeg", lambda: None)
+    monkeypatch.setattr(formats, "find_ffmpeg", lambda: None)
     with pytest.raises(AudioError, match="install ffmpeg"):
         load_audio(DATA / "sonnet1_9s.webm")
 
@@ -465,8 +465,8 @@ def test_a_stuck_ffmpeg_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     stuck = tmp_path / "ffmpeg"
     stuck.write_text("#!/bin/sh\nexec sleep 600\n")
     stuck.chmod(0o755)
-    monkeypatch.setattr(formats, "_find_ffmpeg", lambda: str(stuck))
-    monkeypatch.setattr(formats, "_ANSWER_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(formats, "find_ffmpeg", lambda: str(stuck))
+    monkeypatch.setattr(ffmpeg, "_ANSWER_TIMEOUT_S", 0.1)
     with pytest.raises(LimitError, match=r"did not finish in 0\.2 s"):
         load_audio(DATA / "sonnet1_9s.webm", AudioLimits(decode_timeout_s=0.2))
 

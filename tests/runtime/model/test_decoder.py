@@ -9,11 +9,15 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from tests.support.clips import CLIP_SECONDS, synthetic_clip
+from tests.support.logits import logits_after
 
-from qwen3_asr_onnx import Transcriber
-from qwen3_asr_onnx.model.decoder import SHARED_FROM, Batch, Decoder, Embedded, Generated, KvCache
-from qwen3_asr_onnx.model.features import log_mel, n_audio_tokens
-from qwen3_asr_onnx.text.prompt import build_prompt
+from qwen3_asr_onnx import TranscribeOptions, Transcriber
+from qwen3_asr_onnx.model.asking import Prompter, hear
+from qwen3_asr_onnx.model.batch import SHARED_FROM, Batch, Generated, continue_greedy, generate
+from qwen3_asr_onnx.model.choosing import Choice, greedy
+from qwen3_asr_onnx.model.decoder import Decoder
+from qwen3_asr_onnx.model.embeddings import Embedded
+from qwen3_asr_onnx.model.kv_cache import KvCache
 
 LIMIT = 24
 
@@ -21,15 +25,12 @@ LIMIT = 24
 @pytest.fixture(scope="module")
 def prompts(asr: Transcriber) -> list[Embedded]:
     """The embedded prompts of the clips whose ids transformers gave."""
-    mels = [log_mel(synthetic_clip(seconds)) for seconds in CLIP_SECONDS]
-    built = [build_prompt(asr.tokenizer, asr.manifest.prompt.template, n_audio_tokens(mel.shape[1])) for mel in mels]
-    features = asr.encoder.encode(mels)
-    return [asr.embeddings.splice(p.ids, rows, p.audio_start) for p, rows in zip(built, features, strict=True)]
+    return [Prompter(asr).embed(rows) for rows in hear(asr, [synthetic_clip(seconds) for seconds in CLIP_SECONDS])[0]]
 
 
 @pytest.fixture(scope="module")
 def alone(asr: Transcriber, prompts: list[Embedded]) -> list[Generated]:
-    return [asr.decoder.generate([prompt], [LIMIT], eos=())[0] for prompt in prompts]
+    return [generate(asr.decoder, [prompt], [LIMIT], eos=())[0] for prompt in prompts]
 
 
 def drain(batch: Batch[int], waiting: Iterator[tuple[int, Embedded, int]]) -> dict[int, Generated]:
@@ -66,14 +67,11 @@ def test_rows_that_come_and_go_decode_as_if_alone(
 @pytest.fixture(scope="module")
 def told(asr: Transcriber) -> tuple[list[Embedded], int]:
     """Prompts that begin with the same 48 words of context, and how many positions that is."""
-    context = "Anna Meyer, Berlin, Zürich " * 12
-    mels = [log_mel(synthetic_clip(seconds)) for seconds in CLIP_SECONDS]
-    template = asr.manifest.prompt.template
-    built = [build_prompt(asr.tokenizer, template, n_audio_tokens(mel.shape[1]), context) for mel in mels]
-    features = asr.encoder.encode(mels)
-    embedded = [asr.embeddings.splice(p.ids, rows, p.audio_start) for p, rows in zip(built, features, strict=True)]
-    assert built[0].audio_start >= SHARED_FROM
-    return embedded, built[0].audio_start
+    prompter = Prompter(asr, TranscribeOptions(context="Anna Meyer, Berlin, Zürich " * 12))
+    features, _ = hear(asr, [synthetic_clip(seconds) for seconds in CLIP_SECONDS])
+    n_shared = prompter.prompt(1).audio_start
+    assert n_shared >= SHARED_FROM
+    return [prompter.embed(rows) for rows in features], n_shared
 
 
 @pytest.mark.parametrize(("capacity", "max_positions"), [(16, None), (1200, None), (1200, 700)])
@@ -89,7 +87,7 @@ def test_a_context_that_all_prompts_begin_with_is_read_once(
     prompts, n_shared = told
     limits = [3, 24, 1, 7, 24, 2, 11, 5, 5]
     order = [i % len(prompts) for i in range(len(limits))]
-    expected = [asr.decoder.generate([prompts[i]], [n], eos=())[0] for i, n in zip(order, limits, strict=True)]
+    expected = [generate(asr.decoder, [prompts[i]], [n], eos=())[0] for i, n in zip(order, limits, strict=True)]
     read: list[int] = []
     extend = Decoder.extend
 
@@ -125,7 +123,7 @@ def test_rows_without_the_context_take_nothing_from_those_with_it(
         chosen, shared = (with_context[1], n_shared) if n % 2 == 0 else (prompts[1], 0)
         batch.add(n, chosen, LIMIT, n_shared=shared)
         ((_, found),) = batch.run()
-        expected = alone[1] if n % 2 else asr.decoder.generate([with_context[1]], [LIMIT], eos=())[0]
+        expected = alone[1] if n % 2 else generate(asr.decoder, [with_context[1]], [LIMIT], eos=())[0]
         assert found.token_ids == expected.token_ids
 
 
@@ -153,13 +151,33 @@ def test_an_interrupt_stops_after_one_step_and_keeps_what_is_there(
 
 
 def test_the_stop_token_is_scored_and_not_kept(asr: Transcriber, prompts: list[Embedded]) -> None:
-    written = asr.decoder.generate([prompts[0]], [LIMIT], eos=())[0]
+    written = generate(asr.decoder, [prompts[0]], [LIMIT], eos=())[0]
     stop = written.token_ids[6]
-    ended = asr.decoder.generate([prompts[0]], [LIMIT], eos=[stop])[0]
+    ended = generate(asr.decoder, [prompts[0]], [LIMIT], eos=[stop])[0]
     at = written.token_ids.index(stop)
     assert ended.end == "stop_token"
     assert ended.token_ids == written.token_ids[:at]
     assert len(ended.logprobs) == at + 1
+
+
+def test_what_chooses_the_tokens_can_be_replaced(
+    asr: Transcriber, prompts: list[Embedded], alone: list[Generated]
+) -> None:
+    """A bias: the first token of a row is never repeated in it, and every other choice is left alone."""
+    seen: list[list[int]] = []
+
+    def once(logits: npt.NDArray[np.float32], written: Sequence[Sequence[int]]) -> Choice:
+        seen.append([len(ids) for ids in written])
+        for row, ids in zip(logits, written, strict=True):
+            row[list(ids[:1])] = -np.inf
+        return greedy(logits)
+
+    found = generate(asr.decoder, prompts[:2], [LIMIT, LIMIT], eos=(), choose=once)
+    for one, plain in zip(found, alone, strict=False):
+        first, *rest = one.token_ids
+        assert first == plain.token_ids[0]
+        assert first not in rest
+    assert seen == [[0], [0], *([n, n] for n in range(1, LIMIT))]
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -171,7 +189,7 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def test_log_probabilities_are_those_of_the_logits(
     asr: Transcriber, prompts: list[Embedded], alone: list[Generated]
 ) -> None:
-    logits = asr.decoder.prefill_logits(prompts[1])
+    logits = logits_after(asr.decoder, prompts[1])
     assert alone[1].token_ids[0] == int(logits.argmax())
     assert alone[1].logprobs[0] == pytest.approx(float(log_softmax(logits).max()), abs=1e-5)
 
@@ -208,7 +226,7 @@ def test_a_prefix_is_continued_as_it_was_written(
 ) -> None:
     ids = alone[3].token_ids
     cache, length = prefix(asr.decoder, prompts[3], ids[:n_given], len(prompts[3]) + n_given - 1 + room)
-    rest = asr.decoder.continue_greedy(cache, length, ids[n_given - 1], LIMIT - n_given, eos=())
+    rest = continue_greedy(asr.decoder, cache, length, ids[n_given - 1], LIMIT - n_given, eos=())
     assert rest.token_ids == ids[n_given:]
     assert rest.end == "limit"
     np.testing.assert_allclose(rest.logprobs, alone[3].logprobs[n_given:], atol=1e-4)
@@ -217,5 +235,5 @@ def test_a_prefix_is_continued_as_it_was_written(
 def test_a_continuation_can_be_watched(asr: Transcriber, prompts: list[Embedded], alone: list[Generated]) -> None:
     ids = alone[3].token_ids
     cache, length = prefix(asr.decoder, prompts[3], ids[:2], len(prompts[3]) + LIMIT)
-    rest = asr.decoder.continue_greedy(cache, length, ids[1], LIMIT, eos=(), watch=lambda new: len(new) == 4)
+    rest = continue_greedy(asr.decoder, cache, length, ids[1], LIMIT, eos=(), watch=lambda new: len(new) == 4)
     assert (rest.token_ids, rest.end) == (ids[2:6], "watch")

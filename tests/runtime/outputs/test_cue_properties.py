@@ -11,19 +11,19 @@ from typing import Any, TypeAlias
 import pytest
 
 from qwen3_asr_onnx.outputs.cues import SubtitleStyle, cues
-from qwen3_asr_onnx.outputs.units import column_width
 from qwen3_asr_onnx.outputs.writers import to_srt, to_vtt
 from qwen3_asr_onnx.results import Segment, Transcript, Word
+from qwen3_asr_onnx.text.scripts import column_width
 
 hypothesis = pytest.importorskip("hypothesis", reason="needs the dev extra")
 st = pytest.importorskip("hypothesis.strategies")
 
 
-def units_of(text: str) -> list[str]:
-    """Return what an aligner would time: words without punctuation, Chinese by character."""
-    found = re.findall(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+", text)
-    kept = ("".join(char for char in unit if char.isalnum() or char == "'") for unit in found)
-    return [unit for unit in kept if unit]
+def units_of(text: str) -> list[tuple[int, str]]:
+    """Return what an aligner would time, and where it stands: words without punctuation, Chinese by character."""
+    found = re.finditer(r"[\u3400-\u9fff]|[^\s\u3400-\u9fff]+", text)
+    kept = ((match.start(), "".join(c for c in match.group() if c.isalnum() or c == "'")) for match in found)
+    return [(start, unit) for start, unit in kept if unit]
 
 
 Piece: TypeAlias = "tuple[float, float, str, tuple[Word, ...] | None]"
@@ -67,7 +67,9 @@ def draw_transcript(draw: Any) -> Transcript:
         times = [start_s, *accumulate(islice(cycle(steps), 2 * len(units)), initial=start_s)]
         if draw(st.integers(0, 9)) == 0:
             times.reverse()
-        words = tuple(Word(unit, times[2 * n], times[2 * n + 1]) for n, unit in enumerate(units))
+        words = tuple(
+            Word(unit, times[2 * n], times[2 * n + 1], start_char=start) for n, (start, unit) in enumerate(units)
+        )
         end_s = max(times) + 0.5
         pieces.append((start_s, end_s, text, words))
         start_s = end_s

@@ -10,9 +10,9 @@ import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs.cues import Cue, SubtitleStyle, WordDisplay, cues
-from qwen3_asr_onnx.outputs.units import column_width
-from qwen3_asr_onnx.outputs.writers import to_srt, to_vtt, writers
+from qwen3_asr_onnx.outputs.writers import to_json, to_srt, to_vtt, writers
 from qwen3_asr_onnx.results import Segment, Transcript, Word
+from qwen3_asr_onnx.text.scripts import column_width
 
 SECONDS_PER_LETTER = 0.08
 
@@ -28,7 +28,7 @@ def spoken(text: str, start_s: float = 0.0, pauses: dict[str, float] | None = No
         if not unit:
             continue
         end_s = start_s + SECONDS_PER_LETTER * (len(unit) + 1)
-        words.append(Word(unit, round(start_s, 3), round(end_s, 3)))
+        words.append(Word(unit, round(start_s, 3), round(end_s, 3), start_char=match.start()))
         start_s = end_s + (pauses or {}).get(unit, 0.0)
     return words
 
@@ -174,6 +174,15 @@ def test_words_are_found_whether_they_carry_punctuation_or_not() -> None:
     assert [cue.start_ms for cue in made[0]] == [0, 1000, 2000, 3000, 4000]
 
 
+def test_a_word_stands_where_it_says() -> None:
+    text = "so, so and so"
+    words = [Word("so", n, n + 0.5, start_char=place) for n, place in enumerate((0, 4, 11))]
+    made = [cues(transcript((0.0, 5.0, text), words=kept), SubtitleStyle(words="cues")) for kept in (words, words[::2])]
+    assert lines(made[0]) == [("so,",), ("so and",), ("so",)]
+    assert lines(made[1]) == [("so, so and",), ("so",)]
+    assert "start_char" not in to_json(transcript((0.0, 5.0, text), words=words))
+
+
 def test_words_that_do_not_fit_the_text_lose_nothing_of_it() -> None:
     words = [Word("alpha", 0.0, 0.5), Word("wrong", 0.5, 1.0), Word("gamma", 1.0, 1.5), Word("'", 1.5, 1.6)]
     made = cues(transcript((0.0, 2.0, "alpha beta gamma delta"), words=words))
@@ -181,7 +190,7 @@ def test_words_that_do_not_fit_the_text_lose_nothing_of_it() -> None:
 
 
 def test_a_segment_without_letters_stays_between_its_neighbours() -> None:
-    words_of = [[Word("so", 0.0, 0.4), Word("so", 9.6, 10.0)], [], [Word("so", 10.0, 10.5), Word("long", 10.5, 11.0)]]
+    words_of = [[Word("So", 0.0, 0.4), Word("So", 9.6, 10.0)], [], [Word("So", 10.0, 10.5), Word("long", 10.5, 11.0)]]
     made = cues(transcript((0.0, 10.0, "So. So!"), (10.0, 20.0, "..."), (10.0, 20.0, "So long."), words_of=words_of))
     assert [(cue.start_ms, *cue.text_lines) for cue in made] == [
         (0, "So."),
@@ -260,24 +269,6 @@ def test_confidence_is_shown_and_counts_as_width() -> None:
 def test_senseless_styles_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionsError, match=re.escape(message)):
         SubtitleStyle(**changes)
-
-
-@pytest.mark.parametrize(
-    ("text", "width"),
-    [
-        ("abc", 3),
-        ("你好", 4),
-        ("e\u0301", 1),
-        ("👩\u200d👩\u200d👧", 2),
-        ("👍🏽", 2),
-        ("ก็", 1),
-        ("한", 2),
-        ("ﾊﾝ", 2),
-        ("", 0),
-    ],
-)
-def test_columns(text: str, width: int) -> None:
-    assert column_width(text) == width
 
 
 def test_writers_of_other_formats_ignore_the_style() -> None:

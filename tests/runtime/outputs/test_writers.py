@@ -10,7 +10,7 @@ import pytest
 from qwen3_asr_onnx.commands.subtitle_options import add_subtitle_arguments, subtitle_style
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs.cues import SubtitleStyle
-from qwen3_asr_onnx.outputs.writers import WRITERS
+from qwen3_asr_onnx.outputs.writers import writers
 from qwen3_asr_onnx.results import Segment, Transcript
 
 
@@ -29,6 +29,7 @@ def transcript(*pieces: tuple[float, float, str], **changes: Any) -> Transcript:
     return Transcript(**{**fields, **changes})
 
 
+WRITERS = writers()
 TWO = transcript((0.0, 1.5, "Hello there."), (1.5, 3.25, "你好。"))
 EMPTY = transcript(stop_reason="no_speech", language="")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,13 @@ import numpy as np
 import pytest
 from tests.support.clips import synthetic_clip
 
-from qwen3_asr_onnx import LimitError
+from qwen3_asr_onnx import LimitError, TranscribeOptions
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.model.asking import Prompter, hear
+from qwen3_asr_onnx.model.batch import generate
 from qwen3_asr_onnx.model.decoder import Decoder
-from qwen3_asr_onnx.model.features import log_mel
 from qwen3_asr_onnx.model.loading import Model, load_model
 from qwen3_asr_onnx.stream.hypothesis import LOOKAHEAD_SAMPLES, MAX_DRAFT, StreamDecoder
-from qwen3_asr_onnx.stream.policy import StreamPrompter
 
 LIMIT = 24
 
@@ -46,16 +47,20 @@ def clip() -> Waveform:
 
 def from_scratch(model: Model, audio: Waveform, fixed: Sequence[int] = (), context: str = "") -> tuple[int, ...]:
     """Return what the offline path writes: one encoding, one prompt, one greedy run."""
-    (features,) = model.encoder.encode([log_mel(audio)])
-    prompt = StreamPrompter(model, context, None).prompt(len(features))
+    (features,), _ = hear(model, [audio])
+    prompt = asking(model, context).prompt(len(features))
     ids = np.array([*prompt.ids, *fixed], dtype=np.int64)
     embedded = model.embeddings.splice(ids, features, prompt.audio_start)
-    (found,) = model.decoder.generate([embedded], [LIMIT])
+    (found,) = generate(model.decoder, [embedded], [LIMIT])
     return found.token_ids
 
 
+def asking(model: Model, context: str) -> Prompter:
+    return Prompter(model, TranscribeOptions(context=context))
+
+
 def make(model: Model, context: str = "") -> StreamDecoder:
-    return StreamDecoder(model, StreamPrompter(model, context, None), 30.0, 200)
+    return StreamDecoder(model, asking(model, context), 30.0, 200)
 
 
 @pytest.mark.parametrize("name", ["model", "split_model"])
@@ -119,7 +124,7 @@ def test_finished_windows_and_the_system_turn_are_read_once(model: Model, clip: 
     assert frames == [200, 400, 600, 800] * 2
     positions = [len(call.args[2]) for call in counted.decoder.extend.call_args_list]
     head, *rest = positions
-    around = StreamPrompter(model, "", None).prompt(1)
+    around = Prompter(model).prompt(1)
     assert head == around.audio_start
     assert max(rest) <= 104 + len(around.ids) - around.audio_start - 1 + 8
 
@@ -137,10 +142,8 @@ def test_a_limit_and_a_watch_end_the_writing(model: Model, clip: Waveform) -> No
 
 
 def test_long_drafts_are_checked_in_part(model: Model, clip: Waveform) -> None:
-    (features,) = model.encoder.encode([log_mel(clip)])
-    prompt = StreamPrompter(model, "", None).prompt(len(features))
-    embedded = model.embeddings.splice(prompt.ids, features, prompt.audio_start)
-    (expected,) = model.decoder.generate([embedded], [MAX_DRAFT + 20])
+    (features,), _ = hear(model, [clip])
+    (expected,) = generate(model.decoder, [Prompter(model).embed(features)], [MAX_DRAFT + 20])
     found = make(model).listen(clip, (), expected.token_ids, MAX_DRAFT + 20)
     assert found.token_ids == expected.token_ids
     assert found.n_checked <= MAX_DRAFT
@@ -154,7 +157,6 @@ def test_a_context_that_leaves_no_room_is_refused(model: Model) -> None:
 def counting(model: Model) -> Any:
     """Return the model with calls of its encoder and decoder recorded."""
     encoder = mock.Mock(wraps=model.encoder)
-    decoder = mock.Mock(wraps=model.decoder)
-    decoder.init = decoder.step = model.decoder.init
-    decoder.eos = model.decoder.eos
+    decoder: Any = copy(model.decoder)
+    decoder.extend = mock.Mock(wraps=model.decoder.extend)
     return replace(model, encoder=encoder, decoder=decoder)

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from qwen3_asr_onnx import StreamOptions, StreamUpdate
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.loading import Model, load_model
 from qwen3_asr_onnx.results import Timings
 from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES, FrameCutter
 from qwen3_asr_onnx.stream.hypothesis import Hypothesis
 from qwen3_asr_onnx.stream.incremental import HURRIED_CHUNKS, IncrementalPolicy
-from qwen3_asr_onnx.stream.policy import StreamPrompter
 from qwen3_asr_onnx.text.answer import join_texts
 
 HEADER = "language English<asr_text>"
@@ -62,7 +62,7 @@ class Listener:
     """Reads the words out of the samples; a part of a word is heard wrongly, differently each time."""
 
     model: Model
-    prompter: StreamPrompter
+    prompter: Prompter
     heard_s: list[float] = field(default_factory=list)
     n_new: list[int] = field(default_factory=list)
     ending: str = "stop_token"
@@ -91,9 +91,9 @@ def model(tiny_bundle: Path) -> Model:
 
 def policy_of(model: Model, **options: Any) -> tuple[IncrementalPolicy, Listener]:
     """Return a policy, and the listener in the place of its decoder."""
-    prompter = StreamPrompter(model, "", None)
+    prompter = Prompter(model)
     streaming = StreamOptions(**{"horizon_s": HORIZON_S, **options})
-    policy = IncrementalPolicy(model, prompter, streaming, None, Sound())
+    policy = IncrementalPolicy(model, prompter, streaming, Sound())
     listener = Listener(model, prompter)
     policy._decoder = listener  # type: ignore[assignment]
     return policy, listener

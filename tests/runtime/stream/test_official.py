@@ -12,9 +12,9 @@ from tests.conftest import load_golden
 
 from qwen3_asr_onnx import LimitError, StreamOptions, TranscribeOptions, Transcriber
 from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.loading import Model, load_model
 from qwen3_asr_onnx.stream.official import OfficialPolicy, Written
-from qwen3_asr_onnx.stream.policy import StreamPrompter
 from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
 CASES: list[dict[str, Any]] = load_golden("official_streams.json")["scripted"]
@@ -29,13 +29,13 @@ def model(tiny_bundle: Path, real_tokenizer_json: Path) -> Model:
 class Script:
     """Writes what the script of a golden says and checks that it is asked what the official model was asked."""
 
-    def __init__(self, steps: list[dict[str, Any]], prompter: StreamPrompter) -> None:
+    def __init__(self, steps: list[dict[str, Any]], prompter: Prompter) -> None:
         self._steps = iter(steps)
         self._prompter = prompter
 
     def write(self, audio: Waveform, prefix: str) -> Written:
         step = next(self._steps)
-        prompt = self._prompter.with_written(self._prompter.prompt(1).ids.tolist(), prefix)
+        prompt = self._prompter.prompt(1, prefix).ids.tolist()
         assert audio.size == step["n_samples"]
         assert step["prompt"].endswith(prefix)
         assert prompt == step["prompt_ids"]
@@ -45,14 +45,14 @@ class Script:
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_the_same_prompts_and_texts_as_the_official_package(model: Model, case: dict[str, Any]) -> None:
     options = case["options"]
-    prompter = StreamPrompter(model, options["context"], options["language"])
+    prompter = Prompter(model, TranscribeOptions(context=options["context"]), options["language"])
     streaming = StreamOptions(
         policy="official",
         chunk_s=options["chunk_size_sec"],
         unfixed_chunks=options["unfixed_chunk_num"],
         unfixed_tokens=options["unfixed_token_num"],
     )
-    policy = OfficialPolicy(Script(case["steps"], prompter), prompter, streaming)
+    policy = OfficialPolicy(model, prompter, streaming, Script(case["steps"], prompter))
     language, text = "", ""
     for size, shown in zip(case["block_sizes"], case["shown"], strict=False):
         for update in policy.feed(np.zeros(size, np.float32)):

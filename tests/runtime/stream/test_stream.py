@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,7 +22,10 @@ from qwen3_asr_onnx import (
     TranscribeOptions,
     Transcriber,
 )
-from qwen3_asr_onnx.arrays import SAMPLE_RATE
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
+from qwen3_asr_onnx.model.asking import Prompter
+from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.stream.stream import POLICIES
 
 OPTIONS = TranscribeOptions(max_new_tokens=12)
 CLIP = synthetic_clip(4.6, seed=5)
@@ -177,7 +181,6 @@ def test_options_that_make_no_sense_for_a_stream(asr: Transcriber) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"policy": "best"}, "policy is 'best'"),
         ({"chunk_s": 0}, "chunk_s is 0"),
         ({"chunk_s": float("nan")}, "chunk_s is nan"),
         ({"horizon_s": 5}, "horizon_s is 5"),
@@ -188,6 +191,33 @@ def test_options_that_make_no_sense_for_a_stream(asr: Transcriber) -> None:
 def test_bad_stream_options(values: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionsError, match=message):
         StreamOptions(**values)
+
+
+def test_an_unknown_policy_is_refused(asr: Transcriber) -> None:
+    with pytest.raises(OptionsError, match="policy is 'best'; give one of: incremental, official"):
+        asr.stream(OPTIONS, StreamOptions(policy="best"))
+
+
+def test_a_policy_is_one_entry_of_the_table(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting:
+        """Commits how many samples it was fed."""
+
+        def __init__(self, model: Model, prompter: Prompter, options: StreamOptions) -> None:
+            assert (model.variant, prompter.language, options.chunk_s) == (asr.variant, "English", 1.0)
+            self._n = 0
+
+        def feed(self, samples: Waveform, *, hurried: bool = False) -> Iterator[StreamUpdate]:
+            assert not hurried
+            self._n += samples.size
+            return iter(())
+
+        def finish(self) -> Iterator[StreamUpdate]:
+            yield StreamUpdate(str(self._n), "", "", self._n / SAMPLE_RATE)
+
+    monkeypatch.setitem(POLICIES, "counting", Counting)
+    stream = asr.stream(TranscribeOptions(language="en"), StreamOptions(policy="counting", chunk_s=1.0))
+    assert stream.feed(np.zeros(1000, np.float32)) == []
+    assert [update.committed for update in stream.finish()] == ["1000"]
 
 
 @pytest.mark.parametrize("policy", ["incremental", "official"])

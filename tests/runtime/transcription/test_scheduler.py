@@ -16,12 +16,16 @@ from tests.support.clips import synthetic_clip
 from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio.loading import OpenAudio
-from qwen3_asr_onnx.model import decoder
-from qwen3_asr_onnx.model.decoder import Batch, Decoder, Embedded, KvCache
+from qwen3_asr_onnx.model import batch
+from qwen3_asr_onnx.model.asking import Prompter
+from qwen3_asr_onnx.model.batch import Batch
+from qwen3_asr_onnx.model.decoder import Decoder
+from qwen3_asr_onnx.model.embeddings import Embedded
+from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.results import Segment
 from qwen3_asr_onnx.transcription import recording, scheduler
 from qwen3_asr_onnx.transcription.interrupt import Interrupt
-from qwen3_asr_onnx.transcription.recording import Input, Prompter
+from qwen3_asr_onnx.transcription.recording import ClipRequest, Input
 from qwen3_asr_onnx.transcription.scheduler import Pipeline, RunSettings
 
 RATE = 16_000
@@ -33,7 +37,7 @@ def silence(seconds: float) -> Waveform:
 
 
 def run(asr: Transcriber, audio: Any, options: TranscribeOptions, **settings: Any) -> list[Segment]:
-    prompter = Prompter(asr._loaded, options, None)
+    prompter = Prompter(asr, options)
     work = Pipeline(asr._loaded, prompter, Interrupt(), RunSettings(**settings))
     return [segment for _, segment in work.run(iter([Input(audio, prompter, None)])) if segment is not None]
 
@@ -62,7 +66,7 @@ def test_a_long_context_is_read_once_for_all_pieces(
         context="Anna Meyer, Berlin, Zürich " * 12, max_new_tokens=6, max_segment_s=3.0, batch_size=batch_size
     )
     with monkeypatch.context() as patch:
-        patch.setattr(decoder, "SHARED_FROM", 10**9)
+        patch.setattr(batch, "SHARED_FROM", 10**9)
         expected = [one.token_ids for one in asr.transcribe_many(clips, options)]
     read: list[int] = []
     extend = Decoder.extend
@@ -75,7 +79,7 @@ def test_a_long_context_is_read_once_for_all_pieces(
     assert [one.token_ids for one in asr.transcribe_many(clips, options)] == expected
     assert len(read) == 4
     assert read[0] == 0
-    assert min(read[1:]) == max(read[1:]) > decoder.SHARED_FROM
+    assert min(read[1:]) == max(read[1:]) > batch.SHARED_FROM
 
 
 def watch_rows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -103,8 +107,8 @@ def test_a_row_that_leaves_is_replaced(asr: Transcriber, monkeypatch: pytest.Mon
 def test_memory_bounds_the_rows_unless_they_are_given(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = watch_rows(monkeypatch)
     clips = [synthetic_clip(3.0)] * 6
-    job = Prompter(asr._loaded, FOUR_TOKENS, None).job
-    positions = job(next(iter_clips(clips[0])), recording.Slot()).positions
+    prompter = Prompter(asr, FOUR_TOKENS)
+    positions = ClipRequest.of(prompter, next(iter_clips(clips[0])), recording.Slot()).positions
     two_rows = 2 * positions * KvCache.position_bytes(asr.decoder.dims)
     monkeypatch.setattr(scheduler, "CACHE_BYTES", two_rows)
     list(asr.transcribe_many(clips, FOUR_TOKENS))
@@ -128,17 +132,17 @@ def iter_clips(audio: Waveform) -> Iterator[Any]:
 def test_the_cache_gives_memory_back_for_a_longer_row(asr: Transcriber) -> None:
     dims = asr.decoder.dims
     prompt = asr.embeddings.rows(np.arange(50))
-    batch: Batch[int] = Batch(asr.decoder, KvCache(dims, 3, 100), max_positions=120, eos=())
+    rows: Batch[int] = Batch(asr.decoder, KvCache(dims, 3, 100), max_positions=120, eos=())
     for key in range(2):
-        batch.add(key, prompt, 5)
-    assert not batch.fits(60)
-    while batch.n_active:
-        batch.run()
-    assert batch.fits(10_000), "one row always fits"
+        rows.add(key, prompt, 5)
+    assert not rows.fits(60)
+    while rows.n_active:
+        rows.run()
+    assert rows.fits(10_000), "one row always fits"
     long_prompt = asr.embeddings.rows(np.arange(90))
-    batch.add(2, long_prompt, 1)
-    assert batch.fits(30)
-    assert not batch.fits(31)
+    rows.add(2, long_prompt, 1)
+    assert rows.fits(30)
+    assert not rows.fits(31)
 
 
 # --- early results, cancelling, time ---

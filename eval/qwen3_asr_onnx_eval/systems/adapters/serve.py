@@ -57,21 +57,24 @@ def main(argv: list[str]) -> int:
     # This script's own folder is no place to import from: its file names would hide packages.
     sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
     started = time.perf_counter()
-    system = _load(adapter, json.loads(config))
-    _reply(answers, load_s=time.perf_counter() - started, info=system.info, peak_rss=_peak_rss())
+    system: System = _module(Path(adapter)).load(json.loads(config))
+    _reply(answers, load_s=time.perf_counter() - started, info=system.info, peak_rss=peak_rss())
     for line in sys.stdin:
         _reply(answers, **_transcribe(system, json.loads(line)))
     return 0
 
 
-def _load(adapter: str, config: Config) -> System:
-    spec = importlib.util.spec_from_file_location("adapter", adapter)
+def _module(path: Path) -> Any:
+    """Return a module by its file: our package need not be installed here."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    system: System = module.load(config)
-    return system
+    return module
+
+
+peak_rss = _module(Path(__file__).parents[2] / "machine" / "memory.py").peak_rss
 
 
 def _transcribe(system: System, request: dict[str, Any]) -> dict[str, Any]:
@@ -86,23 +89,8 @@ def _transcribe(system: System, request: dict[str, Any]) -> dict[str, Any]:
             answer = system.transcribe(waveform, request["language"])
             seconds.append(time.perf_counter() - started)
     except Exception as error:  # noqa: BLE001 - whatever a system raises is its result for this utterance
-        return {"error": f"{type(error).__name__}: {error}", "seconds": seconds, "peak_rss": _peak_rss()}
-    return {**(answer or {}), "seconds": seconds, "peak_rss": _peak_rss()}
-
-
-def _peak_rss() -> int:
-    """Return the highest resident bytes of this process so far; 0 where the system does not tell."""
-    # On Linux not `ru_maxrss`: that starts at the parent's peak.
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text(encoding="utf-8").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * (1 if sys.platform == "darwin" else 1024)
+        return {"error": f"{type(error).__name__}: {error}", "seconds": seconds, "peak_rss": peak_rss()}
+    return {**(answer or {}), "seconds": seconds, "peak_rss": peak_rss()}
 
 
 def _reply(stream: Any, **answer: Any) -> None:

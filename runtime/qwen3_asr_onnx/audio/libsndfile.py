@@ -1,0 +1,129 @@
+"""Compressed and uncommon formats through libsndfile (the [audio] extra), part by part, with what is missing named."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO
+
+from qwen3_asr_onnx.arrays import Waveform
+
+from .blocks import BLOCK_FRAMES, AudioStream, check_rate, to_mono
+from .containers import Layout, Part
+
+if TYPE_CHECKING:
+    import soundfile
+
+__all__ = ["libsndfile_stream", "open_part", "promised_frames"]
+
+_UNKNOWN_FRAMES = 1 << 62
+"""libsndfile says 2^63 - 1 frames when the container does not say."""
+
+
+class _PartOfFile:
+    """One part of a file as a file of its own: what soundfile asks of a file object."""
+
+    def __init__(self, file: BinaryIO, part: Part, prefix: bytes) -> None:
+        self._file, self._start, self._prefix = file, part.start - len(prefix), prefix
+        self._size = len(prefix) + part.end - part.start
+        self._position = 0
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def read(self, n_bytes: int) -> bytes:
+        prefix = self._prefix[self._position : self._position + n_bytes]
+        self._position += len(prefix)
+        left = min(n_bytes - len(prefix), self._size - self._position)
+        if left <= 0:
+            return prefix
+        self._file.seek(self._start + self._position)
+        data = self._file.read(left)
+        self._position += len(data)
+        return prefix + data
+
+
+def open_part(file: BinaryIO, part: Part) -> soundfile.SoundFile | None:
+    """Return a part of a file opened by libsndfile, or None when libsndfile does not know its format.
+
+    Raises:
+        ImportError: soundfile is not installed.
+    """
+    import soundfile  # the [audio] extra
+
+    try:
+        sound = soundfile.SoundFile(_PartOfFile(file, part, b""), "r")
+        if part.prefix and sound.frames < (part.n_frames or 0):  # its guess is where it would stop
+            sound.close()
+            sound = soundfile.SoundFile(_PartOfFile(file, part, part.prefix), "r")
+    except soundfile.LibsndfileError:
+        return None
+    # soundfile would seek to where it is after every block: libmpg123 then forgets the bits that its next frames need
+    # (errors up to 0.12 of full scale, and a complaint for each), and a FLAC of unknown length fails at its end.
+    sound.seekable = lambda: False
+    return sound
+
+
+@contextmanager
+def libsndfile_stream(first: soundfile.SoundFile, file: BinaryIO, layout: Layout, name: str) -> Iterator[AudioStream]:
+    """Give the audio of all parts of a file, and close libsndfile's side of it at the end.
+
+    Args:
+        first: the first part, open.
+        file: the file; stays open.
+        layout: its parts and faults.
+        name: what to call it in errors.
+
+    Raises:
+        AudioError: the sampling rate is out of range.
+    """
+    with first:
+        promised = promised_frames(first, layout.parts[0])
+        for part in layout.parts[1:]:
+            promised = None if promised is None or part.n_frames is None else promised + part.n_frames
+        stream = AudioStream(check_rate(first.samplerate, name), promised, iter(()))
+        stream.blocks = _blocks(first, file, layout, stream)
+        yield stream
+
+
+def promised_frames(sound: soundfile.SoundFile, part: Part) -> int | None:
+    """Return the length that the container promises, in samples per channel; None when it does not say."""
+    return part.n_frames if part.prefix or sound.frames >= _UNKNOWN_FRAMES else sound.frames
+
+
+def _blocks(first: soundfile.SoundFile, file: BinaryIO, layout: Layout, stream: AudioStream) -> Iterator[Waveform]:
+    n_read = 0
+    for part in layout.parts:
+        sound = first if part is layout.parts[0] else open_part(file, part)
+        at = f"at {n_read / stream.sample_rate:.2f} s"
+        if sound is None:
+            stream.faults.append(f"{at} follow {part.end - part.start} bytes of another file, which cannot be read")
+            continue
+        with sound:
+            if sound.samplerate != stream.sample_rate:
+                stream.faults.append(f"{at} begins another file, at {sound.samplerate} Hz; it was not read")
+                continue
+            for block in _part_blocks(sound, stream.faults):
+                n_read += len(block)
+                yield block
+    stream.faults += layout.faults
+
+
+def _part_blocks(sound: soundfile.SoundFile, faults: list[str]) -> Iterator[Waveform]:
+    import soundfile
+
+    while True:
+        try:
+            block = sound.read(BLOCK_FRAMES, dtype="float32")
+        except soundfile.LibsndfileError as error:
+            faults.append(error.error_string.strip(" .\n") or "the data is damaged")
+            return
+        if not len(block):
+            return
+        yield to_mono(block)
