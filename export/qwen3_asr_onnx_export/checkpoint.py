@@ -7,11 +7,10 @@ Two layouts exist: the original release (`thinker.*` tensors, nested `thinker_co
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from qwen3_asr_onnx.alignment.units import ALIGNER_LANGUAGES
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims, MelParams, TimestampHead
@@ -20,38 +19,18 @@ from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.text.languages import LANGUAGES
 
 from .shapes import expected_shapes
+from .tensor_index import Layout, TensorRef, read_json, tensor_index
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Checkpoint", "TensorRef"]
-
-Layout = Literal["original", "native"]
+__all__ = ["Checkpoint"]
 
 SEGMENT_MS = 80
 """Milliseconds per time class where a processor config says nothing: the default of transformers' processor."""
 
 CONFIG_FILE = "config.json"
 EMBED = "model.embed_tokens.weight"
-
-NATIVE_PREFIXES = (
-    ("model.multi_modal_projector.linear_1.", "audio_tower.proj1."),
-    ("model.multi_modal_projector.linear_2.", "audio_tower.proj2."),
-    ("model.audio_tower.", "audio_tower."),
-    ("model.language_model.", "model."),
-    ("lm_head.", "lm_head."),
-    ("score.", "lm_head."),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRef:
-    """Where one tensor lies: its file, its key there, its shape and its dtype as safetensors spells it ("BF16")."""
-
-    file: Path
-    key: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +75,12 @@ class Checkpoint:
         Raises:
             BundleError: not a Qwen3-ASR checkpoint, or a file or tensor is missing, damaged or of the wrong shape.
         """
-        config = _read_json(path / CONFIG_FILE, required=True)
+        config = read_json(path / CONFIG_FILE, required=True)
         layout = _layout(path, config)
         thinker = config["thinker_config"] if layout == "original" else config
         audio = _section(path, thinker, "audio_config")
         text = _section(path, thinker, "text_config")
-        generation = _read_json(path / "generation_config.json", required=False)
+        generation = read_json(path / "generation_config.json", required=False)
         try:
             encoder = _encoder_dims(audio)
             decoder = _decoder_dims(text)
@@ -119,7 +98,7 @@ class Checkpoint:
                 eos_tokens=tuple(int(i) for i in (eos if isinstance(eos, list) else [eos])),
                 languages=tuple(config.get("support_languages") or _languages(config)),
                 tied=_tied(thinker, text) and not _is_aligner(config),
-                tensors=_index(path, layout),
+                tensors=tensor_index(path, layout),
                 timestamps=_timestamp_head(path, config) if _is_aligner(config) else None,
             )
         except KeyError as error:
@@ -193,20 +172,6 @@ class Checkpoint:
                     )
 
 
-def _read_json(path: Path, *, required: bool) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        if not required:
-            return {}
-        raise BundleError(f"{path.parent}: no {path.name}, so this is not a checkpoint directory") from error
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(body, dict):
-        raise BundleError(f"{path}: holds no JSON object")
-    return body
-
-
 def _layout(path: Path, config: Mapping[str, Any]) -> Layout:
     """Tell the two layouts apart, and turn away what is neither, by the config alone."""
     if config.get("format") == "qwen3-asr-onnx":
@@ -239,7 +204,7 @@ def _timestamp_head(path: Path, config: Mapping[str, Any]) -> TimestampHead:
     else:
         if config.get("token_classification_bias", False):
             raise BundleError(f"{path / CONFIG_FILE}: token_classification_bias is true; this exporter knows false")
-        processor = _read_json(path / "processor_config.json", required=False)
+        processor = read_json(path / "processor_config.json", required=False)
         classes, segment_ms = len(config["id2label"]), processor.get("timestamp_segment_time", SEGMENT_MS)
     if segment_ms != int(segment_ms) or segment_ms < 1:
         raise BundleError(f"{path}: timestamp_segment_time is {segment_ms}; give whole milliseconds")
@@ -300,9 +265,9 @@ def _refuse_unknown_maths(path: Path, audio: Mapping[str, Any], text: Mapping[st
 
 
 def _mel_params(path: Path, audio: Mapping[str, Any]) -> MelParams:
-    found = _read_json(path / "preprocessor_config.json", required=False)
+    found = read_json(path / "preprocessor_config.json", required=False)
     if not found:
-        found = _read_json(path / "processor_config.json", required=False).get("feature_extractor", {})
+        found = read_json(path / "processor_config.json", required=False).get("feature_extractor", {})
     default = MelParams()
     return MelParams(
         sample_rate=int(found.get("sampling_rate", default.sample_rate)),
@@ -310,49 +275,3 @@ def _mel_params(path: Path, audio: Mapping[str, Any]) -> MelParams:
         hop_length=int(found.get("hop_length", default.hop_length)),
         n_mels=int(audio["num_mel_bins"]),
     )
-
-
-def _index(path: Path, layout: Layout) -> dict[str, TensorRef]:
-    """Return canonical name -> place for every tensor of the checkpoint, single file or sharded."""
-    from safetensors import SafetensorError, safe_open
-
-    tensors = {}
-    for file in _weight_files(path):
-        try:
-            with safe_open(file, framework="pt") as shard:
-                for key in shard.keys():  # noqa: SIM118 - safe_open is not a mapping
-                    part = shard.get_slice(key)
-                    tensors[_canonical(path, layout, key)] = TensorRef(
-                        file, key, tuple(part.get_shape()), str(part.get_dtype())
-                    )
-        except (SafetensorError, OSError) as error:
-            raise BundleError(f"{file}: damaged or truncated ({error}); download it again") from error
-    return tensors
-
-
-def _weight_files(path: Path) -> Iterator[Path]:
-    index = path / "model.safetensors.index.json"
-    if not index.exists():
-        single = path / "model.safetensors"
-        if not single.is_file():
-            raise BundleError(f"{path}: neither model.safetensors nor {index.name}; is the download complete?")
-        yield single
-        return
-    weight_map = _read_json(index, required=True).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise BundleError(f"{index}: no weight_map; download it again")
-    for name in sorted(set(weight_map.values())):
-        if not (path / name).is_file():
-            raise BundleError(f"{path / name}: missing, {index.name} lists it; is the download complete?")
-        yield path / name
-
-
-def _canonical(path: Path, layout: Layout, key: str) -> str:
-    if layout == "original":
-        if key.startswith("thinker."):
-            return key.removeprefix("thinker.")
-    else:
-        for native, canonical in NATIVE_PREFIXES:
-            if key.startswith(native):
-                return canonical + key.removeprefix(native)
-    raise BundleError(f"{path}: unknown tensor {key} for the {layout} layout; is config.json of another checkpoint?")

@@ -98,35 +98,30 @@ def plan_variant(
             f"{where}: this model's head is not its embedding table, so rescoring would be wrong; "
             "set rescoring = false in the recipe"
         )
-    name = float32_name(manifest)
-    assert name is not None
-    source, files = manifest.variants[name], variant_files(recipe.name)
+    source, files = manifest.variants[float32_name(manifest) or ""], variant_files(recipe.name)
     inputs = {file: manifest.files[file].sha256 for file in dict.fromkeys(source.files)}
-    record = {"scheme": "quantized", "quantizer": QUANTIZER, **recipe.to_dict(), "inputs": inputs}
-    if calibration is not None:
-        record["calibration"] = calibration
+    heard = {} if calibration is None else {"calibration": calibration}
+    record = {"scheme": "quantized", "quantizer": QUANTIZER, **recipe.to_dict(), "inputs": inputs, **heard}
     twin = partial(_twin, others, record)
     encoder, graphs = _plan_encoder(source, recipe, files, twin)
     init, step, decoders = _plan_decoder(manifest, source, recipe, files, twin)
-    parts = {graph.part for graph in decoders}
     int8_table = recipe.embedding.scheme == "int8"
+    graph_names = (encoder, init, step)
     variant = Variant(
-        encoder,
-        init,
-        step,
+        *graph_names,
         weights=(),
         recipe=record,
         devices=recipe.step.devices or source.devices,
         cache_dtype=recipe.step.cache_dtype,
         rescored=RESCORED if recipe.rescoring else 0,
-        mapped=tuple(name for name in dict.fromkeys((encoder, init, step)) if name in source.mapped),
+        mapped=tuple(name for name in dict.fromkeys(graph_names) if name in source.mapped),
         embeddings=EMBEDDINGS_INT8_FILE if int8_table else source.embeddings,
         needs=recipe.needs,
     )
     return Plan(
         variant,
         (*graphs, *decoders),
-        shared=step if parts == {"init"} and step != init else None,
+        shared=step if step != init and [graph.part for graph in decoders] == ["init"] else None,
         table=source.embeddings if int8_table and twin("embedding") is None else None,
     )
 
