@@ -31,7 +31,6 @@ from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.transcription.interrupt import Interrupt
 from qwen3_asr_onnx.transcription.recording import Input, Prompter
 from qwen3_asr_onnx.transcription.scheduler import Pipeline, RunSettings
-from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
 pytestmark = pytest.mark.torch
 
@@ -43,9 +42,8 @@ Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def asr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transcriber]:
-    bundle = export_checkpoint(CHECKPOINT, tmp_path_factory.mktemp("mini") / "bundle")
-    with Transcriber(bundle) as transcriber:
+def asr(mini_bundle: Path) -> Iterator[Transcriber]:
+    with Transcriber(mini_bundle) as transcriber:
         yield transcriber
 
 
