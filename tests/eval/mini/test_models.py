@@ -100,7 +100,9 @@ def test_a_batch_hears_the_same_as_one_by_one(asr: Transcriber) -> None:
 
 
 @pytest.mark.program("voices")
-@pytest.mark.parametrize(("set_name", "bar"), [("seen", 0.05), ("unseen", 0.09), ("long", 0.12)])
+@pytest.mark.parametrize(
+    ("set_name", "bar"), [("seen", 0.05), ("unseen", 0.09), pytest.param("long", 0.12, marks=pytest.mark.slow)]
+)
 def test_word_error_on_sentences_never_trained_on(asr: Transcriber, set_name: str, bar: float) -> None:
     drawn = samples(set_name, 60)
     texts = [one.text for one in transcribe(asr, drawn)]
@@ -136,6 +138,7 @@ def test_a_forced_language_changes_the_prompt_and_the_result(asr: Transcriber) -
     assert changed
 
 
+@pytest.mark.slow
 @pytest.mark.program("voices")
 def test_context_helps_with_names(asr: Transcriber) -> None:
     """12.6 % errors instead of 16.3 % on these 150 clips. Invented names are not copied from the context yet."""

@@ -76,6 +76,7 @@ def test_the_official_policy_shows_what_the_official_package_shows(asr: Transcri
     assert [*shown, [language, text]] == case["shown"]
 
 
+@pytest.mark.slow
 def test_streams_hear_what_recordings_say(asr: Transcriber) -> None:
     """Within one point of the word error rate of the same clips as recordings."""
     options, streaming = TranscribeOptions(), StreamOptions()
