@@ -1,16 +1,21 @@
-"""What several test folders share: the goldens, the real tokenizer, and the versions at hand in the header."""
+"""What several test folders share: goldens, real tokenizer, the miniature's bundle; versions at hand in the header."""
+
+from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
 import json
+import os
 import tarfile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from tests.support.programs import PROGRAMS, why_missing
+
+if TYPE_CHECKING:  # numpy starts its threads when it is imported: not before pytest_configure has given it cores
+    import numpy as np
+    import numpy.typing as npt
 
 DATA = Path(__file__).parent / "data"
 SHOWN_PACKAGES = ("numpy", "onnxruntime", "tokenizers", "torch", "transformers", "onnx", "onnx_ir", "onnxscript")
@@ -20,6 +25,15 @@ class MakeSignal(Protocol):
     """`make_signal` of tests/data/goldens/signals.py."""
 
     def __call__(self, kind: str, seconds: float, seed: int = 0, level: float = 0.5) -> npt.NDArray[np.float32]: ...
+
+
+def pytest_configure() -> None:
+    """Give each process of `pytest -n N` cores of its own: libraries that share cores wait for each other's threads."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    n_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    if n_workers > 1 and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[int(worker) :: n_workers] or cores)
 
 
 def pytest_report_header() -> str:
@@ -103,6 +117,23 @@ def real_tokenizer_json(real_tokenizer_dir: Path, tmp_path_factory: pytest.TempP
     path = tmp_path_factory.mktemp("built_tokenizer") / "tokenizer.json"
     build_tokenizer_json(real_tokenizer_dir, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def mini_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature checkpoint as a bundle, exported and checked once for all processes. Read only."""
+    from filelock import FileLock
+    from tests.support.traces import traced_once
+
+    from qwen3_asr_onnx_export.pipeline import export_checkpoint
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with FileLock(folder / "mini_bundle.lock"), traced_once():
+        if not (folder / "mini_bundle").exists():
+            export_checkpoint(DATA / "mini-asr", folder / "mini_bundle")
+    return folder / "mini_bundle"
 
 
 def _version(package: str) -> str:

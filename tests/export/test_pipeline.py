@@ -238,6 +238,7 @@ def test_an_existing_bundle_is_kept_unless_told_otherwise(bundle: Bundle, checkp
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_export_and_transcribe_as_a_user_would(checkpoint: Path, tmp_path: Path) -> None:
     import wave
 

@@ -32,7 +32,6 @@ from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.transcription.interrupt import Interrupt
 from qwen3_asr_onnx.transcription.recording import Input
 from qwen3_asr_onnx.transcription.scheduler import Pipeline, RunSettings
-from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
 pytestmark = pytest.mark.torch
 
@@ -44,9 +43,8 @@ Row = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def asr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transcriber]:
-    bundle = export_checkpoint(CHECKPOINT, tmp_path_factory.mktemp("mini") / "bundle")
-    with Transcriber(bundle) as transcriber:
+def asr(mini_bundle: Path) -> Iterator[Transcriber]:
+    with Transcriber(mini_bundle) as transcriber:
         yield transcriber
 
 
@@ -103,7 +101,9 @@ def test_a_batch_hears_the_same_as_one_by_one(asr: Transcriber) -> None:
 
 
 @pytest.mark.program("voices")
-@pytest.mark.parametrize(("set_name", "bar"), [("seen", 0.05), ("unseen", 0.09), ("long", 0.12)])
+@pytest.mark.parametrize(
+    ("set_name", "bar"), [("seen", 0.05), ("unseen", 0.09), pytest.param("long", 0.12, marks=pytest.mark.slow)]
+)
 def test_word_error_on_sentences_never_trained_on(asr: Transcriber, set_name: str, bar: float) -> None:
     drawn = samples(set_name, 60)
     texts = [one.text for one in transcribe(asr, drawn)]
@@ -139,6 +139,7 @@ def test_a_forced_language_changes_the_prompt_and_the_result(asr: Transcriber) -
     assert changed
 
 
+@pytest.mark.slow
 @pytest.mark.program("voices")
 def test_context_helps_with_names(asr: Transcriber) -> None:
     """12.6 % errors instead of 16.3 % on these 150 clips. Invented names are not copied from the context yet."""

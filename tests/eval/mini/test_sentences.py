@@ -24,6 +24,7 @@ def test_plan_is_a_function_of_seed_and_index() -> None:
     assert [plan("train", 3, i) for i in range(40)] != [plan("train", 4, i) for i in range(40)]
 
 
+@pytest.mark.slow
 def test_the_whole_corpus_plan_is_the_recorded_one() -> None:
     """All 44,000 clips of `make mini`: texts, contexts, and voices with every setting; the sound follows from these."""
     assert plan_digest(20261, 44000) == "9629121efcf750b9c02d38ccae30d6de32786ea9b38695cf53c6c3c3aac8a7c7"

@@ -99,7 +99,8 @@ class LocalHub:
     def resolve(self, *arguments: str, **environment: str) -> str:
         """Return the folder, or the class and message of the error."""
         program = (
-            "import sys\n"
+            "import sys, time\n"
+            "time.sleep = lambda seconds: None\n"  # huggingface_hub waits a second before each of its five new attempts
             "from qwen3_asr_onnx.bundle.hub import resolve\n"
             "from qwen3_asr_onnx.errors import BundleError\n"
             "name, kind, revision, *files = sys.argv[1:]\n"

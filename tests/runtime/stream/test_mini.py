@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,6 @@ import soundfile
 from mini.measuring.score import score
 from qwen3_asr_onnx import StreamOptions, StreamUpdate, TranscribeOptions, Transcriber
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
 pytestmark = pytest.mark.torch
 
@@ -34,9 +34,8 @@ RECOGNISED: list[dict[str, Any]] = load_golden("official_streams.json")["recogni
 
 
 @pytest.fixture(scope="module")
-def asr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Transcriber]:
-    bundle = export_checkpoint(DATA / "mini-asr", tmp_path_factory.mktemp("mini") / "bundle")
-    with Transcriber(bundle) as transcriber:
+def asr(mini_bundle: Path) -> Iterator[Transcriber]:
+    with Transcriber(mini_bundle) as transcriber:
         yield transcriber
 
 
@@ -77,6 +76,7 @@ def test_the_official_policy_shows_what_the_official_package_shows(asr: Transcri
     assert [*shown, [language, text]] == case["shown"]
 
 
+@pytest.mark.slow
 def test_streams_hear_what_recordings_say(asr: Transcriber) -> None:
     """Within one point of the word error rate of the same clips as recordings."""
     options, streaming = TranscribeOptions(), StreamOptions()
