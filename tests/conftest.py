@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 import pytest
-
 from tests.support.programs import PROGRAMS, why_missing
 
 DATA = Path(__file__).parent / "data"

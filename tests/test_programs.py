@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from tests.support import programs
 
 TESTS = Path(__file__).parent

@@ -57,7 +57,7 @@ __version__: str
 if not typing.TYPE_CHECKING:  # for a type checker, a module that answers for one name answers for every misspelled one
 
     def __getattr__(name: str) -> str:
-        """Return the installed version as `__version__`; looked up when asked for, because reading metadata takes 20 ms."""
+        """Return the installed version; read when asked for, because metadata takes as long as the import itself."""
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import version
