@@ -78,7 +78,7 @@ test-wheel:            ## build the wheel, install it bare with [cpu], run the r
 
 test-oldest:           ## the same with [audio], every dependency at the lower bound that pyproject.toml declares
 	@echo "==> the oldest versions declared"
-	@mkdir -p build && .ci/lower-bounds >build/oldest.txt
+	@mkdir -p build && $(PYTHON) .ci/lower-bounds >build/oldest.txt
 	$(call test-built,oldest,cpu$(comma)audio,--constraint build/oldest.txt)
 
 test-newest:           ## the same with [audio], every dependency as new as it resolves
