@@ -5,8 +5,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
+comma  := ,
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint test-programs test-wheel bench eval report mini clean
+.PHONY: help demo test quick lint format coverage test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
@@ -24,6 +26,11 @@ $(VENV)/.dev: $(VENV)/.demo
 	@$(PIP) --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.conformance: $(VENV)/.dev
+	@echo "==> installing other people's clients and recognisers"
+	@$(PIP) --editable '.[conformance]'
+	@touch $@
+
 demo: $(VENV)/.demo    ## export and quantize the miniature checkpoint, transcribe the sample clips
 	@$(BIN)/python eval/mini/demo.py
 
@@ -32,22 +39,51 @@ lint: $(VENV)/.dev     ## ruff, mypy --strict, import-linter
 	@echo "==> mypy"   && $(BIN)/mypy
 	@echo "==> import contracts" && $(BIN)/lint-imports
 
+format: $(VENV)/.dev   ## write what ruff can fix and how it formats
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+quick: lint            ## lint, then the tests that are quick: half a minute
+	@echo "==> quick tests"
+	@$(BIN)/python -m pytest -m "$(QUICK)" tests/runtime
+
 test: lint             ## lint, then every test
 	@echo "==> tests"
 	@$(BIN)/python -m pytest
 
+coverage: lint         ## lint, then every test, with the share of lines run: not below the floor in pyproject.toml
+	@echo "==> tests with coverage"
+	@$(BIN)/coverage run -m pytest
+	@$(BIN)/coverage report
+
 test-programs: $(VENV)/.dev    ## the tests that need ffmpeg, the voices, Chromium, QEMU or strace, alone
-	@$(BIN)/python -m pytest -m program
+	@$(BIN)/python -m pytest -m "program and not conformance"
+
+conformance: $(VENV)/.conformance    ## the tests beside other people's clients and recognisers, alone
+	@$(BIN)/python -m pytest -m conformance
+
+# $(call test-built,NAME,EXTRAS,PIP OPTIONS): the runtime's tests against the built wheel in an environment of its own.
+define test-built
+	@rm -rf build/$(1) && mkdir -p build/$(1)
+	@$(PYTHON) -m venv build/$(1)/venv
+	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/$(1) .
+	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check install --quiet $(3) \
+	    "$$(ls build/$(1)/*.whl)[$(2)]" pytest hypothesis
+	@cp -r tests build/$(1)/tests && cp pyproject.toml build/$(1)/
+	@cd build/$(1) && venv/bin/python -m pytest -m "not torch and not conformance" tests/runtime
+endef
 
 test-wheel:            ## build the wheel, install it bare with [cpu], run the runtime tests against it
 	@echo "==> the built wheel in a clean environment"
-	@rm -rf build/wheel && mkdir -p build/wheel
-	@$(PYTHON) -m venv build/wheel/venv
-	@build/wheel/venv/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/wheel .
-	@build/wheel/venv/bin/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt \
-	    "$$(ls build/wheel/*.whl)[cpu]" pytest hypothesis
-	@cp -r tests build/wheel/tests && cp pyproject.toml build/wheel/
-	@cd build/wheel && venv/bin/python -m pytest -m "not torch" tests/runtime
+	$(call test-built,wheel,cpu,--constraint constraints.txt)
+
+test-oldest:           ## the same with [audio], every dependency at the lower bound that pyproject.toml declares
+	@echo "==> the oldest versions declared"
+	@mkdir -p build && $(PYTHON) .ci/lower-bounds >build/oldest.txt
+	$(call test-built,oldest,cpu$(comma)audio,--constraint build/oldest.txt)
+
+test-newest:           ## the same with [audio], every dependency as new as it resolves
+	@echo "==> the newest versions"
+	$(call test-built,newest,cpu$(comma)audio,)
 
 mini: $(VENV)/.dev     ## train the miniature checkpoints from nothing (under 2 hours on 2 cores; needs espeak-ng)
 	@cd eval && ../$(BIN)/python -m mini all

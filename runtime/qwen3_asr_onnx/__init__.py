@@ -5,6 +5,8 @@ from qwen3_asr_onnx import Transcriber
 print(Transcriber("bundle/").transcribe("talk.flac").text)
 """
 
+import typing
+
 from .alignment.aligner import Aligner
 from .audio.loading import AudioLimits, TruncatedAudioWarning, load_audio
 from .bundle.files import Bundle
@@ -49,3 +51,15 @@ __all__ = [
     "Word",
     "load_audio",
 ]
+
+__version__: str
+
+if not typing.TYPE_CHECKING:  # for a type checker, a module that answers for one name answers for every misspelled one
+
+    def __getattr__(name: str) -> str:
+        """Return the installed version; read when asked for, because metadata takes as long as the import itself."""
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import version
+
+        return version("qwen3-asr-onnx")

@@ -66,6 +66,12 @@ def test_all_is_exact() -> None:
     assert all(value.__module__.startswith("qwen3_asr_onnx.") for value in offered.values())
 
 
+def test_the_version_is_that_of_the_metadata_and_costs_nothing_until_asked_for() -> None:
+    assert qwen3_asr_onnx.__version__ == importlib.metadata.version("qwen3-asr-onnx")
+    assert "importlib.metadata" not in loaded_after_importing("qwen3_asr_onnx")
+    assert not hasattr(qwen3_asr_onnx, "version")
+
+
 def test_the_base_install_is_small() -> None:
     requires = importlib.metadata.requires("qwen3-asr-onnx") or []
     base = {re.split(r"[^\w-]", requirement)[0] for requirement in requires if "extra ==" not in requirement}

@@ -90,6 +90,7 @@ def test_the_official_package(tmp_path: Path) -> None:
     assert (answer["text"], answer["language"]) == (SPOKEN, "English")
 
 
+@pytest.mark.conformance
 def test_faster_whisper(tmp_path: Path) -> None:
     """Random weights: what is heard means nothing, that it is heard the same through the adapter does."""
     faster_whisper = pytest.importorskip("faster_whisper", reason="needs the peers extra")
@@ -109,6 +110,7 @@ def test_faster_whisper(tmp_path: Path) -> None:
     assert "error" not in forced
 
 
+@pytest.mark.conformance
 def test_sherpa_onnx(tmp_path: Path) -> None:
     """A random CTC model, through the adapter and by hand."""
     sherpa_onnx = pytest.importorskip("sherpa_onnx", reason="needs the peers extra")

@@ -40,7 +40,7 @@ FP32 = ("decoder_init.onnx", "decoder_step.onnx", "decoder_weights.data", "encod
 @pytest.fixture
 def hub(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A hub with the tiny bundle, which has a second variant there, and huggingface_hub pointed at it."""
-    pytest.importorskip("huggingface_hub", reason="needs the hub extra")
+    pytest.importorskip("huggingface_hub", "1.5", reason="needs the hub extra")
     from huggingface_hub import constants
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
