@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 comma  := ,
+QUICK  := not (torch or slow or program or conformance)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick lint format coverage test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean
