@@ -9,9 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
+from qwen3_asr_onnx.model.saturation import int8_products_saturate
 from qwen3_asr_onnx.model.session import import_onnxruntime
 
-__all__ = ["Array", "op_types", "product_graph", "run", "run_operator"]
+__all__ = ["ONE_BIT", "SATURATES", "Array", "op_types", "product_graph", "run", "run_operator"]
+
+SATURATES = int8_products_saturate()
+"""Whether this processor (x86 without VNNI) needs 7-bit weights to multiply rightly; what is tested with the widest
+weights that it multiplies rightly loses one bit there."""
+
+ONE_BIT = 2.0 if SATURATES else 1.0
 
 Array = npt.NDArray[Any]
 

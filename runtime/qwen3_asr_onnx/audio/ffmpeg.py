@@ -99,13 +99,7 @@ def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float, faults: 
         AudioError: ffmpeg finds no audio it can decode.
         LimitError: ffmpeg kept us waiting too long.
     """
-    command = [ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-copyts", "-v", "level+info"]
-    command += _one_file(ffmpeg, path, _FORMATS)
-    # float WAV keeps rate and channels, so that mixing down and resampling are the same for every format.
-    command += ["-map", "0:a:0", "-vn", "-sn", "-dn", "-af", "ashowinfo"]
-    command += ["-f", "wav", "-c:a", "pcm_f32le", "-bitexact", "pipe:1"]
-    with path.open("rb") as file:
-        process = subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
+    process = _start(ffmpeg, path)
     pipe = _WatchedPipe(process, timeout_s)
     log = FfmpegLog(cast("BinaryIO", process.stderr))
     output = cast("BinaryIO", pipe)  # only `read` is used of it
@@ -135,6 +129,16 @@ def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float, faults: 
         pipe.close()
         process.wait()
         log.close()
+
+
+def _start(ffmpeg: str, path: Path) -> subprocess.Popen[bytes]:
+    command = [ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-copyts", "-v", "level+info"]
+    command += _one_file(ffmpeg, path, _FORMATS)
+    # float WAV keeps rate and channels, so that mixing down and resampling are the same for every format.
+    command += ["-map", "0:a:0", "-vn", "-sn", "-dn", "-af", "ashowinfo"]
+    command += ["-f", "wav", "-c:a", "pcm_f32le", "-bitexact", "pipe:1"]
+    with path.open("rb") as file:
+        return subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
 
 
 def _one_file(ffmpeg: str, path: Path, formats: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from qwen3_asr_onnx.arrays import Waveform
 
 from .blocks import BLOCK_FRAMES, AudioStream, check_rate, to_mono
-from .containers import Layout, Part
+from .layout import Layout, Part
 
 if TYPE_CHECKING:
     import soundfile

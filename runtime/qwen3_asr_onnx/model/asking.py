@@ -91,6 +91,13 @@ class Prompter:
         known = model.manifest.languages
         return cls(model, options, None if options.language is None else resolve_language(options.language, known))
 
+    @property
+    def tag(self) -> str:
+        """The special token that stands before the transcript in an answer."""
+        grammar = self.model.manifest.answer
+        assert grammar is not None, "an aligner is not asked for text"
+        return grammar.tag
+
     def prompt(self, n_audio_tokens: int, written: str = "") -> Prompt:
         """Return the prompt up to where the model begins to write, behind what it has `written` already."""
         pieces, tokenizer = self.model.manifest.prompt, self.model.tokenizer

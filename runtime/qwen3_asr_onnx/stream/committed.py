@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.text.answer import (
     REPLACEMENT,
-    TEXT_TAG,
     ParsedOutput,
     collapse_repetitions,
     heard_speech,
@@ -28,10 +27,11 @@ class AnswerReader:
     def __init__(self, prompter: Prompter) -> None:
         self._tokenizer = prompter.model.tokenizer
         self._forced = prompter.language
+        self._tag = prompter.tag
 
     def parse(self, ids: Sequence[int]) -> ParsedOutput:
         """Return language and text of an answer as for a recording: neither where no speech was heard."""
-        return read_answer(self._tokenizer.decode(ids).strip().rstrip(REPLACEMENT), self._forced)
+        return read_answer(self._tokenizer.decode(ids).strip().rstrip(REPLACEMENT), self._forced, self._tag)
 
     def body(self, ids: Sequence[int]) -> str:
         """Return the text of an answer, or of its beginning, as written; without half a character at its end."""
@@ -50,7 +50,7 @@ class AnswerReader:
     def header(self, ids: Sequence[int]) -> list[int]:
         """Return the ids up to the tag and with it; none when the language is forced or no tag has come."""
         for end in range(1, len(ids) + 1):
-            if TEXT_TAG in self._tokenizer.decode(ids[:end]):
+            if self._tag in self._tokenizer.decode(ids[:end]):
                 return list(ids[:end])
         return []
 
@@ -79,9 +79,9 @@ class AnswerReader:
 
     def _written(self, ids: Sequence[int]) -> str:
         raw = self._tokenizer.decode(ids)
-        if not heard_speech(raw, self._forced):
+        if not heard_speech(raw, self._forced, self._tag):
             return ""
-        return (raw if self._forced else raw.partition(TEXT_TAG)[2]).lstrip()
+        return (raw if self._forced else raw.partition(self._tag)[2]).lstrip()
 
 
 class TextJoiner:

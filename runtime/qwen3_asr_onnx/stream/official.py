@@ -133,7 +133,7 @@ class OfficialPolicy:
         return self._prompter.model.tokenizer.decode(ids, skip_special=False)
 
     def _update(self, *, is_last: bool) -> StreamUpdate:
-        parsed = parse_output(self._raw, self._prompter.language)
+        parsed = parse_output(self._raw, self._prompter.language, self._prompter.tag)
         heard_s = self._n_heard / SAMPLE_RATE
         if not is_last:
             return StreamUpdate("", parsed.text, parsed.language, heard_s, timings=self._last.timings)

@@ -61,7 +61,7 @@ class ParsedOutput:
 NO_SPEECH = ParsedOutput("", "")
 
 
-def parse_output(raw: str, forced_language: str | None = None) -> ParsedOutput:
+def parse_output(raw: str, forced_language: str | None = None, tag: str = TEXT_TAG) -> ParsedOutput:
     """Return language and transcript of one model output.
 
     Unforced output reads `language English<asr_text>transcript`; forced output is the transcript alone and is not
@@ -70,6 +70,7 @@ def parse_output(raw: str, forced_language: str | None = None) -> ParsedOutput:
     Args:
         raw: decoded output, special tokens dropped.
         forced_language: the language name that was put in the prompt, if any.
+        tag: the special token before the transcript, as the manifest names it.
     """
     stripped = raw.strip()
     if not stripped:
@@ -77,13 +78,13 @@ def parse_output(raw: str, forced_language: str | None = None) -> ParsedOutput:
     cleaned = collapse_repetitions(stripped)
     if forced_language:
         return ParsedOutput(forced_language, cleaned)
-    meta, tag, text = cleaned.partition(TEXT_TAG)
-    if not tag:
+    meta, found, text = cleaned.partition(tag)
+    if not found:
         return ParsedOutput("", cleaned.strip())
     return ParsedOutput(_language_of(meta), text.strip())
 
 
-def heard_speech(raw: str, forced_language: str | None = None) -> bool:
+def heard_speech(raw: str, forced_language: str | None = None, tag: str = TEXT_TAG) -> bool:
     """Return whether a model output claims that there was speech.
 
     It does not when it is empty, when it says `language None`, and when it never gets to the text tag. The official
@@ -92,16 +93,17 @@ def heard_speech(raw: str, forced_language: str | None = None) -> bool:
     Args:
         raw: decoded output, special tokens dropped.
         forced_language: the language name that was put in the prompt, if any; the output is then the transcript alone.
+        tag: the special token before the transcript, as the manifest names it.
     """
     if forced_language:
         return bool(raw.strip())
-    meta, tag, _ = raw.partition(TEXT_TAG)
-    return bool(tag) and _NOBODY not in meta.lower()
+    meta, found, _ = raw.partition(tag)
+    return bool(found) and _NOBODY not in meta.lower()
 
 
-def read_answer(raw: str, forced_language: str | None = None) -> ParsedOutput:
+def read_answer(raw: str, forced_language: str | None = None, tag: str = TEXT_TAG) -> ParsedOutput:
     """Return language and transcript of one model output, both "" where it claims no speech; see `heard_speech`."""
-    return parse_output(raw, forced_language) if heard_speech(raw, forced_language) else NO_SPEECH
+    return parse_output(raw, forced_language, tag) if heard_speech(raw, forced_language, tag) else NO_SPEECH
 
 
 def make_segment(
@@ -144,10 +146,12 @@ def make_segment(
     return Segment(*bounds_s, answer.text, answer.language, token_ids, reason, average, logprobs[: len(token_ids)])
 
 
-def language_probability(tokenizer: Tokenizer, ids: Sequence[int], logprobs: Sequence[float]) -> float | None:
+def language_probability(
+    tokenizer: Tokenizer, ids: Sequence[int], logprobs: Sequence[float], tag: str = TEXT_TAG
+) -> float | None:
     """Return the probability of what stands before the text tag, "language English"; None without a tag."""
-    tag = tokenizer.special_id(TEXT_TAG)
-    return math.exp(sum(logprobs[: ids.index(tag)])) if tag in ids else None
+    tag_id = tokenizer.special_id(tag)
+    return math.exp(sum(logprobs[: ids.index(tag_id)])) if tag_id in ids else None
 
 
 def collapse_repetitions(text: str, threshold: int = 20) -> str:

@@ -160,11 +160,11 @@ class Pipeline:
         raw = tokenizer.decode(trim_loop(ids) if result.end == "watch" else ids).strip()
         if result.end != "stop_token":
             raw = raw.rstrip(REPLACEMENT)  # the first bytes of a character whose last ones were not written
-        answer = read_answer(raw, prompter.language)
+        answer = read_answer(raw, prompter.language, prompter.tag)
         leaked = is_context_leak(answer.text, prompter.options.context, near_silent=is_near_silent(clip.samples))
         bounds_s, why = (clip.start_s, clip.end_s), self._interrupt.reason
         segment = make_segment(bounds_s, answer, ids, logprobs, result.end, raw=raw, leaked=leaked, interrupted=why)
-        named = language_probability(tokenizer, ids, logprobs) if prompter.language is None else None
+        named = language_probability(tokenizer, ids, logprobs, prompter.tag) if prompter.language is None else None
         return replace(segment, language_probability=named, retried=request.retried, timings=spent)
 
     def _timed(self, request: ClipRequest, segment: Segment) -> Segment:

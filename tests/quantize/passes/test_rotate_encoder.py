@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 from tests.quantize.weights.test_rotation import initializer
-from tests.support.graphs import Array, op_types, run
+from tests.support.graphs import SATURATES, Array, op_types, run
 
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.model.session import Session
@@ -78,10 +78,10 @@ def test_outlier_channels_of_the_stream_no_longer_cost_precision() -> None:
         (exact,) = run(model, x=X)
         if rotation:
             RotateEncoderPass()(model)
-        DynamicPerTensorPass(lambda _: Dynamic(activations="tensor"))(model)
+        DynamicPerTensorPass(lambda _: Dynamic(activations="tensor", reduce_range=SATURATES))(model)
         (found,) = run(model, x=X)
         errors.append(np.linalg.norm(found - exact) / np.linalg.norm(exact))
-    assert errors[1] < 0.5 * errors[0], errors
+    assert errors[1] < (0.75 if SATURATES else 0.5) * errors[0], errors  # seven bits add an error of their own
 
 
 @pytest.mark.parametrize("frames", [(100,), (800, 433), (37,)])

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from qwen3_asr_onnx.text.answer import ParsedOutput, collapse_repetitions, join_texts, merge_languages, parse_output
+from qwen3_asr_onnx.text.answer import (
+    ParsedOutput,
+    collapse_repetitions,
+    join_texts,
+    merge_languages,
+    parse_output,
+    read_answer,
+)
 
 
 def test_parse_like_the_official_package(official_text: dict[str, Any]) -> None:
@@ -86,3 +93,9 @@ def test_joining_loses_nothing() -> None:
     hypothesis.settings(max_examples=200, deadline=None, database=None, derandomize=True)(
         hypothesis.given(st.lists(piece, max_size=6))(check)
     )()
+
+
+def test_the_tag_is_whatever_the_manifest_names() -> None:
+    raw = "language German<text>Guten Tag."
+    assert read_answer(raw, tag="<text>") == ParsedOutput("German", "Guten Tag.")
+    assert read_answer(raw) == ParsedOutput("", "")
