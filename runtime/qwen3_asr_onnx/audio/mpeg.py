@@ -126,7 +126,7 @@ def _information_frame(data: HeaderBytes, offset: int, frame: _Frame, n_frames: 
 
 
 def read_mpeg(data: HeaderBytes, layout: Layout) -> None:
-    """Walk all frames: a part ends where another information frame begins, or the promised number of frames has come."""
+    """Walk all frames: a part ends where another information frame begins, or as many frames as promised have come."""
     offset = 0
     part: _MpegPart | None = None
     played_s = 0.0
