@@ -6,7 +6,8 @@ The bars are those of the issue that asked for the model; they hold for the chec
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,25 @@ CHECKPOINT = DATA / "mini-asr"
 CLIPS = DATA / "mini-clips"
 
 Row = dict[str, Any]
+Heard = Callable[[str], tuple[list[Sample], list[Transcript]]]
 
 
 @pytest.fixture(scope="module")
 def asr(mini_bundle: Path) -> Iterator[Transcriber]:
     with Transcriber(mini_bundle) as transcriber:
         yield transcriber
+
+
+@pytest.fixture(scope="module")
+def heard(asr: Transcriber) -> Heard:
+    """Return a function: name of a set -> 60 clips of it and what is heard in them, worked out once per set."""
+
+    @cache
+    def hear(set_name: str) -> tuple[list[Sample], list[Transcript]]:
+        drawn = samples(set_name, 60)
+        return drawn, transcribe(asr, drawn)
+
+    return hear
 
 
 @pytest.fixture(scope="module")
@@ -104,25 +118,23 @@ def test_a_batch_hears_the_same_as_one_by_one(asr: Transcriber) -> None:
 @pytest.mark.parametrize(
     ("set_name", "bar"), [("seen", 0.05), ("unseen", 0.09), pytest.param("long", 0.12, marks=pytest.mark.slow)]
 )
-def test_word_error_on_sentences_never_trained_on(asr: Transcriber, set_name: str, bar: float) -> None:
-    drawn = samples(set_name, 60)
-    texts = [one.text for one in transcribe(asr, drawn)]
-    found = score([one.text for one in drawn], texts)
+def test_word_error_on_sentences_never_trained_on(heard: Heard, set_name: str, bar: float) -> None:
+    drawn, transcripts = heard(set_name)
+    found = score([one.text for one in drawn], [one.text for one in transcripts])
     # 60 clips of a set of 300: the lower end of the interval must clear the bar.
     assert found.low <= bar, found
 
 
 @pytest.mark.program("voices")
-def test_language_is_recognised(asr: Transcriber) -> None:
-    drawn = samples("seen", 60)
-    right = [found.language == one.language for one, found in zip(drawn, transcribe(asr, drawn), strict=True)]
+def test_language_is_recognised(heard: Heard) -> None:
+    right = [found.language == one.language for one, found in zip(*heard("seen"), strict=True)]
     assert np.mean(right) >= 0.96
 
 
+@pytest.mark.slow
 @pytest.mark.program("voices")
-def test_sounds_that_are_not_speech_give_no_words(asr: Transcriber) -> None:
-    drawn = samples("nonspeech", 60)
-    assert np.mean([found.text == "" for found in transcribe(asr, drawn)]) >= 0.96
+def test_sounds_that_are_not_speech_give_no_words(heard: Heard) -> None:
+    assert np.mean([found.text == "" for found in heard("nonspeech")[1]]) >= 0.96
 
 
 def test_a_forced_language_changes_the_prompt_and_the_result(asr: Transcriber) -> None:
