@@ -7,9 +7,12 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --con
 
 comma  := ,
 QUICK  := not (torch or slow or program or conformance)
+# Processes that share the tests. More than there are cores make nothing faster.
+JOBS   ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format coverage test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean
+.PHONY: help demo test quick lint format test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
@@ -45,19 +48,14 @@ format: $(VENV)/.dev   ## write what ruff can fix and how it formats
 
 quick: lint            ## lint, then the tests that are quick: half a minute
 	@echo "==> quick tests"
-	@$(BIN)/python -m pytest -m "$(QUICK)" tests/runtime
+	@$(PYTEST) -m "$(QUICK)" tests/runtime
 
-test: lint             ## lint, then every test
+test: lint             ## lint, then every test; COV=--cov also measures the share of lines run, not below the floor
 	@echo "==> tests"
-	@$(BIN)/python -m pytest
-
-coverage: lint         ## lint, then every test, with the share of lines run: not below the floor in pyproject.toml
-	@echo "==> tests with coverage"
-	@$(BIN)/coverage run -m pytest
-	@$(BIN)/coverage report
+	@$(PYTEST) $(COV)
 
 test-programs: $(VENV)/.dev    ## the tests that need ffmpeg, the voices, Chromium, QEMU or strace, alone
-	@$(BIN)/python -m pytest -m "program and not conformance"
+	@$(PYTEST) -m "program and not conformance"
 
 conformance: $(VENV)/.conformance    ## the tests beside other people's clients and recognisers, alone
 	@$(BIN)/python -m pytest -m conformance
@@ -68,9 +66,9 @@ define test-built
 	@$(PYTHON) -m venv build/$(1)/venv
 	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/$(1) .
 	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check install --quiet $(3) \
-	    "$$(ls build/$(1)/*.whl)[$(2)]" pytest hypothesis
+	    "$$(ls build/$(1)/*.whl)[$(2)]" pytest pytest-xdist hypothesis
 	@cp -r tests build/$(1)/tests && cp pyproject.toml build/$(1)/
-	@cd build/$(1) && venv/bin/python -m pytest -m "not torch and not conformance" tests/runtime
+	@cd build/$(1) && venv/bin/python -m pytest -n $(JOBS) -m "not torch and not conformance" tests/runtime
 endef
 
 test-wheel:            ## build the wheel, install it bare with [cpu], run the runtime tests against it
