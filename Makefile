@@ -6,7 +6,12 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 comma  := ,
-QUICK  := not (torch or slow or program or conformance)
+# What `make quick` runs: the rooms between audio and text. Commands, streams and downloads take as long again.
+QUICK  := -m "not (torch or slow or program or conformance)" tests/test_investigation.py \
+          $(addprefix tests/runtime/,alignment audio model outputs speech text transcription test_import.py test_transcriber.py)
+# Processes that share the tests. More than there are cores make nothing faster.
+JOBS   ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick lint format coverage test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean
@@ -43,21 +48,20 @@ lint: $(VENV)/.dev     ## ruff, mypy --strict, import-linter
 format: $(VENV)/.dev   ## write what ruff can fix and how it formats
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-quick: lint            ## lint, then the tests that are quick: half a minute
+quick: lint            ## lint, then the quick tests: under a minute
 	@echo "==> quick tests"
-	@$(BIN)/python -m pytest -m "$(QUICK)" tests/runtime
+	@$(PYTEST) $(QUICK)
 
 test: lint             ## lint, then every test
 	@echo "==> tests"
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 coverage: lint         ## lint, then every test, with the share of lines run: not below the floor in pyproject.toml
 	@echo "==> tests with coverage"
-	@$(BIN)/coverage run -m pytest
-	@$(BIN)/coverage report
+	@$(PYTEST) --cov
 
 test-programs: $(VENV)/.dev    ## the tests that need ffmpeg, the voices, Chromium, QEMU or strace, alone
-	@$(BIN)/python -m pytest -m "program and not conformance"
+	@$(PYTEST) -m "program and not conformance"
 
 conformance: $(VENV)/.conformance    ## the tests beside other people's clients and recognisers, alone
 	@$(BIN)/python -m pytest -m conformance
@@ -68,9 +72,9 @@ define test-built
 	@$(PYTHON) -m venv build/$(1)/venv
 	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/$(1) .
 	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check install --quiet $(3) \
-	    "$$(ls build/$(1)/*.whl)[$(2)]" pytest hypothesis
+	    "$$(ls build/$(1)/*.whl)[$(2)]" pytest pytest-xdist hypothesis
 	@cp -r tests build/$(1)/tests && cp pyproject.toml build/$(1)/
-	@cd build/$(1) && venv/bin/python -m pytest -m "not torch and not conformance" tests/runtime
+	@cd build/$(1) && venv/bin/python -m pytest -n $(JOBS) -m "not torch and not conformance" tests/runtime
 endef
 
 test-wheel:            ## build the wheel, install it bare with [cpu], run the runtime tests against it
