@@ -6,7 +6,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 comma  := ,
-QUICK  := not (torch or slow or program or conformance)
+# What `make quick` runs: the rooms between audio and text. Commands, streams and downloads take as long again.
+QUICK  := -m "not (torch or slow or program or conformance)" tests/test_investigation.py \
+          $(addprefix tests/runtime/,alignment audio model outputs speech text transcription test_import.py test_transcriber.py)
 # Processes that share the tests. More than there are cores make nothing faster.
 JOBS   ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
@@ -46,9 +48,9 @@ lint: $(VENV)/.dev     ## ruff, mypy --strict, import-linter
 format: $(VENV)/.dev   ## write what ruff can fix and how it formats
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
-quick: lint            ## lint, then the tests that are quick: half a minute
+quick: lint            ## lint, then the quick tests: under a minute
 	@echo "==> quick tests"
-	@$(PYTEST) -m "$(QUICK)" tests/runtime
+	@$(PYTEST) $(QUICK)
 
 test: lint             ## lint, then every test; COV=--cov also measures the share of lines run, not below the floor
 	@echo "==> tests"
