@@ -7,7 +7,6 @@ order and written in one: the same input gives the same bytes.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +20,7 @@ import onnx_ir as ir
 
 from qwen3_asr_onnx.bundle.manifest import FileRecord
 from qwen3_asr_onnx.bundle.writing import HashedFile
+from qwen3_asr_onnx.model.session import usable_cores
 
 from .derived import DerivedTensor
 from .pending import Job, PendingTensor
@@ -67,7 +67,7 @@ class WeightFiles:
         self.placed: dict[Key, Placement] = {}
         self.records: dict[str, FileRecord] = {}
         self._progress = progress
-        self._threads = threads or _usable_cores()
+        self._threads = threads or usable_cores()
 
     def add(self, model: ir.Model, file: str) -> tuple[str, ...]:
         """Write the weights of a graph that no earlier graph has written, and point the graph at all of them.
@@ -196,9 +196,3 @@ def _identity(tensor: ir.TensorProtocol | None) -> Key | None:
     if isinstance(tensor, ir.ExternalTensor | DerivedTensor):
         return (Job(tensor).key, 0)
     return None
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
