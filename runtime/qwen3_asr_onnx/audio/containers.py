@@ -52,20 +52,19 @@ def _missing(layout: Layout, data: HeaderBytes, promised_end: int) -> None:
         layout.faults.append(f"{missing} of the {promised_end} bytes that its header promises are missing")
 
 
-_FLAC_BEGINS = b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22"
+_FLAC_FIRST_BLOCK = (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22")
+"""What follows the magic: the stream's own description, alone or before other blocks."""
 
 
 def _read_flac(data: HeaderBytes, layout: Layout) -> None:
     starts = [0]
-    while (found := min(_flac_begins(data, starts[-1] + 8), default=-1)) >= 0:
-        starts.append(found)
+    found = 0
+    while (found := data.find(b"fLaC", found + 4)) >= 0:
+        if data.at(found + 4, 4) in _FLAC_FIRST_BLOCK:
+            starts.append(found)
     for start, end in zip(starts, [*starts[1:], data.size], strict=True):
         total = int.from_bytes(data.at(start + 21, 5), "big") & ((1 << 36) - 1)
         layout.parts.append(Part(start, end, total or None))
-
-
-def _flac_begins(data: HeaderBytes, offset: int) -> list[int]:
-    return [found for magic in _FLAC_BEGINS if (found := data.find(magic, offset)) >= 0]
 
 
 def _follows(data: HeaderBytes, layout: Layout, start: int, end: int) -> bool:

@@ -79,7 +79,11 @@ def _wav_stream(file: BinaryIO, header: WavHeader, name: str) -> AudioStream:
     stream = AudioStream(header.sample_rate, None, iter(()))
     for part in read_layout(file).parts[1:]:
         file.seek(part.start)
-        following = read_wav_header(file, name)
+        try:
+            following = read_wav_header(file, name)
+        except AudioError:  # the file in front of it is whole
+            stream.faults.append(f"a damaged WAV file begins at byte {part.start}; it was not read")
+            continue
         if following.is_plain and following.sample_rate == header.sample_rate:
             headers.append((file.tell(), following))
         else:

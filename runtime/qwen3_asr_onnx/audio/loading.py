@@ -125,11 +125,13 @@ def probe_duration(path: Path) -> float | None:
             frames = 0
             for part in read_layout(file).parts:
                 sound = open_part(file, part)
-                promised = None if sound is None else promised_frames(sound, part)
-                if sound is None or promised is None:
+                if sound is None:
                     return None
                 with sound:
-                    frames, rate = frames + promised, sound.samplerate
+                    promised, rate = promised_frames(sound, part), sound.samplerate
+                if promised is None:
+                    return None
+                frames += promised
             return frames / check_rate(rate, str(path))
     except (OSError, ImportError, AudioError, RuntimeError):  # soundfile's own errors are RuntimeErrors
         return None

@@ -83,6 +83,11 @@ def test_what_cannot_be_joined_is_named(kind: str) -> None:
         assert len(load_audio(encoded(kind, synthetic_clip(2.0)) + other.getvalue())) == 2 * RATE
 
 
+def test_a_damaged_file_behind_a_wav_costs_nothing_of_it() -> None:
+    with pytest.warns(TruncatedAudioWarning, match=r"a damaged WAV file begins at byte \d+; it was not read"):
+        assert len(load_audio(encoded("wav", synthetic_clip(1.0)) + b"RIFF")) == RATE
+
+
 def test_a_long_flac_of_unknown_length_is_whole() -> None:
     assert read(of_unknown_length(encoded("flac", synthetic_clip(9.0)))) == (9.0, [])
 
