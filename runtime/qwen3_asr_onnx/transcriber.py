@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -16,12 +16,12 @@ from .errors import OptionsError
 from .model.asking import Prompter
 from .model.loading import Model, load_model
 from .options import StreamOptions, TranscribeOptions
-from .results import Segment, StopReason, Timings, Transcript
+from .results import Segment, Transcript
 from .stream.stream import Stream
-from .text.answer import join_texts, merge_languages
 from .transcription.interrupt import Interrupt
 from .transcription.recording import Input, InputError
 from .transcription.scheduler import Pipeline
+from .transcription.transcripts import Meter, Progress, join_segments
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -32,19 +32,6 @@ __all__ = ["Transcriber"]
 
 DEFAULT_OPTIONS = TranscribeOptions()
 DEFAULT_STREAMING = StreamOptions()
-
-GRAVITY: tuple[StopReason, ...] = (
-    "cancelled",
-    "time_limit",
-    "length",
-    "repetition",
-    "context_leak",
-    "eos",
-    "no_speech",
-)
-"""Stop reasons of segments from gravest to mildest: a transcript reports its gravest."""
-
-Progress = Callable[[float], object]
 
 
 class Transcriber:
@@ -195,7 +182,7 @@ class Transcriber:
         return self._segments(source, self._pipeline(prompter, interrupt), progress)
 
     def _segments(self, source: Input, pipeline: Pipeline, progress: Progress | None) -> Iterator[Segment]:
-        meter = _Meter(progress)
+        meter = Meter(progress)
         for _, segment in pipeline.run(iter([source])):
             if segment is not None:
                 meter.advance_to(segment.end_s)
@@ -264,7 +251,7 @@ class Transcriber:
         prompter, detector = self._prompter(options), self._detector(options)
         pipeline = self._pipeline(prompter, interrupt)
         segments: list[Segment] = []
-        meter = _Meter(progress)
+        meter = Meter(progress)
         for source, segment in pipeline.run(Input(audio, prompter, detector, interrupt) for audio in audios):
             if segment is not None:
                 meter.advance_to(segment.end_s)
@@ -273,13 +260,13 @@ class Transcriber:
             meter.finish(source)
             if source.error is None:
                 timed = options.timestamps == "word"
-                yield _transcript(source, segments, self._loaded.load_s, timed=timed)
+                yield join_segments(source, segments, self._loaded.load_s, timed=timed)
             elif errors == "raise":
                 raise source.error
             else:
                 yield source.error
             segments = []
-            meter = _Meter(progress)
+            meter = Meter(progress)
 
     @property
     def _loaded(self) -> Model:
@@ -306,37 +293,3 @@ class Transcriber:
         from .speech.voice import SileroDetector
 
         return SileroDetector()
-
-
-class _Meter:
-    """Reports the seconds of one input that are finished: to the end of the last segment, then to the end."""
-
-    def __init__(self, progress: Progress | None) -> None:
-        self._progress = progress
-        self._done_s = 0.0
-
-    def advance_to(self, end_s: float) -> None:
-        if self._progress is not None and end_s > self._done_s:
-            self._progress(end_s - self._done_s)
-        self._done_s = max(self._done_s, end_s)
-
-    def finish(self, source: Input) -> None:
-        if source.error is None and source.ended_by is None:
-            self.advance_to(source.duration_s)
-
-
-def _transcript(source: Input, segments: Sequence[Segment], load_s: float, *, timed: bool) -> Transcript:
-    scored = [(segment.avg_logprob, len(segment.token_ids) + 1) for segment in segments]
-    weight = sum(n for _, n in scored)
-    reasons = {segment.stop_reason for segment in segments} | {source.ended_by or "no_speech"}
-    return Transcript(
-        text=join_texts([(segment.text, segment.language) for segment in segments]),
-        language=merge_languages(segment.language for segment in segments),
-        duration_s=source.duration_s,
-        segments=tuple(segments),
-        words=tuple(word for segment in segments for word in segment.words or ()) if timed else None,
-        token_ids=tuple(token for segment in segments for token in segment.token_ids),
-        stop_reason=next(reason for reason in GRAVITY if reason in reasons),
-        avg_logprob=sum(mean * n for mean, n in scored) / weight if weight else 0.0,
-        timings=sum((segment.timings for segment in segments), Timings(load_s=load_s, audio_s=source.read_s)),
-    )
