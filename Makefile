@@ -11,7 +11,8 @@ QUICK  := -m "not (torch or slow or program or conformance)" tests/test_investig
           $(addprefix tests/runtime/,alignment audio model outputs speech text transcription test_import.py test_transcriber.py)
 # Processes that share the tests. More than there are cores make nothing faster.
 JOBS   ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(JOBS)
+# A file is one process's: what its tests share is made once. Files with long tests come first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick lint format test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean

@@ -42,13 +42,18 @@ def pytest_report_header() -> str:
 
 @pytest.hookimpl(tryfirst=True)  # before `-m program` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a program that this machine has not; what its fixtures need counts like a marker of its own."""
+    """Skip what needs a program that this machine has not; what its fixtures need counts like a marker of its own.
+
+    Files with slow tests go first: at the end one process would work on them alone.
+    """
     for item in items:
         for name in set(PROGRAMS) & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.program(name))
         for marker in item.iter_markers("program"):
             if reason := why_missing(marker.args[0]):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -122,18 +127,14 @@ def real_tokenizer_json(real_tokenizer_dir: Path, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def mini_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature checkpoint as a bundle, exported and checked once for all processes. Read only."""
-    from filelock import FileLock
-    from tests.support.traces import traced_once
+    from tests.support.traces import made_once, shared_folder, traced_once
 
     from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    with FileLock(folder / "mini_bundle.lock"), traced_once():
-        if not (folder / "mini_bundle").exists():
-            export_checkpoint(DATA / "mini-asr", folder / "mini_bundle")
-    return folder / "mini_bundle"
+    with traced_once(tmp_path_factory):
+        return made_once(
+            shared_folder(tmp_path_factory) / "mini_bundle", lambda path: export_checkpoint(DATA / "mini-asr", path)
+        )
 
 
 def _version(package: str) -> str:

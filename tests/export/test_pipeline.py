@@ -40,12 +40,13 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return export_checkpoint(checkpoint, tmp_path_factory.mktemp("bundle") / "bundle")
+    with traced_once(tmp_path_factory):
+        return export_checkpoint(checkpoint, tmp_path_factory.mktemp("bundle") / "bundle")
 
 
 @pytest.fixture
-def shared_trace() -> Iterator[None]:
-    with traced_once():
+def shared_trace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with traced_once(tmp_path_factory):
         yield
 
 
@@ -99,11 +100,6 @@ def test_no_tensor_is_stored_twice(bundle: Bundle) -> None:
 def test_the_embedding_table_is_the_checkpoint_s(bundle: Bundle, checkpoint: Path) -> None:
     table = np.fromfile(bundle.path / "embed_tokens.bin", np.float16).reshape(SHAPE.vocab_rows, SHAPE.hidden)
     np.testing.assert_allclose(table, Checkpoint.open(checkpoint).read(EMBED).float().numpy(), rtol=5e-4, atol=1e-7)
-
-
-def test_the_same_checkpoint_gives_the_same_bytes(bundle: Bundle, checkpoint: Path, tmp_path: Path) -> None:
-    again = export_checkpoint(checkpoint, tmp_path / "again")
-    assert files(again.path) == files(bundle.path)
 
 
 def test_an_untied_head_and_float16_storage(shared_trace: None, tmp_path: Path) -> None:
@@ -239,7 +235,8 @@ def test_an_existing_bundle_is_kept_unless_told_otherwise(bundle: Bundle, checkp
 
 
 @pytest.mark.slow
-def test_export_and_transcribe_as_a_user_would(checkpoint: Path, tmp_path: Path) -> None:
+def test_export_and_transcribe_as_a_user_would(bundle: Bundle, checkpoint: Path, tmp_path: Path) -> None:
+    """The command line, in processes of its own, gives the same bytes as the function does here."""
     import wave
 
     clip = synthetic_clip(2.0)
@@ -258,6 +255,7 @@ def test_export_and_transcribe_as_a_user_would(checkpoint: Path, tmp_path: Path)
     assert exported.returncode == 0, exported.stderr
     assert exported.stdout == ""
     assert exported.stderr.startswith("bundle: ")
+    assert files(tmp_path / "bundle") == files(bundle.path)
     transcribed = run("transcribe", "bundle", "clip.wav", "--max-new-tokens", "5", "--format", "json")
     assert transcribed.returncode == 0, transcribed.stderr
     assert '"token_ids": [' in transcribed.stdout

@@ -12,6 +12,7 @@ pytest.importorskip("transformers", reason="needs the export extra")
 
 from tests.parity.oracle import Reference, reference, synthetic_clip
 from tests.support.checkpoints import SHAPES, CheckpointOptions, Layout, make_checkpoint
+from tests.support.traces import made_once, shared_folder, traced_once
 
 from qwen3_asr_onnx.transcriber import Transcriber
 
@@ -35,14 +36,14 @@ def one_torch_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, real_tokenizer_dir: Path) -> CheckpointMaker:
     """Return a function (shape name, layout) -> checkpoint directory."""
-    root = tmp_path_factory.mktemp("checkpoints")
+    root = shared_folder(tmp_path_factory)
 
     def make(name: str, layout: Layout) -> Path:
-        directory = root / f"{name}-{layout}"
-        if not directory.exists():
-            options = CheckpointOptions(layout=layout)
-            make_checkpoint(directory, SHAPES[name], options, real_tokenizer_dir=real_tokenizer_dir)
-        return directory
+        options = CheckpointOptions(layout=layout)
+        return made_once(
+            root / f"checkpoint-{name}-{layout}",
+            lambda path: make_checkpoint(path, SHAPES[name], options, real_tokenizer_dir=real_tokenizer_dir),
+        )
 
     return make
 
@@ -50,19 +51,17 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, real_tokenizer_dir: Pat
 @pytest.fixture(scope="session")
 def bundle(tmp_path_factory: pytest.TempPathFactory, checkpoint: CheckpointMaker) -> BundleMaker:
     """Return a function (shape name, layout) -> bundle directory."""
-    from tests.support.traces import traced_once
-
     from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
-    root = tmp_path_factory.mktemp("bundles")
+    root = shared_folder(tmp_path_factory)
 
     def make(name: str, layout: Layout) -> Path:
-        directory = root / f"{name}-{layout}"
-        if not directory.exists():
-            # The exporter's own check is left out: here the expected side is transformers' alone.
-            with traced_once():
-                export_checkpoint(checkpoint(name, layout), directory, check=False)
-        return directory
+        source = checkpoint(name, layout)
+        # The exporter's own check is left out: here the expected side is transformers' alone.
+        with traced_once(tmp_path_factory):
+            return made_once(
+                root / f"bundle-{name}-{layout}", lambda path: export_checkpoint(source, path, check=False)
+            )
 
     return make
 

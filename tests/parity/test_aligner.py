@@ -45,7 +45,7 @@ def aligner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AlignerMaker]:
     def make(name: str, layout: Layout) -> tuple[Aligner, Path]:
         if (name, layout) not in made:
             checkpoint = make_aligner(root / f"{name}-{layout}-checkpoint", SHAPES[name], CLASSES, layout)
-            with traced_once():
+            with traced_once(tmp_path_factory):
                 bundle = export_checkpoint(checkpoint, root / f"{name}-{layout}", check=False)
             made[name, layout] = Aligner(bundle), checkpoint
         return made[name, layout]

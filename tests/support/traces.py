@@ -1,25 +1,63 @@
-"""Tracing takes seconds and depends on dimensions alone: exports of one shape can share a trace."""
+"""Tracing takes seconds and depends on dimensions alone: every export of a test run shares one trace per shape."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
 
+import onnx_ir as ir
 import pytest
+from filelock import FileLock
 
 from qwen3_asr_onnx_export import pipeline, trace
 
-__all__ = ["traced_once"]
+__all__ = ["made_once", "shared_folder", "traced_once"]
 
-_encoder = lru_cache(trace.trace_encoder)
-_decoder = lru_cache(trace.trace_decoder)
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the temporary folder that all processes of this test run have in common."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+def made_once(path: Path, make: Callable[[Path], object]) -> Path:
+    """Return the path after `make(path)`, called by whichever process comes first; the others wait for it.
+
+    What is half made, because `make` failed, is made again by the next.
+    """
+    done = path.with_name(f"{path.name}.done")
+    with FileLock(path.with_name(f"{path.name}.lock")):
+        if not done.exists():
+            make(path)
+            done.touch()
+    return path
 
 
 @contextmanager
-def traced_once() -> Iterator[None]:
-    """Give every export inside a copy of one trace per shape."""
+def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give every export inside a copy of one trace per shape, whichever process of this run has made it."""
+    folder = shared_folder(tmp_path_factory)
+
+    def shared(tracer: Callable[..., ir.Model]) -> Callable[..., ir.Model]:
+        def load(*arguments: object) -> ir.Model:
+            key = sha256(f"{tracer.__name__}{arguments}".encode()).hexdigest()[:16]
+            return ir.load(made_once(folder / f"trace-{key}.onnx", lambda path: _save(tracer(*arguments), path)))
+
+        return load
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "trace_encoder", lambda dims, n_mels: _encoder(dims, n_mels).clone())
-        patch.setattr(pipeline, "trace_decoder", lambda dims, head_rows: _decoder(dims, head_rows).clone())
+        patch.setattr(pipeline, "trace_encoder", shared(trace.trace_encoder))
+        patch.setattr(pipeline, "trace_decoder", shared(trace.trace_decoder))
         yield
+
+
+def _save(model: ir.Model, path: Path) -> None:
+    """Save a graph whose weights are fake tensors: types and shapes are kept, and no values, which it has none of."""
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        assert tensor is not None
+        value.const_value = ir.ExternalTensor("none", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name)
+    ir.save(model, path)

@@ -73,7 +73,7 @@ def build(folder: Path, seed: int, n_clips: int, n_workers: int) -> dict[str, An
         "seed": seed,
         "clips": n_clips,
         "hours": round(n_frames / 360000, 3),
-        "plan_sha256": plan_digest(seed, n_clips),
+        "plan_sha256": plan_digest(seed, range(n_clips)),
         "shards": digests,
         "sha256": hashlib.sha256("".join(digests).encode()).hexdigest(),
     }

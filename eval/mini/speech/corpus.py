@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,10 +185,10 @@ def plan(set_name: str, seed: int, index: int) -> Utterance:
     return Utterance(set_name, seed, index, kind, language, tuple(parts), context, name)
 
 
-def plan_digest(seed: int, count: int) -> str:
-    """Return the SHA-256 over the plans of the first training clips: texts, voices with all settings, contexts."""
+def plan_digest(seed: int, indices: Iterable[int]) -> str:
+    """Return the SHA-256 over the plans of training clips: texts, voices with all settings, contexts."""
     digest = hashlib.sha256()
-    for index in range(count):
+    for index in indices:
         plain = dataclasses.asdict(plan("train", seed, index))
         digest.update(json.dumps(plain, ensure_ascii=False, sort_keys=True).encode())
     return digest.hexdigest()

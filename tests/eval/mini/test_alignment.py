@@ -65,7 +65,7 @@ def waveform(row: Row) -> Waveform:
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("aligner") / "bundle"
-    with traced_once():  # its encoder has the shape of the other miniature's
+    with traced_once(tmp_path_factory):  # its encoder has the shape of the other miniature's
         export_checkpoint(CHECKPOINT, path)
     quantize_bundle(path, load_recipe("int4"))
     return path

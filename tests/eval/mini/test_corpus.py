@@ -163,6 +163,7 @@ class RecordedExchange(Exchange):
         return self.gradient.clone() if self.other is None else (self.gradient + self.other) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.program("voices")
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_average_their_gradients(work: Path, tmp_path: Path) -> None:

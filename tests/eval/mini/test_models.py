@@ -162,6 +162,7 @@ def test_context_helps_with_names(asr: Transcriber) -> None:
     assert score(references, told).errors <= 0.9 * score(references, untold).errors
 
 
+@pytest.mark.slow
 @pytest.mark.program("voices")
 def test_four_bits_are_visibly_worse_and_eight_are_not() -> None:
     """The model is a yardstick: the damage of rounding stands out of the noise of these clips at four bits."""

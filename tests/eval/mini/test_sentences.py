@@ -24,10 +24,11 @@ def test_plan_is_a_function_of_seed_and_index() -> None:
     assert [plan("train", 3, i) for i in range(40)] != [plan("train", 4, i) for i in range(40)]
 
 
-@pytest.mark.slow
-def test_the_whole_corpus_plan_is_the_recorded_one() -> None:
-    """All 44,000 clips of `make mini`: texts, contexts, and voices with every setting; the sound follows from these."""
-    assert plan_digest(20261, 44000) == "9629121efcf750b9c02d38ccae30d6de32786ea9b38695cf53c6c3c3aac8a7c7"
+def test_the_corpus_plan_is_the_recorded_one() -> None:
+    """Clips of `make mini`, each planned by itself: texts, contexts, voices with every setting; the sound follows."""
+    assert (
+        plan_digest(20261, range(0, 44_000, 11)) == "9181225256f0a66137f5dbc8a45ab15e8c1bccbeda3fe6baf55761510804ff8f"
+    )
 
 
 def test_test_sentences_never_occur_in_training() -> None:
@@ -42,9 +43,9 @@ def test_test_sentences_never_occur_in_training() -> None:
 
 
 def test_every_language_has_many_sentences() -> None:
+    plans = [plan("clean", 1, i) for i in range(600)]
     for language in LANGUAGES:
-        texts = {plan("clean", 1, i).text for i in range(600) if plan("clean", 1, i).language == language}
-        assert len(texts) > 150, language
+        assert len({drawn.text for drawn in plans if drawn.language == language}) > 150, language
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
