@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, TypeAlias, TypeVar
 
 from .errors import OptionsError
 
-__all__ = ["AlignOptions", "PolicyName", "Split", "StreamOptions", "Timestamps", "TranscribeOptions"]
+__all__ = [
+    "AlignOptions",
+    "PolicyName",
+    "Split",
+    "StreamOptions",
+    "Timestamps",
+    "TranscribeOptions",
+    "changed",
+    "divide",
+]
+
+Options = TypeVar("Options", "TranscribeOptions", "AlignOptions", "StreamOptions")
 
 Split: TypeAlias = Literal["energy", "vad"]
 """How long audio is cut: at the quietest point near the limit, or at the pauses that voice activity detection finds."""
@@ -128,3 +141,34 @@ class StreamOptions:
         for name in ("hold_back", "unfixed_chunks", "unfixed_tokens"):
             if getattr(self, name) < 0:
                 raise OptionsError(f"{name} is {getattr(self, name)}; give 0 or more")
+
+
+def changed(options: Options, kind: type[Options], keywords: Mapping[str, Any]) -> Options:
+    """Return the options with those fields changed that were given as keywords.
+
+    Raises:
+        OptionsError: `options` is of another type, a keyword names no field, or a value is out of range.
+    """
+    if not isinstance(options, kind):
+        how = "(**options), or its fields as keywords" if isinstance(options, Mapping) else "(...)"
+        raise OptionsError(f"the options are a {type(options).__name__}; give {kind.__name__}{how}")
+    if not keywords:
+        return options
+    divide(keywords, kind)
+    return replace(options, **keywords)
+
+
+def divide(keywords: Mapping[str, Any], *kinds: type[Any]) -> list[dict[str, Any]]:
+    """Return the keywords that are fields of each kind of options.
+
+    Raises:
+        OptionsError: a keyword is a field of none; the message names those that are spelled alike.
+    """
+    names = [{field.name for field in fields(kind)} for kind in kinds]
+    for keyword in keywords:
+        if not any(keyword in known for known in names):
+            every = sorted(set().union(*names))
+            close = difflib.get_close_matches(keyword, every, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(every)}"
+            raise OptionsError(f"no option is called {keyword!r}; {hint}")
+    return [{name: value for name, value in keywords.items() if name in known} for known in names]

@@ -6,16 +6,19 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .alignment.aligner import Aligner
-from .audio.loading import AudioSource
+from .audio.loading import AudioLimits, AudioSource
 from .bundle.files import Bundle
 from .bundle.manifest import Manifest
-from .errors import OptionsError
+from .errors import OptionsError, Qwen3AsrError
 from .model.asking import Prompter
+from .model.decoder import Decoder
+from .model.embeddings import EmbeddingTable
+from .model.encoder import AudioEncoder
 from .model.loading import Model, load_model
-from .options import StreamOptions, TranscribeOptions
+from .options import StreamOptions, TranscribeOptions, changed, divide
 from .results import Segment, Transcript
 from .stream.stream import Stream
 from .transcription.interrupt import Interrupt
@@ -32,6 +35,7 @@ __all__ = ["Transcriber"]
 
 DEFAULT_OPTIONS = TranscribeOptions()
 DEFAULT_STREAMING = StreamOptions()
+DEFAULT_LIMITS = AudioLimits()
 
 
 class Transcriber:
@@ -40,10 +44,8 @@ class Transcriber:
     Attributes:
         variant: name of the loaded variant.
         tokenizer: text <-> token ids.
-        embeddings: token ids -> embedding rows.
-        encoder: log-mel features -> audio embeddings.
-        decoder: embedded prompts -> generated ids.
         aligner: audio and text -> word times; None without one.
+        limits: what audio is accepted.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Transcriber:
         device: str = "cpu",
         threads: int | None = None,
         aligner: Aligner | None = None,
+        limits: AudioLimits = DEFAULT_LIMITS,
     ) -> None:
         """Load one variant of a bundle.
 
@@ -62,6 +65,7 @@ class Transcriber:
             device: "cpu" or "cuda".
             threads: threads per operator; None uses every core this process may use.
             aligner: times the words when the options ask for it. It stays open when the transcriber is closed.
+            limits: what audio to accept, and how much, in every call.
 
         Raises:
             BundleError: the bundle is missing or damaged, or has no such variant.
@@ -72,10 +76,8 @@ class Transcriber:
         self._model: Model | None = load_model(bundle, variant, device, threads)
         self.variant = self._model.variant
         self.tokenizer = self._model.tokenizer
-        self.embeddings = self._model.embeddings
-        self.encoder = self._model.encoder
-        self.decoder = self._model.decoder
         self.aligner = aligner
+        self.limits = limits
         self._manifest = self._model.manifest
 
     @classmethod
@@ -88,6 +90,7 @@ class Transcriber:
         threads: int | None = None,
         revision: str | None = None,
         aligner: Aligner | None = None,
+        limits: AudioLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Load a bundle from a directory, or the files of one variant from a hub id such as "owner/name".
 
@@ -97,17 +100,34 @@ class Transcriber:
         """
         from .bundle.pull import fetch_variant
 
-        return cls(fetch_variant(name_or_path, variant, revision=revision), variant, device, threads, aligner)
+        return cls(fetch_variant(name_or_path, variant, revision=revision), variant, device, threads, aligner, limits)
 
     @property
     def manifest(self) -> Manifest:
         """What the bundle says about itself."""
         return self._manifest
 
+    @property
+    def embeddings(self) -> EmbeddingTable:
+        """Token ids -> embedding rows."""
+        return self._loaded.embeddings
+
+    @property
+    def encoder(self) -> AudioEncoder:
+        """Log-mel features -> audio embeddings."""
+        return self._loaded.encoder
+
+    @property
+    def decoder(self) -> Decoder:
+        """Embedded prompts -> generated ids."""
+        return self._loaded.decoder
+
     def close(self) -> None:
-        """Release the model's memory. The transcriber cannot be used afterwards."""
+        """Release the model's memory; calls that run and streams that were begun keep theirs to their end.
+
+        Every later use raises `Qwen3AsrError`, but for closing again.
+        """
         self._model = None
-        del self.encoder, self.decoder, self.embeddings
 
     def __enter__(self) -> Self:
         return self
@@ -116,7 +136,10 @@ class Transcriber:
         self.close()
 
     def stream(
-        self, options: TranscribeOptions = DEFAULT_OPTIONS, streaming: StreamOptions = DEFAULT_STREAMING
+        self,
+        options: TranscribeOptions = DEFAULT_OPTIONS,
+        streaming: StreamOptions = DEFAULT_STREAMING,
+        **changes: Any,
     ) -> Stream:
         """Begin a live transcription: feed it audio as it comes, in blocks of any size.
 
@@ -125,13 +148,16 @@ class Transcriber:
         Args:
             options: language, context and token limit.
             streaming: policy, chunk length and limits of the stream.
+            changes: fields of either, as keywords: `stream(language="en", chunk_s=1.0)`.
 
         Raises:
             OptionsError: the language is unknown, or an option makes no sense for a stream.
             LimitError: the context leaves no room for audio.
             MissingExtra: split="vad" without the vad extra.
         """
-        return Stream(self._loaded, options, streaming)
+        of_options, of_streaming = divide(changes, TranscribeOptions, StreamOptions)
+        options = changed(options, TranscribeOptions, of_options)
+        return Stream(self._loaded, options, changed(streaming, StreamOptions, of_streaming))
 
     def transcribe(
         self,
@@ -140,6 +166,7 @@ class Transcriber:
         *,
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
+        **changes: Any,
     ) -> Transcript:
         """Transcribe one input of any length, in constant memory.
 
@@ -148,6 +175,7 @@ class Transcriber:
             options: language, context, limits.
             progress: called with the seconds of audio just finished.
             cancel: set from another thread to end within one token; what is there is returned, marked "cancelled".
+            changes: fields of the options, as keywords: `transcribe(audio, language="en")`.
 
         Raises:
             AudioError: the audio cannot be read.
@@ -155,6 +183,7 @@ class Transcriber:
             LimitError: audio and context together exceed what the model can attend to.
             MissingExtra: the audio's format, or the option, needs a package that is not installed.
         """
+        options = changed(options, TranscribeOptions, changes)
         (transcript,) = self._transcripts([audio], options, "raise", progress, Interrupt(options.time_limit_s, cancel))
         assert isinstance(transcript, Transcript)
         return transcript
@@ -166,6 +195,7 @@ class Transcriber:
         *,
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
+        **changes: Any,
     ) -> Iterator[Segment]:
         """Yield the segments of one input in order, each as soon as it and those before it are finished.
 
@@ -175,9 +205,10 @@ class Transcriber:
         Raises:
             As `transcribe`: at once for a bad input, while iterating for what is wrong far inside the audio.
         """
+        options = changed(options, TranscribeOptions, changes)
         prompter, detector = self._prompter(options), self._detector(options)
         interrupt = Interrupt(options.time_limit_s, cancel)
-        source = Input(audio, prompter, detector, interrupt)
+        source = Input(audio, prompter, detector, interrupt, self.limits)
         source.open()
         return self._segments(source, self._pipeline(prompter, interrupt), progress)
 
@@ -200,6 +231,7 @@ class Transcriber:
         errors: Literal["raise"] = ...,
         progress: Progress | None = ...,
         cancel: threading.Event | None = ...,
+        **changes: Any,
     ) -> Iterator[Transcript]: ...
 
     @overload
@@ -211,6 +243,7 @@ class Transcriber:
         errors: Literal["return"],
         progress: Progress | None = ...,
         cancel: threading.Event | None = ...,
+        **changes: Any,
     ) -> Iterator[Transcript | InputError]: ...
 
     def transcribe_many(
@@ -221,6 +254,7 @@ class Transcriber:
         errors: Literal["raise", "return"] = "raise",
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
+        **changes: Any,
     ) -> Iterator[Transcript | InputError]:
         """Yield the transcript of each input, in order; pieces of all inputs are decoded together.
 
@@ -231,11 +265,13 @@ class Transcriber:
             errors: "raise" stops at the first input that fails; "return" yields its error in its place and goes on.
             progress: called with the seconds of audio just finished.
             cancel: set from another thread to end within one token, as the time limit does.
+            changes: fields of the options, as keywords.
 
         Raises:
             OptionsError, MissingExtra: at once, when the options suit no input.
             AudioError, LimitError, MissingExtra, OSError: with errors="raise", as `transcribe`.
         """
+        options = changed(options, TranscribeOptions, changes)
         self._prompter(options)
         self._detector(options)
         return self._transcripts(audios, options, errors, progress, Interrupt(options.time_limit_s, cancel))
@@ -252,7 +288,9 @@ class Transcriber:
         pipeline = self._pipeline(prompter, interrupt)
         segments: list[Segment] = []
         meter = Meter(progress)
-        for source, segment in pipeline.run(Input(audio, prompter, detector, interrupt) for audio in audios):
+        for source, segment in pipeline.run(
+            Input(audio, prompter, detector, interrupt, self.limits) for audio in audios
+        ):
             if segment is not None:
                 meter.advance_to(segment.end_s)
                 segments.append(segment)
@@ -270,7 +308,8 @@ class Transcriber:
 
     @property
     def _loaded(self) -> Model:
-        assert self._model is not None, "this transcriber was closed"
+        if self._model is None:
+            raise Qwen3AsrError("this transcriber was closed; load the bundle again to go on")
         return self._model
 
     def _prompter(self, options: TranscribeOptions) -> Prompter:

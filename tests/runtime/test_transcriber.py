@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -14,10 +16,13 @@ from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 from qwen3_asr_onnx import (
     AudioError,
+    AudioLimits,
     BundleError,
     LimitError,
     OptionsError,
     ProviderError,
+    Qwen3AsrError,
+    StreamOptions,
     TranscribeOptions,
     Transcriber,
     Transcript,
@@ -256,3 +261,137 @@ def test_from_pretrained_takes_a_directory_and_closes(tiny_bundle: Path) -> None
     with Transcriber.from_pretrained(tiny_bundle, threads=1) as one:
         assert one.variant == "fp32"
         assert one.transcribe(synthetic_clip(1.0), TranscribeOptions(max_new_tokens=1)).segments
+
+
+# --- what audio is accepted ---
+
+
+@pytest.fixture(scope="module")
+def guarded(tiny_bundle: Path) -> Transcriber:
+    """What a service would load: nothing is fetched or opened, and little is taken."""
+    return Transcriber(tiny_bundle, limits=AudioLimits(max_duration_s=1.0, allow_url=False, allow_path=False))
+
+
+@pytest.mark.parametrize("text", ["http://127.0.0.1:9/clip.wav", "/etc/hostname", "-"])
+def test_strings_are_refused_in_every_call(
+    guarded: Transcriber, text: str, no_opening: Callable[[], list[object]]
+) -> None:
+    with pytest.raises(AudioError, match="not accepted here; send the audio itself"):
+        guarded.transcribe(text)
+    with pytest.raises(AudioError, match="not accepted here"):
+        guarded.iter_segments(text)
+    with pytest.raises(AudioError, match="not accepted here"):
+        list(guarded.transcribe_many([text]))
+    (error,) = guarded.transcribe_many([text], errors="return")
+    assert isinstance(error, AudioError)
+    assert no_opening() == []
+
+
+def test_limits_hold_in_every_call(guarded: Transcriber) -> None:
+    with pytest.raises(LimitError, match="over the limit of 1 s"):
+        guarded.transcribe(synthetic_clip(1.5))
+    short, long = guarded.transcribe_many([synthetic_clip(0.5), synthetic_clip(1.5)], errors="return", max_new_tokens=1)
+    assert isinstance(short, Transcript)
+    assert isinstance(long, LimitError)
+
+
+@pytest.fixture
+def no_opening(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[object]]:
+    """Return a function: the files opened since, and the sockets used, but for files of the system."""
+    seen: list[object] = []
+    watching = True
+
+    def watch(event: str, arguments: tuple[object, ...]) -> None:
+        if watching and event in ("open", "socket.connect", "socket.getaddrinfo"):
+            seen.append(arguments[0])
+
+    sys.addaudithook(watch)  # stays for good, so it is switched off
+
+    def found() -> list[object]:
+        nonlocal watching
+        watching = False
+        return [one for one in seen if not str(one).startswith(("/proc/", "/sys/"))]
+
+    return found
+
+
+# --- options ---
+
+
+def test_options_may_be_keywords(asr: Transcriber, tiny_expected: Expected) -> None:
+    clip, given = clips(tiny_expected)[0], options(tiny_expected)
+    expected = asr.transcribe(clip, given)
+    assert asr.transcribe(clip, max_new_tokens=given.max_new_tokens).token_ids == expected.token_ids
+    assert next(asr.transcribe_many([clip], max_new_tokens=given.max_new_tokens)).token_ids == expected.token_ids
+    (segment,) = asr.iter_segments(clip, max_new_tokens=given.max_new_tokens)
+    assert segment.token_ids == expected.token_ids
+    assert asr.transcribe(clip, given, max_new_tokens=1).token_ids == expected.token_ids[:1], "they change the options"
+
+
+def test_a_stream_sorts_its_keywords(asr: Transcriber) -> None:
+    stream = asr.stream(language="German", chunk_s=0.5, policy="official")
+    assert (
+        type(stream._policy).__name__ == type(asr.stream(streaming=StreamOptions(policy="official"))._policy).__name__
+    )
+    with pytest.raises(OptionsError, match="chunk_s is 0"):
+        asr.stream(chunk_s=0)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (
+            {"language": "en"},
+            r"the options are a dict; give TranscribeOptions\(\*\*options\), or its fields as keywords",
+        ),
+        ("en", r"the options are a str; give TranscribeOptions\("),
+        (None, r"the options are a NoneType"),
+        (StreamOptions(), r"the options are a StreamOptions; give TranscribeOptions"),
+    ],
+)
+def test_options_of_another_type_are_refused(asr: Transcriber, wrong: Any, message: str) -> None:
+    for call in (asr.transcribe, asr.iter_segments):
+        with pytest.raises(OptionsError, match=message):
+            call(synthetic_clip(0.1), wrong)
+    with pytest.raises(OptionsError, match=message):
+        asr.transcribe_many([synthetic_clip(0.1)], wrong)
+    with pytest.raises(OptionsError, match=message):
+        asr.stream(wrong)
+
+
+def test_an_unknown_keyword_names_the_one_that_is_meant(asr: Transcriber) -> None:
+    with pytest.raises(OptionsError, match="no option is called 'langauge'; did you mean language"):
+        asr.transcribe(synthetic_clip(0.1), langauge="en")
+    with pytest.raises(OptionsError, match=r"no option is called 'xyz'; there are: .*chunk_s.*language"):
+        asr.stream(xyz=1)
+    with pytest.raises(OptionsError, match="max_new_tokens is 0"):
+        asr.transcribe(synthetic_clip(0.1), max_new_tokens=0)
+
+
+# --- closing ---
+
+
+def test_closing_twice_and_use_after_it(tiny_bundle: Path) -> None:
+    one = Transcriber(tiny_bundle)
+    stream = one.stream(skip_silence=False)
+    one.close()
+    one.close()
+    for use in (
+        lambda: one.transcribe(synthetic_clip(0.1)),
+        lambda: one.iter_segments(synthetic_clip(0.1)),
+        lambda: one.transcribe_many([synthetic_clip(0.1)]),
+        one.stream,
+        lambda: one.encoder,
+        lambda: one.decoder,
+        lambda: one.embeddings,
+    ):
+        with pytest.raises(Qwen3AsrError, match="this transcriber was closed"):
+            use()
+    assert one.manifest.kind == "asr"
+    stream.feed(synthetic_clip(0.5))
+    assert stream.finish(), "a stream that was begun keeps the model to its end"
+
+
+def test_leaving_the_context_after_closing(tiny_bundle: Path) -> None:
+    with Transcriber(tiny_bundle) as one:
+        one.close()

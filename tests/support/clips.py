@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["CLIP_SECONDS", "SAMPLE_RATE", "synthetic_clip"]
+__all__ = ["CLIP_SECONDS", "SAMPLE_RATE", "synthetic_clip", "wav_bytes"]
 
 SAMPLE_RATE = 16_000
 CLIP_SECONDS: tuple[float, ...] = (0.1, 0.99, 1.0, 7.99, 8.01, 30.0, 70.0)
@@ -32,3 +35,15 @@ def synthetic_clip(seconds: float, seed: int = 0) -> Floats:
     loudness = 10 ** (np.interp(t * 4, np.arange(4 * n_knots), rng.uniform(-60, 0, 4 * n_knots)) / 20)
     mix = loudness * (0.4 * voice + 0.3 * chirp) + 10 ** (-45 / 20) * rng.standard_normal(n_samples)
     return np.clip(0.5 * mix, -1, 1).astype(np.float32)
+
+
+def wav_bytes(samples: npt.NDArray[Any], rate: int = SAMPLE_RATE) -> bytes:
+    """Return a 16-bit WAV file of (n,) or (n, channels) samples: float32 in [-1, 1], or int16."""
+    if samples.dtype != np.int16:
+        samples = np.round(samples * 32_767)
+    channels = 1 if samples.ndim == 1 else samples.shape[1]
+    data = samples.astype("<i2").tobytes()
+    frame = 2 * channels
+    fmt = struct.pack("<HHIIHH", 1, channels, rate, rate * frame % (1 << 32), frame % (1 << 16), 16)
+    body = b"WAVEfmt " + struct.pack("<I", len(fmt)) + fmt + b"data" + struct.pack("<I", len(data)) + data
+    return b"RIFF" + struct.pack("<I", len(body)) + body

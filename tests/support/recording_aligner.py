@@ -22,7 +22,7 @@ class RecordingAligner(Aligner):
         )
 
     def align_many(
-        self, audios: Any, texts: Any, languages: Any, options: Any = None, progress: Any = None
+        self, audios: Any, texts: Any, languages: Any, options: Any = None, progress: Any = None, **changes: Any
     ) -> list[Words]:
         assert not options.refine  # or times would differ from the official ones
         self.asked += zip(texts, languages, strict=True)

@@ -59,5 +59,7 @@ def _save(model: ir.Model, path: Path) -> None:
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         assert tensor is not None
-        value.const_value = ir.ExternalTensor("none", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=name)
+        value.const_value = ir.ExternalTensor(
+            "none", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
+        )
     ir.save(model, path)

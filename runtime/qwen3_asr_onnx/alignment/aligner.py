@@ -8,31 +8,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.audio.loading import AudioSource, load_audio
+from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource, load_audio
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE
-from qwen3_asr_onnx.errors import AudioError, LimitError, OptionsError
+from qwen3_asr_onnx.errors import AudioError, LimitError, OptionsError, Qwen3AsrError
 from qwen3_asr_onnx.model.asking import hear
-from qwen3_asr_onnx.model.decoder import graph_inputs, graph_outputs
-from qwen3_asr_onnx.model.embeddings import EmbeddingTable
-from qwen3_asr_onnx.model.encoder import INPUTS as ENCODER_INPUTS
-from qwen3_asr_onnx.model.encoder import OUTPUTS as ENCODER_OUTPUTS
-from qwen3_asr_onnx.model.encoder import AudioEncoder
 from qwen3_asr_onnx.model.features import n_audio_tokens
-from qwen3_asr_onnx.model.loading import load_session, open_variant
-from qwen3_asr_onnx.model.session import return_free_memory
-from qwen3_asr_onnx.options import AlignOptions
+from qwen3_asr_onnx.options import AlignOptions, changed
 from qwen3_asr_onnx.results import Word
 from qwen3_asr_onnx.text.languages import resolve_language
-from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
+from .loading import AlignmentModel, load_aligner
 from .prompt import build_alignment_prompt, encode_units, fixed_tokens
-from .slots import SlotAnswers, SlotDecoder
+from .slots import SlotAnswers
 from .times import Span, settle, timed_words
 from .units import Unit, segment_words
 from .windows import WindowLimits, choose_window, settled_words
@@ -51,6 +43,7 @@ GROUP_SECONDS = 240.0
 """Most audio encoded together by `align_many`."""
 
 DEFAULT_OPTIONS = AlignOptions()
+DEFAULT_LIMITS = AudioLimits()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,9 +71,7 @@ class Aligner:
         manifest: what the bundle says about itself.
         variant: name of the loaded variant.
         tokenizer: text <-> token ids.
-        embeddings: token ids -> embedding rows.
-        encoder: log-mel features -> audio embeddings.
-        decoder: embedded prompts -> time classes.
+        limits: what audio is accepted.
     """
 
     def __init__(
@@ -89,6 +80,7 @@ class Aligner:
         variant: str | None = None,
         device: str = "cpu",
         threads: int | None = None,
+        limits: AudioLimits = DEFAULT_LIMITS,
     ) -> None:
         """Load one variant of an aligner's bundle.
 
@@ -97,6 +89,7 @@ class Aligner:
             variant: name of the variant; None takes the first one the bundle lists.
             device: "cpu" or "cuda".
             threads: threads per operator; None uses every core this process may use.
+            limits: what audio to accept, and how much, in every call.
 
         Raises:
             BundleError: the bundle is missing or damaged, is not an aligner's, or has no such variant.
@@ -104,20 +97,13 @@ class Aligner:
             ProviderError: the device is not available, or the variant was not made for it.
             MissingExtra: onnxruntime is not installed.
         """
-        opened, self.variant, entry = open_variant(bundle, variant, device, "aligner")
-        self.manifest = opened.manifest
-        assert self.manifest.timestamps is not None, "every aligner's manifest has it"
-        self._head = self.manifest.timestamps
-        dims = replace(self.manifest.decoder, cache_dtype=entry.cache_dtype)
-        self.tokenizer = Tokenizer.from_file(opened.require(TOKENIZER_FILE))
-        self.embeddings = EmbeddingTable(opened.require(entry.embeddings), dims.vocab_size, dims.hidden)
+        self._model: AlignmentModel | None = load_aligner(bundle, variant, device, threads)
+        self.variant = self._model.variant
+        self.manifest = self._model.manifest
+        self.tokenizer = self._model.tokenizer
+        self.limits = limits
+        self._head = self._model.head
         self._fixed_tokens = fixed_tokens(self.tokenizer, self.manifest.prompt.template)
-        encoder = load_session(opened, entry, entry.encoder, (ENCODER_INPUTS, ENCODER_OUTPUTS), device, threads)
-        self.encoder = AudioEncoder(encoder, self.manifest.encoder)
-        interface = graph_inputs(dims), graph_outputs(dims)
-        decoder = load_session(opened, entry, entry.decoder_init, interface, device, threads)
-        self.decoder = SlotDecoder(decoder, dims, self._head)
-        return_free_memory()
 
     @classmethod
     def from_pretrained(
@@ -128,6 +114,7 @@ class Aligner:
         device: str = "cpu",
         threads: int | None = None,
         revision: str | None = None,
+        limits: AudioLimits = DEFAULT_LIMITS,
     ) -> Self:
         """Load a bundle from a directory, or the files of one variant from a hub id such as "owner/name".
 
@@ -137,7 +124,7 @@ class Aligner:
         """
         from qwen3_asr_onnx.bundle.pull import fetch_variant
 
-        return cls(fetch_variant(name_or_path, variant, revision=revision), variant, device, threads)
+        return cls(fetch_variant(name_or_path, variant, revision=revision), variant, device, threads, limits)
 
     def __enter__(self) -> Self:
         return self
@@ -146,8 +133,8 @@ class Aligner:
         self.close()
 
     def close(self) -> None:
-        """Free the model's memory; the aligner cannot be used afterwards."""
-        del self.encoder, self.decoder, self.embeddings
+        """Free the model's memory. Every later use raises `Qwen3AsrError`, but for closing again."""
+        self._model = None
 
     def align(
         self,
@@ -156,6 +143,7 @@ class Aligner:
         language: str | None,
         options: AlignOptions = DEFAULT_OPTIONS,
         progress: Progress | None = None,
+        **changes: Any,
     ) -> Words:
         """Return when every word of a transcript is spoken.
 
@@ -165,6 +153,7 @@ class Aligner:
             language: name ("English") or code ("en") of the transcript's language.
             options: how to align.
             progress: called with the seconds of audio just settled.
+            changes: fields of the options, as keywords: `align(audio, text, "en", refine=False)`.
 
         Returns:
             One `Word` per unit of the language: per word, per Chinese character. Empty for a text without any.
@@ -176,7 +165,7 @@ class Aligner:
             MissingExtra: the language or the file format needs a package.
             OSError: the file cannot be opened.
         """
-        return self.align_many([audio], [text], [language], options, progress)[0]
+        return self.align_many([audio], [text], [language], options, progress, **changes)[0]
 
     def align_many(
         self,
@@ -185,6 +174,7 @@ class Aligner:
         languages: str | Sequence[str | None] | None,
         options: AlignOptions = DEFAULT_OPTIONS,
         progress: Progress | None = None,
+        **changes: Any,
     ) -> list[Words]:
         """Align several inputs; short ones share calls of the encoder. One language may stand for all.
 
@@ -192,6 +182,7 @@ class Aligner:
             OptionsError: as `align`, or the lists have different lengths.
             AudioError, LimitError, MissingExtra, OSError: as `align`.
         """
+        options = changed(options, AlignOptions, changes)
         given = [languages] * len(audios) if languages is None or isinstance(languages, str) else list(languages)
         if not len(audios) == len(texts) == len(given):
             raise OptionsError(
@@ -201,7 +192,7 @@ class Aligner:
         found: list[Words] = []
         waiting: list[_Input] = []
         for audio, text, name in zip(audios, texts, names, strict=True):
-            waveform = load_audio(audio)
+            waveform = load_audio(audio, self.limits)
             waiting.append(self._input(waveform, text, name))
             if sum(entry.duration_s for entry in waiting) >= GROUP_SECONDS:
                 found += self._align_inputs(waiting, options, progress)
@@ -243,13 +234,14 @@ class Aligner:
             waveforms: each (n_samples,) float32, mono, 16 kHz, at least one sample.
             units: per waveform the token ids of every unit.
         """
-        features, _ = hear(self, waveforms)
+        model = self._loaded
+        features, _ = hear(model, waveforms)
         template, slot_token = self.manifest.prompt.template, self._head.token
         answers = []
         for rows, ids in zip(features, units, strict=True):
             prompt = build_alignment_prompt(self.tokenizer, template, slot_token, len(rows), ids)
-            embedded = self.embeddings.splice(prompt.ids, rows, prompt.audio_start)
-            answers.append(self.decoder.answer(embedded, prompt.slots))
+            embedded = model.embeddings.splice(prompt.ids, rows, prompt.audio_start)
+            answers.append(model.decoder.answer(embedded, prompt.slots))
         return answers
 
     def resolve_language(self, language: str | None) -> str:
@@ -263,6 +255,12 @@ class Aligner:
                 f"the aligner must know the language of the text; give one of: {', '.join(self.manifest.languages)}"
             )
         return resolve_language(language, self.manifest.languages)
+
+    @property
+    def _loaded(self) -> AlignmentModel:
+        if self._model is None:
+            raise Qwen3AsrError("this aligner was closed; load the bundle again to go on")
+        return self._model
 
     def _input(self, waveform: Waveform, text: str, language: str) -> _Input:
         units = segment_words(text, language)

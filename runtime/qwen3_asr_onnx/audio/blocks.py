@@ -12,10 +12,13 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError
 
-__all__ = ["BLOCK_FRAMES", "AudioStream", "check_rate", "in_frames", "to_mono"]
+__all__ = ["BLOCK_FRAMES", "AudioStream", "block_frames", "check_rate", "in_frames", "to_mono"]
 
 BLOCK_FRAMES = 8_192
 """Frames decoded at once. A damaged FLAC loses at most one such block (0.5 s at 16 kHz) before the damage."""
+
+_BLOCK_SAMPLES = 64 * BLOCK_FRAMES
+"""Samples of all channels decoded at once: a WAV header may claim 65,535 channels, which would take gigabytes."""
 
 _MIN_RATE_HZ, _MAX_RATE_HZ = 1_000, 768_000
 """Below 1 kHz no speech survives; 768 kHz is the highest rate of any converter on sale."""
@@ -58,6 +61,11 @@ def check_rate(sample_rate: float, name: str) -> int:
             "The header is probably damaged; export the audio again"
         )
     return int(sample_rate)
+
+
+def block_frames(n_channels: int) -> int:
+    """Return how many frames of so many channels to decode at once."""
+    return min(BLOCK_FRAMES, max(1, _BLOCK_SAMPLES // n_channels))
 
 
 def in_frames(samples: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:

@@ -62,7 +62,7 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
     file.seek(0)
     ffmpeg = find_ffmpeg()
     if ffmpeg is not None:
-        real_path = path.expanduser() if path is not None else _copy_to_path(file, stack)
+        real_path = path if path is not None else _copy_to_path(file, stack)
         return stack.enter_context(ffmpeg_stream(ffmpeg, real_path, name, timeout_s, layout.faults))
     if not has_soundfile:
         raise MissingExtra(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import AudioError, LimitError
 
-from .blocks import BLOCK_FRAMES, AudioStream, check_rate, in_frames, to_mono
+from .blocks import AudioStream, block_frames, check_rate, in_frames, to_mono
 from .containers import read_layout
 from .formats import open_stream
 from .libsndfile import open_part, promised_frames
@@ -75,9 +75,7 @@ class OpenAudio:
 
 
 @contextmanager
-def open_audio(
-    source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS, *, allow_url: bool = True
-) -> Iterator[OpenAudio]:
+def open_audio(source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS) -> Iterator[OpenAudio]:
     """Give the audio block by block while the context is open; joined, the blocks are what `load_audio` makes of it.
 
     Only the scaling of peaks above 1 is left to the caller, who alone sees the whole.
@@ -85,7 +83,6 @@ def open_audio(
     Args:
         source: as for `load_audio`.
         limits: as for `load_audio`.
-        allow_url: as for `load_audio`.
 
     Raises:
         As `load_audio`: what is wrong with the file as a whole at once, what is wrong inside it while it is read.
@@ -101,7 +98,7 @@ def open_audio(
                 raise AudioError("a tuple must be (samples, sample_rate): a numpy array first, then Hz")
             name, stream = _ARRAY_NAME, _array_stream(*source)
         else:
-            file, name, path = open_source(source, limits, stack, allow_url)
+            file, name, path = open_source(source, limits, stack)
             stream = open_stream(file, name, path, limits.decode_timeout_s, stack)
         promised_s = None if stream.promised_frames is None else stream.promised_frames / stream.sample_rate
         if promised_s is not None and promised_s > limits.max_duration_s:
@@ -115,6 +112,8 @@ def probe_duration(path: Path) -> float | None:
     Reads headers only, never fails and never guesses: what is wrong with the file is told when it is opened.
     """
     try:
+        if not path.is_file():  # what comes through a pipe can be read only once
+            return None
         with path.open("rb") as file:
             if is_wav(file.read(12)):
                 file.seek(0)
@@ -151,8 +150,8 @@ def load_audio(source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS, *, al
     Args:
         source: see `AudioSource`. Arrays are (n_samples,), (n_samples, n_channels) or (n_channels <= 8, n_samples);
             integers of 8, 16 or 32 bits, or floats. A bare array is taken to be at 16 kHz.
-        limits: how much to accept.
-        allow_url: whether http(s) URLs are fetched; a server passes False.
+        limits: what to accept, and how much.
+        allow_url: False refuses URLs, as `limits` with `allow_url=False` does.
 
     Returns:
         (n_samples,) float32. Empty for a file that is valid and holds no samples.
@@ -166,7 +165,7 @@ def load_audio(source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS, *, al
         TruncatedAudioWarning: the file is damaged or cut and only the readable part is returned.
     """
     buffer = _GrowingBuffer()
-    with open_audio(source, limits, allow_url=allow_url) as audio:
+    with open_audio(source, replace(limits, allow_url=limits.allow_url and allow_url)) as audio:
         for block in audio.blocks:
             buffer.append(block)
     return _normalise(buffer.take())
@@ -175,7 +174,8 @@ def load_audio(source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS, *, al
 def _array_stream(samples: npt.NDArray[Any], sample_rate: int) -> AudioStream:
     rate = check_rate(sample_rate, _ARRAY_NAME)
     frames = in_frames(samples, _ARRAY_NAME)
-    blocks = (to_mono(frames[first : first + BLOCK_FRAMES]) for first in range(0, len(frames), BLOCK_FRAMES))
+    step = block_frames(1 if frames.ndim == 1 else frames.shape[1])
+    blocks = (to_mono(frames[first : first + step]) for first in range(0, len(frames), step))
     return AudioStream(rate, len(frames), blocks)
 
 

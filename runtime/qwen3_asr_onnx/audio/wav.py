@@ -18,7 +18,7 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError
 
-from .blocks import BLOCK_FRAMES, check_rate, to_mono
+from .blocks import block_frames, check_rate, to_mono
 
 __all__ = ["WavHeader", "is_wav", "read_wav_blocks", "read_wav_header"]
 
@@ -116,7 +116,7 @@ def read_wav_blocks(file: BinaryIO, header: WavHeader) -> Iterator[Waveform]:
     frame_bytes = header.n_channels * header.sample_bytes
     left = header.data_bytes
     while left is None or left >= frame_bytes:
-        wanted = BLOCK_FRAMES * frame_bytes
+        wanted = block_frames(header.n_channels) * frame_bytes
         data = _read_some(file, wanted if left is None else min(wanted, left - left % frame_bytes))
         data = data[: len(data) - len(data) % frame_bytes]
         if not data:

@@ -109,10 +109,12 @@ def _sources_of(text: str) -> Iterator[Source | Unusable]:
         yield _source_from_url(text)
     elif path.is_dir():
         yield from _sources_below(path)
-    elif path.exists():
+    elif path.is_file():
         yield Source(text, path, Path(path.stem))
+    elif path.exists():  # a pipe: there is no place next to it
+        yield Source(text, text, Path(path.stem))
     else:
-        yield Unusable(text, "no such file or directory")
+        yield Unusable(text, _why_missing(path))
 
 
 def _sources_below(directory: Path) -> Iterator[Source | Unusable]:
@@ -124,12 +126,21 @@ def _sources_below(directory: Path) -> Iterator[Source | Unusable]:
             path = Path(parent, name)
             if name.startswith(".") or path.suffix.lower() not in AUDIO_SUFFIXES:
                 continue
+            if path.exists() and not path.is_file():  # reading a pipe would wait for whoever writes; it can be named
+                continue
             empty = False
-            yield Source(str(path), path, path.relative_to(directory).with_suffix(""))
+            if path.exists():
+                yield Source(str(path), path, path.relative_to(directory).with_suffix(""))
+            else:
+                yield Unusable(str(path), _why_missing(path))
     for error in unreadable:
         yield Unusable(str(error.filename), error.strerror or str(error))
     if empty and not unreadable:
         yield Unusable(str(directory), "no audio file in this directory")
+
+
+def _why_missing(path: Path) -> str:
+    return f"a link to {path.readlink()}, which does not exist" if path.is_symlink() else "no such file or directory"
 
 
 def plan_jobs(sources: Sequence[Source], destination: Destination) -> list[Job]:

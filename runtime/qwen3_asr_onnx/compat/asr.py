@@ -222,7 +222,7 @@ class Qwen3ASRModel:
         def loaded() -> Iterator[AudioSource]:
             for audio in audios:
                 if time_stamps:  # the aligner needs the samples again
-                    waveforms.append(load_audio(audio))
+                    waveforms.append(load_audio(audio, self.model.limits))
                 yield waveforms[-1] if time_stamps else audio
 
         results = []

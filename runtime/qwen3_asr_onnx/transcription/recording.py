@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.audio.loading import AudioSource, open_audio
+from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource, open_audio
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
 from qwen3_asr_onnx.model.asking import BASE_TOKENS, Prompter
 from qwen3_asr_onnx.results import Segment, StopReason, Timings
@@ -35,6 +35,7 @@ InputError: TypeAlias = AudioError | LimitError | MissingExtra | OSError
 INPUT_ERRORS = (AudioError, LimitError, MissingExtra, OSError)
 
 NO_TIME = Timings()
+DEFAULT_LIMITS = AudioLimits()
 
 
 @dataclass(slots=True, eq=False)
@@ -109,6 +110,7 @@ class Input:
         prompter: Prompter,
         detector: SpeechDetector | None = None,
         interrupt: Interrupt | None = None,
+        limits: AudioLimits = DEFAULT_LIMITS,
     ) -> None:
         """Remember what to read.
 
@@ -117,7 +119,9 @@ class Input:
             prompter: makes the requests.
             detector: finds speech for split="vad", shared by inputs that are read one after the other.
             interrupt: ends the reading too: hours of silence give no clip, and nobody else would ask.
+            limits: what audio is accepted.
         """
+        self._limits = limits
         self._interrupt = interrupt
         self.slots: deque[Slot] = deque()
         self.is_read = False
@@ -167,7 +171,7 @@ class Input:
 
     def _read(self, audio: AudioSource) -> Generator[ClipRequest, None, None]:
         options = self._prompter.options
-        with open_audio(audio) as opened:
+        with open_audio(audio, self._limits) as opened:
             self.promised_s = opened.duration_s
             blocks = self._counted(opened.blocks)
             if self._detector is None:

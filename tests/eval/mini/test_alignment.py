@@ -26,7 +26,7 @@ from mini.measuring.align import align
 from mini.speech.features import log_mel
 from mini.training.aligner_task import clean_unit
 from mini.training.model import load_original
-from qwen3_asr_onnx import TranscribeOptions, Transcriber
+from qwen3_asr_onnx import AudioLimits, Qwen3AsrError, TranscribeOptions, Transcriber
 from qwen3_asr_onnx.alignment.aligner import Aligner, AlignOptions
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.commands.cli import main
@@ -181,6 +181,30 @@ def test_more_words_than_positions_are_refused(aligner: Aligner) -> None:
 def test_lists_of_different_lengths_are_refused(aligner: Aligner) -> None:
     with pytest.raises(OptionsError, match="1 audios, 2 texts"):
         aligner.align_many([CLIPS / ENGLISH["file"]], ["a", "b"], "English")
+
+
+def test_options_may_be_keywords_and_nothing_else(aligner: Aligner) -> None:
+    clip, text = waveform(ENGLISH), ENGLISH["text"]
+    plain = aligner.align(clip, text, "English", AlignOptions(refine=False))
+    assert aligner.align(clip, text, "English", refine=False) == plain
+    assert aligner.align_many([clip], [text], "English", refine=False) == [plain]
+    with pytest.raises(OptionsError, match="did you mean refine"):
+        aligner.align(clip, text, "English", refined=False)
+    with pytest.raises(OptionsError, match=r"the options are a dict; give AlignOptions\(\*\*options\)"):
+        aligner.align(clip, text, "English", {"refine": False})  # type: ignore[arg-type]
+
+
+def test_limits_given_once_hold_in_every_call_and_closing_ends_them(bundle: Path) -> None:
+    one = Aligner(bundle, "fp32", limits=AudioLimits(max_duration_s=0.5, allow_url=False, allow_path=False))
+    with pytest.raises(LimitError, match="over the limit of"):
+        one.align(waveform(ENGLISH), ENGLISH["text"], "English")
+    for text in ("http://127.0.0.1:9/x.wav", str(CLIPS / ENGLISH["file"])):
+        with pytest.raises(AudioError, match="not accepted here"):
+            one.align(text, ENGLISH["text"], "English")
+    one.close()
+    one.close()
+    with pytest.raises(Qwen3AsrError, match="this aligner was closed"):
+        one.align(waveform(ENGLISH)[:1600], ENGLISH["text"], "English")
 
 
 def test_bundles_of_the_wrong_kind_are_refused_by_name(bundle: Path, mini_bundle: Path) -> None:

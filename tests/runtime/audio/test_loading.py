@@ -305,6 +305,7 @@ def test_refused_permission_is_an_audio_error(tmp_path: Path, monkeypatch: pytes
     def refuse(*args: object) -> None:
         raise PermissionError(13, "Permission denied")
 
+    (tmp_path / "secret.wav").touch()
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(AudioError, match=r"secret\.wav: no permission to read it"):
         load_audio(tmp_path / "secret.wav")

@@ -41,6 +41,27 @@ def test_inputs_keep_their_order_and_a_named_file_may_have_any_suffix(tmp_path: 
     assert [source.audio for source in sources] == [tmp_path / "z.bin", tmp_path / "a.wav"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_can_be_named_and_is_not_found(tmp_path: Path) -> None:
+    """Found in a folder it would be waited for; named, it is read, and like standard input has no place next to it."""
+    os.mkfifo(tmp_path / "pipe.wav")
+    assert find_sources([str(tmp_path)])[1][0].reason == "no audio file in this directory"
+    (job,) = plan([str(tmp_path / "pipe.wav")], Destination(("txt",), tmp_path / "out"))
+    assert list(job.outputs.values()) == [tmp_path / "out" / "pipe.txt"]
+    with pytest.raises(OptionsError, match=r"pipe\.wav is not a file, so nothing can be saved next to it"):
+        plan([str(tmp_path / "pipe.wav")], Destination(("txt",), None))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_a_link_that_leads_nowhere_is_told_and_not_skipped(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").symlink_to(tmp_path / "gone.wav")
+    for given in (tmp_path, tmp_path / "a.wav"):
+        sources, (unusable,) = find_sources([str(given)])
+        assert not sources
+        assert unusable.label == str(tmp_path / "a.wav")
+        assert unusable.reason == f"a link to {tmp_path / 'gone.wav'}, which does not exist"
+
+
 def test_what_is_not_audio_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     missing = str(tmp_path / "missing.wav")

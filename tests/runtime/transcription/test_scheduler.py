@@ -164,7 +164,7 @@ def test_only_as_much_is_read_as_is_needed(asr: Transcriber, monkeypatch: pytest
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(recording, "open_audio", lambda audio: Endless())
+    monkeypatch.setattr(recording, "open_audio", lambda audio, limits: Endless())
     options = TranscribeOptions(max_new_tokens=2, max_segment_s=3.0, batch_size=2)
     segments = asr.iter_segments("endless", options)
     assert next(segments).start_s == 0.0
