@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections import namedtuple
 from dataclasses import replace
@@ -15,6 +14,7 @@ import pytest
 from tests.support.clips import synthetic_clip
 from tests.support.graphs import SATURATES, Array
 from tests.support.logits import logits_after
+from tests.support.manifests import edit_manifest
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.arrays import Waveform
@@ -371,13 +371,6 @@ def logits(bundle: Path, variant: str) -> Array:
 def encoded(bundle: Path, variant: str) -> Array:
     asr = Transcriber(bundle, variant, threads=1)
     return asr.encoder.encode([log_mel(synthetic_clip(2.5), asr.manifest.mel)])[0]
-
-
-def edit_manifest(bundle: Path, edit: Any) -> None:
-    path = bundle / MANIFEST_FILE
-    body = json.loads(path.read_text(encoding="utf-8"))
-    edit(body)
-    path.write_text(json.dumps(body), encoding="utf-8")
 
 
 def fail_after(monkeypatch: pytest.MonkeyPatch, moment: str, calls: int, error: BaseException) -> None:

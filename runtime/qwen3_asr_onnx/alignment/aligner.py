@@ -15,21 +15,17 @@ from typing import TYPE_CHECKING, TypeAlias
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio.loading import AudioSource, load_audio
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE
 from qwen3_asr_onnx.errors import AudioError, LimitError, OptionsError
 from qwen3_asr_onnx.model.asking import hear
-from qwen3_asr_onnx.model.decoder import graph_inputs, graph_outputs
 from qwen3_asr_onnx.model.embeddings import EmbeddingTable
-from qwen3_asr_onnx.model.encoder import INPUTS as ENCODER_INPUTS
-from qwen3_asr_onnx.model.encoder import OUTPUTS as ENCODER_OUTPUTS
 from qwen3_asr_onnx.model.encoder import AudioEncoder
 from qwen3_asr_onnx.model.features import n_audio_tokens
-from qwen3_asr_onnx.model.loading import load_session, open_variant
+from qwen3_asr_onnx.model.interface import decoder_interface, encoder_interface
+from qwen3_asr_onnx.model.loading import load_session, load_tokenizer, open_variant
 from qwen3_asr_onnx.model.session import return_free_memory
 from qwen3_asr_onnx.options import AlignOptions
 from qwen3_asr_onnx.results import Word
 from qwen3_asr_onnx.text.languages import resolve_language
-from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
 from .prompt import build_alignment_prompt, encode_units, fixed_tokens
 from .slots import SlotAnswers, SlotDecoder
@@ -109,12 +105,12 @@ class Aligner:
         assert self.manifest.timestamps is not None, "every aligner's manifest has it"
         self._head = self.manifest.timestamps
         dims = replace(self.manifest.decoder, cache_dtype=entry.cache_dtype)
-        self.tokenizer = Tokenizer.from_file(opened.require(TOKENIZER_FILE))
+        self.tokenizer = load_tokenizer(opened)
         self.embeddings = EmbeddingTable(opened.require(entry.embeddings), dims.vocab_size, dims.hidden)
         self._fixed_tokens = fixed_tokens(self.tokenizer, self.manifest.prompt.template)
-        encoder = load_session(opened, entry, entry.encoder, (ENCODER_INPUTS, ENCODER_OUTPUTS), device, threads)
+        encoder = load_session(opened, entry, entry.encoder, encoder_interface(self.manifest), device, threads)
         self.encoder = AudioEncoder(encoder, self.manifest.encoder)
-        interface = graph_inputs(dims), graph_outputs(dims)
+        interface = decoder_interface(self.manifest, entry)
         decoder = load_session(opened, entry, entry.decoder_init, interface, device, threads)
         self.decoder = SlotDecoder(decoder, dims, self._head)
         return_free_memory()

@@ -19,7 +19,7 @@ ModelKind: TypeAlias = Literal["bundle", "checkpoint"]
 """An exported bundle, or the checkpoint it is exported from."""
 
 _PATTERNS: dict[ModelKind, tuple[str, ...]] = {
-    "bundle": ("*.json", "*.txt", "*.bin", "*.onnx", "*.data"),
+    "bundle": ("*.json", "*.txt", "*.jinja", "*.bin", "*.onnx", "*.data"),
     "checkpoint": ("*.json", "*.txt", "*.jinja", "*.safetensors"),
 }
 """What each kind is read from; pictures, PyTorch pickles and GGUF files that lie beside it stay where they are."""
