@@ -28,7 +28,7 @@ from qwen3_asr_onnx.bundle.manifest import (
     Variant,
 )
 from qwen3_asr_onnx.bundle.names import HEAD, variant_files
-from qwen3_asr_onnx.bundle.writing import atomic_directory, require_space
+from qwen3_asr_onnx.bundle.writing import atomic_directory, clear_directory_leftovers, require_space
 from qwen3_asr_onnx.commands.console import progress_bar
 from qwen3_asr_onnx.text.answer import TEXT_TAG
 from qwen3_asr_onnx.text.prompt import FORCED_PREFIX, TEMPLATE
@@ -98,6 +98,7 @@ def export_checkpoint(
     checkpoint = Checkpoint.open(checkpoint_dir)
     checkpoint.verify_tied_head()
     bundle_dir.parent.mkdir(parents=True, exist_ok=True)
+    clear_directory_leftovers(bundle_dir)  # before the room is measured
     _require_space(checkpoint, bundle_dir)
     with atomic_directory(bundle_dir, overwrite=overwrite) as partial:
         records = _write_tokenizer(checkpoint, partial)
@@ -117,7 +118,7 @@ def _require_space(checkpoint: Checkpoint, bundle_dir: Path) -> None:
     needed = 4 * sum(elements.values()) + 2 * table + GRAPH_ALLOWANCE_BYTES
     if HEAD in elements:
         needed -= 4 * table
-    require_space(bundle_dir.parent, needed, "the bundle", "choose another disk")
+    require_space(bundle_dir, needed, "the bundle", "choose another disk")
 
 
 def _write_tokenizer(checkpoint: Checkpoint, partial: Path) -> dict[str, FileRecord]:

@@ -16,7 +16,7 @@ import onnx_ir as ir
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.files import Bundle, file_record
 from qwen3_asr_onnx.bundle.manifest import FileRecord, Manifest, Variant
-from qwen3_asr_onnx.bundle.staging import publish, staging_directory
+from qwen3_asr_onnx.bundle.staging import publish, recover_bundle, staging_directory
 from qwen3_asr_onnx.bundle.writing import atomic_directory, require_space
 from qwen3_asr_onnx.commands.console import progress_bar
 from qwen3_asr_onnx.errors import BundleError
@@ -65,6 +65,7 @@ def quantize_bundle(
         LimitError: not enough disk space.
     """
     require_calibration(recipe, calibration)
+    recover_bundle(path)
     bundle = Bundle.open(path)
     source = _float32_source(bundle)
     if recipe.name in bundle.manifest.variants and not force:
@@ -108,6 +109,7 @@ def quantize_into(
         OptionsError, LimitError: as `quantize_bundle`.
     """
     require_calibration(recipe, calibration)
+    recover_bundle(path)
     bundle = Bundle.open(path)
     if output.resolve() == path.resolve():
         raise BundleError(f"{output} is the bundle itself; leave out --output to add the variant to it")
@@ -117,7 +119,7 @@ def quantize_into(
     manifest = _alone(bundle.manifest, recipe.name, replace(plan.variant, weights=drafted.weights), {})
     copied = [name for name in manifest.files if name not in plan.new_files]
     with atomic_directory(output, overwrite=force) as partial:
-        _require_space(partial, drafted.stored_bytes(bundle) + sum(manifest.files[name].size for name in copied))
+        _require_space(output, drafted.stored_bytes(bundle) + sum(manifest.files[name].size for name in copied))
         variant, records = _make(bundle, source, drafted, partial, progress, threads, calibration)
         manifest = _alone(bundle.manifest, recipe.name, variant, records)
         for name in manifest.files.keys() - records.keys():

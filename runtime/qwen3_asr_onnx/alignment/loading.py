@@ -6,13 +6,11 @@ import os
 from dataclasses import dataclass, replace
 
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE, Manifest, TimestampHead
-from qwen3_asr_onnx.model.decoder import graph_inputs, graph_outputs
+from qwen3_asr_onnx.bundle.manifest import Manifest, TimestampHead
 from qwen3_asr_onnx.model.embeddings import EmbeddingTable
-from qwen3_asr_onnx.model.encoder import INPUTS as ENCODER_INPUTS
-from qwen3_asr_onnx.model.encoder import OUTPUTS as ENCODER_OUTPUTS
 from qwen3_asr_onnx.model.encoder import AudioEncoder
-from qwen3_asr_onnx.model.loading import load_session, open_variant
+from qwen3_asr_onnx.model.interface import decoder_interface, encoder_interface
+from qwen3_asr_onnx.model.loading import load_session, load_tokenizer, open_variant
 from qwen3_asr_onnx.model.session import return_free_memory
 from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
@@ -52,10 +50,10 @@ def load_aligner(
     manifest = opened.manifest
     assert manifest.timestamps is not None, "every aligner's manifest has it"
     dims = replace(manifest.decoder, cache_dtype=entry.cache_dtype)
-    tokenizer = Tokenizer.from_file(opened.require(TOKENIZER_FILE))
+    tokenizer = load_tokenizer(opened)
     embeddings = EmbeddingTable(opened.require(entry.embeddings), dims.vocab_size, dims.hidden)
-    encoder = load_session(opened, entry, entry.encoder, (ENCODER_INPUTS, ENCODER_OUTPUTS), device, threads)
-    interface = graph_inputs(dims), graph_outputs(dims)
+    encoder = load_session(opened, entry, entry.encoder, encoder_interface(manifest), device, threads)
+    interface = decoder_interface(manifest, entry)
     decoder = load_session(opened, entry, entry.decoder_init, interface, device, threads)
     return_free_memory()
     return AlignmentModel(

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, TimestampHead
 from qwen3_asr_onnx.bundle.names import EMBEDS, LOGITS, POSITIONS, SEQLENS, TOTAL, cache_names, past_name, present_name
+from qwen3_asr_onnx.model.choosing import refuse_nan
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.session import Session
 from qwen3_asr_onnx.results import WordFlag
@@ -69,8 +70,13 @@ class SlotDecoder:
         Args:
             embedded: (n_tokens, hidden) float32.
             slots: (n_slots,) int64 indices of the positions asked for, at least one.
+
+        Raises:
+            BundleError: the model answers with what is no number, because its weights are damaged.
         """
-        return _read(self.logits(embedded, slots))
+        logits = self.logits(embedded, slots)
+        refuse_nan(logits.max(axis=-1), "logits", self._session.path)
+        return _read(logits)
 
     def logits(self, embedded: npt.NDArray[np.float32], slots: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
         """Return the logits (n_slots, n_classes) at some positions; arguments as `answer`."""

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from qwen3_asr_onnx.errors import BundleError
 
+from .json_text import read_regular_text, require_regular
 from .manifest import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, Manifest, Variant
 
 __all__ = ["Bundle", "file_record"]
 
 HASH_BLOCK_BYTES = 1 << 22
+
+CHANGED = "contents differ from the manifest's sha256 (damaged or edited)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +35,17 @@ class Bundle:
             BundleError: the directory or its manifest is missing or damaged.
         """
         directory = Path(path)
-        if not directory.is_dir():
-            what = "is a file" if directory.exists() else "does not exist"
-            raise BundleError(f"{directory} {what}; give the directory that `qwen3-asr-onnx export` wrote")
+        try:
+            if not directory.is_dir():
+                what = "is a file" if directory.exists() else "does not exist"
+                raise BundleError(f"{directory} {what}; give the directory that `qwen3-asr-onnx export` wrote")
+        except OSError as error:
+            raise BundleError(f"{directory}: cannot be looked into ({error.strerror})") from error
         manifest = directory / MANIFEST_FILE
         try:
-            text = manifest.read_text(encoding="utf-8")
+            text = read_regular_text(manifest)
         except FileNotFoundError as error:
             raise BundleError(f"{directory}: no {MANIFEST_FILE}, so this is not a bundle") from error
-        except (OSError, UnicodeDecodeError) as error:
-            raise BundleError(f"{manifest}: cannot be read ({error})") from error
         return cls(directory, Manifest.from_json(text, manifest))
 
     def variant(self, name: str) -> Variant:
@@ -59,11 +63,16 @@ class Bundle:
             self.require(file)
         return variant
 
-    def require(self, file: str) -> Path:
+    def require(self, file: str, *, digest: bool = False) -> Path:
         """Return the path of a file of this bundle, checked for presence and size.
 
+        Args:
+            file: its name.
+            digest: compare its contents too. Graphs and the tokenizer are small, and one wrong byte in them means
+                another model; weights are what `verify` is for.
+
         Raises:
-            BundleError: the file is missing, not listed, or has another size than the manifest says.
+            BundleError: the file is missing, no regular file, not listed, or not what the manifest says.
         """
         record = self.manifest.files.get(file)
         if record is None:
@@ -72,15 +81,38 @@ class Bundle:
             )
         path = self.path / file
         try:
-            size = path.stat().st_size
-        except OSError as error:
+            size = require_regular(path).st_size
+        except FileNotFoundError as error:
             raise BundleError(f"{path}: missing; export or download the bundle again") from error
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error})") from error
         if size != record.size:
             raise BundleError(
                 f"{path}: {size} bytes, the manifest says {record.size} (truncated or replaced); "
                 "export or download the bundle again"
             )
+        if digest and self._has_changed(path, record):
+            raise BundleError(f"{path}: {CHANGED}; export or download the bundle again")
         return path
+
+    @staticmethod
+    def _has_changed(path: Path, record: FileRecord, progress: Callable[[int], object] | None = None) -> bool:
+        try:
+            return file_record(path, progress).sha256 != record.sha256
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error})") from error
+
+    def not_here(self) -> set[str]:
+        """Return the files that are missing where nobody misses them: a download brings the variants asked for.
+
+        They are those that no variant reads, and those of a variant of which nothing is here but what it shares with
+        one that is complete.
+        """
+        missing = {name for name in self.manifest.files if not _is_there(self.path / name)}
+        needed = [{*variant.files, TOKENIZER_FILE} for variant in self.manifest.variants.values()]
+        here = set[str]().union(*(names for names in needed if not names & missing))
+        missed = set[str]().union(*(names for names in needed if not here or not names - here <= missing))
+        return missing - missed
 
     def verify(self, progress: Callable[[int], object] | None = None) -> list[str]:
         """Compare every listed file with its size and sha256.
@@ -89,21 +121,26 @@ class Bundle:
             progress: called with the number of bytes just hashed.
 
         Returns:
-            One sentence per damaged or missing file; empty when all is well.
+            One sentence per damaged or missing file; empty when all is well. Files that are `not_here` are well.
         """
         problems = []
+        not_here = self.not_here()
         for file, record in self.manifest.files.items():
+            if file in not_here:
+                continue
             try:
-                digest = file_record(self.require(file), progress).sha256
+                if self._has_changed(self.require(file), record, progress):
+                    problems.append(f"{self.path / file}: {CHANGED}")
             except BundleError as error:
                 problems.append(str(error))
-                continue
-            except OSError as error:
-                problems.append(f"{self.path / file}: cannot be read ({error})")
-                continue
-            if digest != record.sha256:
-                problems.append(f"{self.path / file}: contents differ from the manifest's sha256 (damaged or edited)")
         return problems
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists() or path.is_symlink()  # a link that leads nowhere is a fault
+    except OSError:
+        return True  # it cannot be looked at, which is another fault
 
 
 def file_record(path: Path, progress: Callable[[int], object] | None = None) -> FileRecord:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Literal, TypeAlias, cast
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
 from .manifest import MANIFEST_FILE
+from .writing import FULL_DISK
 
 __all__ = ["ModelKind", "explained", "is_hub_id", "local_folder", "resolve"]
 
@@ -19,7 +19,7 @@ ModelKind: TypeAlias = Literal["bundle", "checkpoint"]
 """An exported bundle, or the checkpoint it is exported from."""
 
 _PATTERNS: dict[ModelKind, tuple[str, ...]] = {
-    "bundle": ("*.json", "*.txt", "*.bin", "*.onnx", "*.data"),
+    "bundle": ("*.json", "*.txt", "*.jinja", "*.bin", "*.onnx", "*.data"),
     "checkpoint": ("*.json", "*.txt", "*.jinja", "*.safetensors"),
 }
 """What each kind is read from; pictures, PyTorch pickles and GGUF files that lie beside it stay where they are."""
@@ -27,7 +27,6 @@ _PATTERNS: dict[ModelKind, tuple[str, ...]] = {
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 _REFUSALS = frozenset({401, 403})
-_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def is_hub_id(name: str) -> bool:
@@ -153,6 +152,6 @@ def _first_line(error: BaseException | None) -> str:
 
 
 def _advice(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in _FULL_DISK:
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
         return "; free some space, or set HF_HOME to a folder on another disk, and try again"
     return ""

@@ -9,7 +9,7 @@ unfinished files away.)
 from __future__ import annotations
 
 import importlib
-import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,10 +20,13 @@ from qwen3_asr_onnx.errors import BundleError
 
 from .files import Bundle, file_record
 from .hub import explained, local_folder
+from .json_text import parse_json, read_regular_text
 from .manifest import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, Manifest
-from .writing import free_bytes
+from .writing import free_bytes, readable_bytes
 
 __all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder"]
+
+_ETAG = re.compile(r"[0-9A-Za-z_-]{1,128}")
 
 _FOREIGN = "no qwen3-asr-onnx bundle"
 
@@ -194,8 +197,8 @@ def _restricted(manifest: Manifest, names: Iterable[str], files: Mapping[str, Fi
 
 def _refuse_checkpoint(repo_id: str, manifest: Path) -> None:
     try:
-        body = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        body = parse_json(read_regular_text(manifest), manifest)
+    except (OSError, BundleError):
         return  # which the reader of manifests will report
     if isinstance(body, dict) and "format" not in body and ("model_type" in body or "architectures" in body):
         raise BundleError(
@@ -236,7 +239,10 @@ def _etag(found: HubBundle, name: str, record: FileRecord) -> str:
             f"{found.repo_id}: {name} has {metadata.size} bytes on the hub, {record.size} in {MANIFEST_FILE}; "
             "the repository is damaged, tell its owner"
         )
-    return str(metadata.etag)
+    etag = str(metadata.etag)
+    if not _ETAG.fullmatch(etag):  # it becomes the name of a file
+        raise BundleError(f"{found.repo_id}: the hub gives {name} the ETag {etag[:80]!r}, which is no digest")
+    return etag
 
 
 def _download(found: HubBundle, name: str, record: FileRecord, target: Path, bar: _Bar) -> None:
@@ -306,15 +312,15 @@ def _check_possible(repo_id: str, folder: Path, files: Mapping[str, FileRecord])
 
     if constants.HF_HUB_OFFLINE:
         raise BundleError(
-            f"{repo_id}: {', '.join(files)} ({_megabytes(_size(files))}) are not here or damaged, and HF_HUB_OFFLINE "
-            "is set; unset it to download them"
+            f"{repo_id}: {', '.join(files)} ({readable_bytes(_size(files))}) are not here or damaged, and "
+            "HF_HUB_OFFLINE is set; unset it to download them"
         )
     partials = (folder / f"{record.sha256}.incomplete" for record in files.values())
     n_bytes = _size(files) - sum(partial.stat().st_size for partial in partials if partial.exists())
     free = free_bytes(folder)
     if n_bytes > free:
         raise BundleError(
-            f"{repo_id}: {_megabytes(n_bytes)} are to be downloaded and {folder} has {_megabytes(free)} free; "
+            f"{repo_id}: {readable_bytes(n_bytes)} are to be downloaded and {folder} has {readable_bytes(free)} free; "
             "free some space, or set HF_HOME to a folder on another disk"
         )
 
@@ -332,7 +338,3 @@ def _hub_utils() -> Any:
 
 def _size(files: Mapping[str, FileRecord]) -> int:
     return sum(record.size for record in files.values())
-
-
-def _megabytes(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.1f} MB"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,9 +14,22 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx.errors import BundleError, LimitError
 
+from .leftovers import Place, clear_leftovers, workplace
 from .manifest import FileRecord
 
-__all__ = ["HashedFile", "aligned", "atomic_directory", "free_bytes", "require_space"]
+__all__ = [
+    "FULL_DISK",
+    "HashedFile",
+    "aligned",
+    "atomic_directory",
+    "clear_directory_leftovers",
+    "explained_full_disk",
+    "free_bytes",
+    "readable_bytes",
+    "require_space",
+]
+
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 PAGE_BYTES, LINE_BYTES = 4096, 64
 """Large tensors start on page boundaries, because onnxruntime maps the file; small ones on cache lines."""
@@ -79,48 +91,84 @@ def require_space(folder: Path, n_bytes: int, what: str, remedy: str) -> None:
     free = free_bytes(folder)
     if free < n_bytes:
         raise LimitError(
-            f"{folder}: {free / 1e9:.1f} GB free, {what} needs {n_bytes / 1e9:.1f} GB; free some space or {remedy}"
+            f"{folder}: {readable_bytes(free)} free, {what} needs {readable_bytes(n_bytes)}; "
+            f"free some space or {remedy}"
         )
+
+
+def readable_bytes(n_bytes: float) -> str:
+    """Return a size in megabytes, as disks and release pages count them."""
+    return f"{n_bytes / 1e6:,.1f} MB"
+
+
+def clear_directory_leftovers(target: Path) -> None:
+    """Remove what killed runs of `atomic_directory` for this target left behind, and put back what they had moved away.
+
+    Raises:
+        OSError: the directory that was to be replaced cannot be put back.
+    """
+
+    def rescue(place: Place) -> None:
+        old = place.old / target.name
+        if old.is_dir() and not target.exists():
+            old.rename(target)
+
+    clear_leftovers(target.parent, target.name, rescue)
 
 
 @contextlib.contextmanager
 def atomic_directory(target: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling directory that becomes `target` when the block ends without an error.
 
-    On any error or Ctrl-C the temporary directory is removed and `target` is as it was before.
+    On any error or Ctrl-C the temporary directory is removed and `target` is as it was before. If the process is
+    killed, the next call for the same target does that.
 
     Raises:
         BundleError: `target` exists and `overwrite` is false, or is not a directory.
+        LimitError: the disk is full.
     """
+    clear_directory_leftovers(target)
     if target.exists() and not target.is_dir():
         raise BundleError(f"{target} is a file; give a directory name for the bundle")
     if target.exists() and not overwrite and any(target.iterdir()):
         raise BundleError(f"{target} exists and is not empty; remove it, choose another name, or pass --overwrite")
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    try:
-        # mkdtemp makes a private directory; the bundle gets the permissions a plain mkdir would give.
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o777 & ~umask)
-        yield partial
-        _replace_directory(partial, target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with workplace(target.parent, target.name) as place, explained_full_disk(target):
+        yield place.partial
+        _replace_directory(place, target)
 
 
-def _replace_directory(partial: Path, target: Path) -> None:
-    """Put `partial` where `target` is. A full directory cannot be renamed over, so the old one steps aside first."""
+def _replace_directory(place: Place, target: Path) -> None:
+    """Put what was made where `target` is. A full directory cannot be renamed over, so the old one steps aside first.
+
+    Between the two renames there is no target: whoever finds it missing and the old one aside puts that one back.
+    """
     if not target.exists():
-        partial.rename(target)
+        place.partial.rename(target)
         return
-    aside = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-    old = aside / target.name
+    place.old.mkdir()
+    old = place.old / target.name
     target.rename(old)
     try:
-        partial.rename(target)
+        place.partial.rename(target)
     except OSError:
         old.rename(target)
-        aside.rmdir()
         raise
-    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def explained_full_disk(target: Path) -> Iterator[None]:
+    """Turn the error of a full disk into one that names what the user knows, not the temporary file.
+
+    Raises:
+        LimitError: the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        raise LimitError(
+            f"{target}: the disk is full, {readable_bytes(free_bytes(target))} are free; free some space or choose "
+            "another disk"
+        ) from error

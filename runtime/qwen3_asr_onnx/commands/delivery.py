@@ -72,7 +72,7 @@ class Delivery:
 
     def _stdout_text(self, label: str, transcript: Transcript) -> str:
         if self.stdout_format == "json":
-            return json.dumps({"input": label, **transcript.to_dict()}, ensure_ascii=False) + "\n"
+            return json.dumps({"input": label, **transcript.to_dict()}, ensure_ascii=False, allow_nan=False) + "\n"
         text = self.writers[self.stdout_format](transcript)
         if self.tally.n_inputs == 1:
             return text

@@ -1,20 +1,22 @@
 """The verb `info`: a bundle directory in, a description of it and of this machine out.
 
-With `--verify` every file is hashed and compared with the manifest.
+With `--verify` every file is hashed and compared with the manifest. Of a bundle that cannot be read, what can be.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from qwen3_asr_onnx.bundle import hub
 from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.json_text import parse_json, read_regular_text, require_regular
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE, TOKENIZER_FILE, Manifest, Variant
-from qwen3_asr_onnx.errors import MissingExtra
+from qwen3_asr_onnx.errors import BundleError, MissingExtra
 from qwen3_asr_onnx.model import session
 
 from .command import EXIT_FAILED, EXIT_OK, Command
@@ -47,12 +49,14 @@ class Report:
     Attributes:
         bundle: the bundle.
         faults: file name -> what is wrong, by presence and size alone.
+        not_here: files that are not here and need not be; see `Bundle.not_here`.
         machine: this machine.
         problems: sentences from hashing every file; None when that was not asked for.
     """
 
     bundle: Bundle
     faults: Mapping[str, str]
+    not_here: frozenset[str]
     machine: Machine
     problems: tuple[str, ...] | None
 
@@ -66,6 +70,7 @@ class Report:
             body["variants"][name]["files"] = _needed_files(variant)
             body["variants"][name]["size"] = _size(manifest, _needed_files(variant))
         body["faults"] = dict(self.faults)
+        body["not_here"] = sorted(self.not_here)
         body["problems"] = None if self.problems is None else list(self.problems)
         body["machine"] = asdict(self.machine)
         return body
@@ -74,8 +79,44 @@ class Report:
         """Return the report for people to read."""
         blocks = [_summary(self.bundle), _files(self), _variants(self.bundle.manifest), _machine(self.machine)]
         if self.problems is not None:
-            verdict = list(self.problems) or [f"all {len(self.bundle.manifest.files)} files are as the manifest says"]
+            n_here = len(self.bundle.manifest.files) - len(self.not_here)
+            verdict = list(self.problems) or [f"all {n_here} files are as the manifest says"]
             blocks.append(["verified", *(f"  {line}" for line in verdict)])
+        return "\n".join("".join(f"{line}\n" for line in block) for block in blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Wreck:
+    """A folder that is no bundle that can be read.
+
+    Attributes:
+        path: the folder.
+        problem: why it is none.
+        said: what its manifest says at its top level, as far as that can be read.
+        files: file name -> size in bytes; -1 for what is no file.
+        machine: this machine.
+    """
+
+    path: Path
+    problem: str
+    said: Mapping[str, str]
+    files: Mapping[str, int]
+    machine: Machine
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report ready for `json.dumps`."""
+        body: dict[str, Any] = {"path": str(self.path), "problems": [self.problem], "manifest": dict(self.said)}
+        return {**body, "files": dict(self.files), "machine": asdict(self.machine)}
+
+    def to_text(self) -> str:
+        """Return the report for people to read."""
+        width = max(map(len, self.files), default=0)
+        sizes = {name: "no file" if size < 0 else _readable(size) for name, size in self.files.items()}
+        blocks = [
+            _table(("bundle", str(self.path)), ("problem", self.problem), *self.said.items()),
+            ["files", *(f"  {name:<{width}}  {size:>9}" for name, size in sizes.items())] if sizes else ["no files"],
+            _machine(self.machine),
+        ]
         return "\n".join("".join(f"{line}\n" for line in block) for block in blocks)
 
 
@@ -88,28 +129,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the report and return the exit status.
+    """Print the report and return the exit status: failed where anything is wrong with the bundle.
 
     Raises:
-        BundleError: there is no bundle, or its manifest cannot be read.
+        BundleError: there is no such folder, and no such repository on the hub.
     """
     # Of a bundle on the hub the manifest says it all; only hashing needs the files themselves.
+    on_hub = hub.local_folder(args.bundle) is None
     path = hub.resolve(args.bundle, files=None if args.verify else [MANIFEST_FILE])
-    report = inspect(Bundle.open(path), verify=args.verify, quiet=args.quiet)
-    emit(json.dumps(report.to_dict(), ensure_ascii=False, indent=2) + "\n" if args.json else report.to_text())
-    return EXIT_FAILED if report.problems else EXIT_OK
+    report: Report | Wreck
+    try:
+        report = inspect(Bundle.open(path), verify=args.verify, quiet=args.quiet, on_hub=on_hub and not args.verify)
+        is_well = not (report.problems or report.faults)
+    except BundleError as error:
+        report, is_well = _wreck(path, str(error)), False
+    body = json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    emit(body if args.json else report.to_text())
+    return EXIT_OK if is_well else EXIT_FAILED
 
 
-def inspect(bundle: Bundle, *, verify: bool = False, quiet: bool = False) -> Report:
-    """Return the report on a bundle; with `verify`, hash its files under a progress bar."""
+def inspect(bundle: Bundle, *, verify: bool = False, quiet: bool = False, on_hub: bool = False) -> Report:
+    """Return the report on a bundle.
+
+    Args:
+        bundle: the bundle.
+        verify: hash its files under a progress bar.
+        quiet: no progress bar.
+        on_hub: only its manifest is here; no file is missed.
+    """
     manifest = bundle.manifest
+    not_here = frozenset(manifest.files) if on_hub else frozenset(bundle.not_here())
     problems = None
     if verify:
         total = _size(manifest, manifest.files)
         with progress_bar(total=total, unit="B", scale=True, quiet=quiet) as bar:
             unlisted = [f"{bundle.path / name}: {fault}" for name, fault in _unlisted(manifest).items()]
             problems = (*bundle.verify(bar.update), *unlisted)
-    return Report(bundle, _faults(bundle), this_machine(), problems)
+    return Report(bundle, _faults(bundle, not_here), not_here, this_machine(), problems)
 
 
 def this_machine() -> Machine:
@@ -126,17 +182,48 @@ def _unlisted(manifest: Manifest) -> dict[str, str]:
     return {name: "needed by a variant, not listed in the manifest" for name in needed if name not in manifest.files}
 
 
-def _faults(bundle: Bundle) -> dict[str, str]:
+def _faults(bundle: Bundle, not_here: Collection[str]) -> dict[str, str]:
     faults = {}
     for name, record in bundle.manifest.files.items():
-        try:
-            size = (bundle.path / name).stat().st_size
-        except OSError:
-            faults[name] = "missing"
+        if name in not_here:
             continue
-        if size != record.size:
-            faults[name] = f"{size} bytes instead of {record.size}"
+        try:
+            size = require_regular(bundle.path / name).st_size
+        except BundleError:
+            faults[name] = "no file"
+        except FileNotFoundError:
+            faults[name] = "missing"
+        except OSError as error:
+            faults[name] = str(error.strerror)
+        else:
+            if size != record.size:
+                faults[name] = f"{size} bytes instead of {record.size}"
     return faults | _unlisted(bundle.manifest)
+
+
+def _wreck(folder: Path, problem: str) -> Wreck:
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        entries = []
+    sizes = {}
+    for path in entries:
+        try:
+            sizes[path.name] = require_regular(path).st_size
+        except (BundleError, OSError):
+            sizes[path.name] = -1
+    return Wreck(folder, problem, _said(folder / MANIFEST_FILE), sizes, this_machine())
+
+
+def _said(manifest: Path) -> dict[str, str]:
+    """Return the scalars at the top of a manifest, as it has them; nothing where it has none."""
+    try:
+        body = parse_json(read_regular_text(manifest), manifest)
+    except (BundleError, OSError):
+        return {}
+    fields = body.items() if isinstance(body, dict) else ()
+    scalars = {key: value for key, value in fields if isinstance(value, (str, int, float)) and key.isidentifier()}
+    return {key: ascii(value)[:200] for key, value in list(scalars.items())[:20]}
 
 
 def _needed_files(variant: Variant) -> list[str]:
@@ -175,6 +262,7 @@ def _files(report: Report) -> list[str]:
     lines = ["files (sha256)"]
     for name, record in sorted(files.items()):
         fault = f"  {report.faults[name]}" if name in report.faults else ""
+        fault = "  not here" if name in report.not_here else fault
         lines.append(f"  {name:<{width}}  {_readable(record.size):>9}  {record.sha256}{fault}")
     lines.extend(f"  {name}: {fault}" for name, fault in report.faults.items() if name not in files)
     return lines

@@ -33,7 +33,7 @@ class JsonLines:
 
     def show(self, update: StreamUpdate) -> None:
         """Write the update."""
-        emit(json.dumps(asdict(update), ensure_ascii=False) + "\n")
+        emit(json.dumps(asdict(update), ensure_ascii=False, allow_nan=False) + "\n")
 
     def end(self) -> None:
         """Do nothing: every line is complete."""

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from qwen3_asr_onnx.bundle.names import EMBEDS, POSITIONS, SEQLENS, TOTAL
 from qwen3_asr_onnx.results import End
 
-from .choosing import Chooser, greedy
+from .choosing import Chooser, decide, greedy
 from .decoder import Decoder, int32
 from .embeddings import Embedded
 from .kv_cache import KvCache
@@ -245,7 +245,8 @@ class Batch(Generic[Key]):
             self._grow(len(prompt))
         n_shared = n_shared if n_shared >= SHARED_FROM else 0
         past = self._take_shared(place, n_shared)
-        tokens, logprobs = self._choose(self._decoder.extend(self._cache, place, prompt[past:], past), [row.ids])
+        logits = self._decoder.extend(self._cache, place, prompt[past:], past)
+        tokens, logprobs = decide(self._choose, logits, [row.ids], self._decoder.init.path)
         self._shared[place] = n_shared
         row.accept(int(tokens[0]), float(logprobs[0]))
         row.prefill_s = time.perf_counter() - started
@@ -328,8 +329,7 @@ class Batch(Generic[Key]):
         decoder, count = self._decoder, len(active)
         longest = max(row.length for row in active)
         embeds = np.empty((count, 1, decoder.dims.hidden), dtype=np.float32)
-        seqlens = int32([row.length for row in active])
-        total = int32(longest + 1)
+        seqlens, total = int32([row.length for row in active]), int32(longest + 1)
         logits = np.empty((count, 1, decoder.dims.vocab_size), dtype=np.float32)
         inputs: dict[str, npt.NDArray[Any]] = {EMBEDS: embeds, SEQLENS: seqlens, TOTAL: total}
         inputs[POSITIONS] = np.zeros((count, 1), dtype=np.int64)
@@ -337,7 +337,7 @@ class Batch(Generic[Key]):
         for _ in range(self._cache.capacity - longest):
             embeds[:, 0] = decoder.embeddings.rows(np.array([row.token for row in active]))
             step()
-            tokens, logprobs = self._choose(logits[:, 0], [row.ids for row in active])
+            tokens, logprobs = decide(self._choose, logits[:, 0], [row.ids for row in active], decoder.step.path)
             for row, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
                 row.length += 1
                 row.accept(token, logprob)

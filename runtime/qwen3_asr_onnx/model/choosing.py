@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Choice", "Chooser", "greedy"]
+from qwen3_asr_onnx.errors import BundleError
+
+__all__ = ["Choice", "Chooser", "decide", "greedy", "refuse_nan"]
 
 Choice: TypeAlias = tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]
 """The token of each row, (rows,), and its natural-log probability, (rows,)."""
@@ -29,8 +32,33 @@ class Chooser(Protocol):
 
 def greedy(logits: npt.NDArray[np.float32], _written: Sequence[Sequence[int]] = ()) -> Choice:
     """Return the best token of each row (rows, vocab), and its natural-log probability."""
-    tokens = logits.argmax(axis=-1)
+    tokens = logits.argmax(axis=-1)  # of a row that holds NaN, the first NaN
     best = logits[np.arange(len(logits)), tokens]
-    # log softmax at the maximum is minus the log of the sum of exp(x - max).
-    logprobs = -np.log(np.exp(logits - best[:, None]).sum(axis=-1, dtype=np.float64))
+    with np.errstate(invalid="ignore"):  # infinity less infinity: NaN, which `decide` refuses
+        # log softmax at the maximum is minus the log of the sum of exp(x - max).
+        logprobs = -np.log(np.exp(logits - best[:, None]).sum(axis=-1, dtype=np.float64))
     return tokens, logprobs
+
+
+def decide(choose: Chooser, logits: npt.NDArray[np.float32], written: Sequence[Sequence[int]], graph: Path) -> Choice:
+    """Return what `choose` makes of logits (rows, vocab), known to rest on numbers.
+
+    Raises:
+        BundleError: a probability is none, because the weights of the `graph` that gave the logits are damaged.
+    """
+    choice = choose(logits, written)
+    refuse_nan(choice[1], "logits", graph)
+    return choice
+
+
+def refuse_nan(values: npt.NDArray[np.floating], what: str, graph: Path) -> None:
+    """Raise where an array that a graph gave, or that was made of one, holds NaN or infinity.
+
+    Raises:
+        BundleError: it does.
+    """
+    if not np.isfinite(values).all():
+        raise BundleError(
+            f"{graph}: the {what} that this graph gives are not numbers (NaN or infinity): its weights are damaged; "
+            f"check them with: qwen3-asr-onnx info --verify {graph.parent}"
+        )

@@ -10,40 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.bundle.manifest import DecoderDims
-from qwen3_asr_onnx.bundle.names import (
-    EMBEDS,
-    HIDDEN,
-    LOGITS,
-    POSITIONS,
-    SEQLENS,
-    TOTAL,
-    cache_names,
-    past_name,
-    present_name,
-)
+from qwen3_asr_onnx.bundle.names import EMBEDS, HIDDEN, LOGITS, POSITIONS, SEQLENS, TOTAL
 
 from .embeddings import Embedded, EmbeddingTable
 from .kv_cache import KvCache
 from .rescoring import rescore
 from .session import Session
 
-__all__ = ["Decoder", "graph_inputs", "graph_outputs", "int32"]
+__all__ = ["Decoder", "int32"]
 
 
 ATTENTION_BYTES = 64 << 20
 """Bound on the attention scores of one prefill call, (heads, chunk, capacity) float32: they set the peak memory."""
 
 LONGEST_CHUNK, SHORTEST_CHUNK = 1024, 64
-
-
-def graph_inputs(dims: DecoderDims) -> list[str]:
-    """Return the input names a decoder graph must have."""
-    return [EMBEDS, SEQLENS, TOTAL, POSITIONS, *cache_names(past_name, dims.layers)]
-
-
-def graph_outputs(dims: DecoderDims) -> list[str]:
-    """Return the output names a decoder graph must have."""
-    return [LOGITS, *cache_names(present_name, dims.layers)]
 
 
 class Decoder:

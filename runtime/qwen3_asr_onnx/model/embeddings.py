@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import AudioFeatures
 from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_INT8_FILE
+from qwen3_asr_onnx.errors import BundleError
 
 __all__ = ["Embedded", "EmbeddingTable"]
 
@@ -21,8 +22,22 @@ class EmbeddingTable:
     """The rows of `embed_tokens.bin` or `embed_tokens.int8.bin`. Safe to use from several threads at once."""
 
     def __init__(self, path: Path, vocab_size: int, hidden: int) -> None:
-        """Map a table; its name tells its form, see `bundle`."""
+        """Map a table; its name tells its form, see `bundle`.
+
+        Raises:
+            BundleError: it is missing, or has not the size that these dimensions give.
+        """
         shape = (vocab_size, hidden)
+        expected = vocab_size * (hidden + 4 if path.name == EMBEDDINGS_INT8_FILE else 2 * hidden)
+        try:
+            found = path.stat().st_size
+        except OSError as error:
+            raise BundleError(f"{path}: cannot be read ({error}); export or download the bundle again") from error
+        if found != expected:
+            raise BundleError(
+                f"{path}: {found} bytes, but decoder.vocab_size {vocab_size} and decoder.hidden {hidden} give "
+                f"{expected}; export or download the bundle again"
+            )
         self._scales: npt.NDArray[np.float32] | None = None
         if path.name == EMBEDDINGS_INT8_FILE:
             self._table: npt.NDArray[np.generic] = np.memmap(path, dtype=np.int8, mode="r", shape=shape)
@@ -31,8 +46,18 @@ class EmbeddingTable:
             self._table = np.memmap(path, dtype="<f2", mode="r", shape=shape)
 
     def rows(self, ids: npt.NDArray[np.integer]) -> npt.NDArray[np.float32]:
-        """Return (n, hidden) float32 for n ids."""
-        rows: npt.NDArray[np.float32] = self._table[ids].astype(np.float32)
+        """Return (n, hidden) float32 for n ids.
+
+        Raises:
+            BundleError: the table has no such row; the tokenizer is of another model.
+        """
+        try:
+            rows: npt.NDArray[np.float32] = self._table[ids].astype(np.float32)
+        except IndexError as error:
+            raise BundleError(
+                f"the table of embeddings has {len(self._table)} rows, and a token has the id {int(ids.max())}; the "
+                "bundle is damaged, export or download it again"
+            ) from error
         if self._scales is not None:
             rows *= self._scales[ids]
         return rows

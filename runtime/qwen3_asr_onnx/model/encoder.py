@@ -16,13 +16,11 @@ from qwen3_asr_onnx.arrays import AudioFeatures, Mel
 from qwen3_asr_onnx.bundle.manifest import EncoderDims
 from qwen3_asr_onnx.bundle.names import AUDIO_FEATURES, MEL, N_FRAMES
 
+from .choosing import refuse_nan
 from .features import n_audio_tokens
 from .session import Session
 
-__all__ = ["INPUTS", "OUTPUTS", "AudioEncoder"]
-
-INPUTS = (MEL, N_FRAMES)
-OUTPUTS = (AUDIO_FEATURES,)
+__all__ = ["AudioEncoder"]
 
 WINDOWS_PER_CALL = 1
 """The convolution stem needs about 100 MB per full window of the 0.6B and 1.7B models, and one window keeps the cores
@@ -53,6 +51,9 @@ class AudioEncoder:
 
         Returns:
             For each input (n_audio_tokens, output_dim) float32.
+
+        Raises:
+            BundleError: they are not numbers, because the weights are damaged.
         """
         features = [np.empty((self._n_tokens(m.shape[1]), self._dims.output_dim), dtype=np.float32) for m in mels]
         # Only windows of equal padded length share a call: a 1-second tail padded to 8 seconds costs 8 times its due.
@@ -83,6 +84,7 @@ class AudioEncoder:
             batch[row, :, : window.n_frames] = mels[window.source][:, window.start : stop]
         n_frames = np.array([window.n_frames for window in windows], dtype=np.int64)
         encoded = self._session.run(AUDIO_FEATURES, {MEL: batch, N_FRAMES: n_frames})
+        refuse_nan(encoded, "audio features", self._session.path)
         for row, window in enumerate(windows):
             first = self._n_tokens(window.start)
             count = self._n_tokens(window.n_frames)

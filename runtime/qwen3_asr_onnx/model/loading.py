@@ -4,31 +4,31 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE, Manifest, Variant
-from qwen3_asr_onnx.bundle.names import HIDDEN
 from qwen3_asr_onnx.errors import BundleError, ProviderError
+from qwen3_asr_onnx.text.prompt import AUDIO_TOKEN, build_prompt
 from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
-from .decoder import Decoder, graph_inputs, graph_outputs
+from .decoder import Decoder
 from .embeddings import EmbeddingTable
-from .encoder import INPUTS as ENCODER_INPUTS
-from .encoder import OUTPUTS as ENCODER_OUTPUTS
 from .encoder import AudioEncoder
+from .interface import Interface, decoder_interface, encoder_interface
 from .saturation import refuse_saturation
 from .session import DEVICES, Session, return_free_memory
 
-__all__ = ["Model", "load_model", "load_session", "open_variant"]
+__all__ = ["Model", "load_model", "load_session", "load_tokenizer", "open_variant"]
 
 WRONG_KIND = {
     "asr": "an {} bundle cannot transcribe; give an asr bundle",
     "aligner": "an {} bundle cannot align; give one exported from a forced aligner",
 }
+
+OTHER_MODEL = "the tokenizer and config.json are of two models, or damaged; export or download the bundle again"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +77,7 @@ def load_model(bundle: str | os.PathLike[str] | Bundle, variant: str | None, dev
     embeddings = EmbeddingTable(opened.require(entry.embeddings), dims.vocab_size, dims.hidden)
     # Each part is read and rearranged by one thread, outside the interpreter's lock.
     with ThreadPoolExecutor() as pool:
-        tokenizing = pool.submit(Tokenizer.from_file, opened.require(TOKENIZER_FILE))
+        tokenizing = pool.submit(load_tokenizer, opened)
         encoder, init, step = _load_graphs(opened, entry, device, threads, pool)
         tokenizer = tokenizing.result()
     return_free_memory()
@@ -110,26 +110,57 @@ def open_variant(
     return opened, name, entry
 
 
+def load_tokenizer(bundle: Bundle) -> Tokenizer:
+    """Return the tokenizer of a bundle, its ids and special tokens known to be those the manifest speaks of.
+
+    Raises:
+        BundleError: it is missing or damaged, or belongs to another model.
+    """
+    path, manifest = bundle.require(TOKENIZER_FILE, digest=True), bundle.manifest
+    tokenizer = Tokenizer.from_file(path)
+    rows = manifest.decoder.vocab_size
+    if tokenizer.n_ids > rows:
+        raise BundleError(
+            f"{path}: has ids up to {tokenizer.n_ids - 1}, and decoder.vocab_size is {rows}; {OTHER_MODEL}"
+        )
+    if tokenizer.special_id(AUDIO_TOKEN) != manifest.tokens.audio:
+        raise BundleError(
+            f"{path}: {AUDIO_TOKEN} has the id {tokenizer.special_id(AUDIO_TOKEN)}, and tokens.audio is "
+            f"{manifest.tokens.audio}; {OTHER_MODEL}"
+        )
+    head = manifest.timestamps
+    for field, ids in (
+        ("tokens.eos", manifest.tokens.eos),
+        ("timestamps.token", () if head is None else (head.token,)),
+    ):
+        ordinary = [token for token in ids if token not in tokenizer.added_tokens]
+        if ordinary:
+            raise BundleError(f"{path}: {field} has {ordinary[0]}, which is no special token; {OTHER_MODEL}")
+    if manifest.answer is not None:
+        tokenizer.special_id(manifest.answer.tag)
+    for language in (None, "English"):
+        build_prompt(tokenizer, manifest.prompt.template, 1, "", language, manifest.prompt.forced)
+    return tokenizer
+
+
 def load_session(
     bundle: Bundle,
     variant: Variant,
     file: str,
-    interface: tuple[Sequence[str], Sequence[str]],
+    interface: Interface,
     device: str,
     threads: int | None,
 ) -> Session:
-    """Return a session of one graph of a variant; `interface` are the inputs and outputs it must have.
+    """Return a session of one graph of a variant, whose `interface` is known to be what the manifest implies.
 
     Raises:
         BundleError: the file is missing or damaged, or has another interface.
         OptionsError: device or threads is not valid.
         ProviderError: the device is not available.
     """
-    inputs, outputs = interface
     return Session(
-        bundle.require(file),
-        inputs=inputs,
-        outputs=outputs,
+        bundle.require(file, digest=True),
+        interface=interface,
         device=device,
         threads=threads,
         prepack=file not in variant.mapped,
@@ -145,13 +176,12 @@ def _load_graphs(
     """Return encoder, prefill and step; the last two are one session where their graphs are equal."""
     manifest = bundle.manifest
 
-    def load(file: str, inputs: Sequence[str], outputs: Sequence[str]) -> Session:
-        return load_session(bundle, variant, file, (inputs, outputs), device, threads)
+    def load(file: str, interface: Interface) -> Session:
+        return load_session(bundle, variant, file, interface, device, threads)
 
-    outputs = [*graph_outputs(manifest.decoder), *([HIDDEN] if variant.rescored else [])]
-    names = graph_inputs(manifest.decoder), outputs
+    decoder = decoder_interface(manifest, variant)
     same = manifest.files[variant.decoder_init].sha256 == manifest.files[variant.decoder_step].sha256
-    init = pool.submit(load, variant.decoder_init, *names)
-    step = init if same else pool.submit(load, variant.decoder_step, *names)
-    encoder = pool.submit(load, variant.encoder, ENCODER_INPUTS, ENCODER_OUTPUTS)
+    init = pool.submit(load, variant.decoder_init, decoder)
+    step = init if same else pool.submit(load, variant.decoder_step, decoder)
+    encoder = pool.submit(load, variant.encoder, encoder_interface(manifest))
     return encoder.result(), init.result(), step.result()

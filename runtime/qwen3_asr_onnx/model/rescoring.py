@@ -22,5 +22,6 @@ def rescore(logits: Floats, hidden: Floats, table: EmbeddingTable, count: int) -
         count: how many per row.
     """
     for row, state in zip(logits.reshape(-1, logits.shape[-1]), hidden.reshape(-1, hidden.shape[-1]), strict=True):
-        candidates = np.argpartition(row, -count)[-count:]
-        row[candidates] = table.rows(candidates) @ state
+        candidates = np.argpartition(row, -count)[-count:]  # NaN is the largest of all
+        if np.isfinite(row[candidates]).all():  # otherwise what is damaged shall show
+            row[candidates] = table.rows(candidates) @ state

@@ -8,13 +8,15 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy.typing as npt
 
-from qwen3_asr_onnx.errors import BundleError, MissingExtra, OptionsError, ProviderError
+from qwen3_asr_onnx.errors import BundleError, LimitError, MissingExtra, OptionsError, ProviderError, Qwen3AsrError
+
+from .interface import Interface, Port
 
 __all__ = [
     "DEVICES",
@@ -31,6 +33,14 @@ __all__ = [
 
 Device = Literal["cpu", "cuda"]
 DEVICES: tuple[Device, ...] = ("cpu", "cuda")
+
+TYPES: Mapping[str, str] = {
+    "float32": "tensor(float)",
+    "float16": "tensor(float16)",
+    "int32": "tensor(int32)",
+    "int64": "tensor(int64)",
+}
+"""Number types as numpy and as onnxruntime name them."""
 
 PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -62,11 +72,11 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _load_errors(ort: Any) -> tuple[type[Exception], ...]:
-    """Return the exceptions of a load that fails; onnxruntime gives them no base class of their own."""
-    state = ort.capi.onnxruntime_pybind11_state
-    names = ("EPFail", "Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented")
-    return (*(getattr(state, name) for name in names), state.RuntimeException)
+def _errors(ort: Any) -> tuple[type[Exception], ...]:
+    """Return the exceptions of a load or a run that fails; onnxruntime gives them no base class of their own."""
+    state = vars(ort.capi.onnxruntime_pybind11_state)
+    own = [one for one in state.values() if isinstance(one, type) and issubclass(one, Exception)]
+    return (*own, RuntimeError, ValueError, IndexError, MemoryError)  # the last ones are those of C++
 
 
 def runtime_version() -> str:
@@ -99,14 +109,17 @@ def available_providers() -> tuple[str, ...]:
 
 
 class Session:
-    """One graph, ready to run. Safe to use from several threads at once."""
+    """One graph, ready to run. Safe to use from several threads at once.
+
+    Attributes:
+        path: its file.
+    """
 
     def __init__(
         self,
         path: Path,
         *,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
+        interface: Interface,
         device: str = "cpu",
         threads: int | None = None,
         prepack: bool = True,
@@ -117,8 +130,7 @@ class Session:
 
         Args:
             path: the .onnx file; its external data lies beside it.
-            inputs: input names it must have.
-            outputs: output names it must have.
+            interface: what it must take and give.
             device: "cpu" or "cuda".
             threads: threads per operator; None leaves the choice (physical cores) to onnxruntime.
             prepack: rearrange weights at load for speed on large inputs, at the price of a second copy in memory.
@@ -136,62 +148,116 @@ class Session:
         """
         ort = import_onnxruntime()
         options = _session_options(ort, threads, prepack=prepack, plan_memory=plan_memory)
+        self.path = path
+        self._errors = _errors(ort)
+        providers = [_provider(device)]
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=[_provider(device)])
-        except _load_errors(ort) as error:
+            self._session = ort.InferenceSession(str(path), options, providers=providers)
+        except self._errors as error:
             raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load this graph ({error})") from error
         self._ort = ort
         self._run_options = ort.RunOptions()
         if release_memory and device == "cpu":
             self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        self._check_interface(path, inputs, outputs)
+        self._check_interface(interface)
 
-    def _check_interface(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        found = {value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())}
-        missing = [name for name in (*inputs, *outputs) if name not in found]
-        if missing:
-            raise BundleError(f"{path}: graph has no {missing[0]!r}; it does not belong to this bundle format")
+    def _check_interface(self, interface: Interface) -> None:
+        inputs = {value.name: value for value in self._session.get_inputs()}
+        outputs = {value.name: value for value in self._session.get_outputs()}
+        for found, ports in ((inputs, interface.inputs), (outputs, interface.outputs)):
+            missing = [name for name in ports if name not in found]
+            if missing:
+                raise BundleError(f"{self.path}: graph has no {missing[0]!r}; it does not belong to this bundle format")
+            for name, port in ports.items():
+                self._check_port(found[name], port)
+        unknown = [name for name in inputs if name not in interface.inputs]
+        if unknown:
+            raise BundleError(
+                f"{self.path}: graph has an input {unknown[0]!r} that the manifest does not account for; "
+                "export or download the bundle again"
+            )
+
+    def _check_port(self, found: Any, port: Port) -> None:
+        if found.type != TYPES[port.dtype]:
+            raise BundleError(
+                f"{self.path}: {found.name} is a {found.type}, the manifest implies {port.dtype}; "
+                "export or download the bundle again"
+            )
+        if len(found.shape) != len(port.shape):
+            raise BundleError(
+                f"{self.path}: {found.name} has {len(found.shape)} dimensions where {len(port.shape)} are right; "
+                "export or download the bundle again"
+            )
+        for size, dimension in zip(found.shape, port.shape, strict=True):
+            if dimension is not None and isinstance(size, int) and size != dimension[1]:
+                raise BundleError(
+                    f"{self.path}: {dimension[0]} is {dimension[1]} in the manifest, and {size} in the graph's "
+                    f"{found.name}; export or download the bundle again"
+                )
 
     def run(self, output: str, inputs: Mapping[str, Array]) -> Array:
         """Return one output for the given inputs."""
-        result: Array = self._session.run([output], dict(inputs), self._run_options)[0]
+        try:
+            result: Array = self._session.run([output], dict(inputs), self._run_options)[0]
+        except self._errors as error:
+            raise self.failure(error) from error
         return result
+
+    def failure(self, error: Exception) -> Qwen3AsrError:
+        """Return what a run that ended in `error` means to the user."""
+        if isinstance(error, MemoryError) or "alloc" in str(error):
+            return LimitError(
+                f"{self.path}: not enough memory to run this graph ({error}); use shorter pieces of audio"
+            )
+        return BundleError(
+            f"{self.path}: onnxruntime {self._ort.__version__} cannot run this graph ({error}); check the bundle with "
+            "qwen3-asr-onnx info --verify"
+        )
 
     def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Binding:
         """Return a call whose inputs and outputs are the given arrays, in place.
 
         Arrays must be C-contiguous. One array may be input and output at once.
         """
-        return Binding(self._ort, self._session, self._run_options, inputs, outputs)
+        try:
+            binding = self._session.io_binding()
+            kept = _bind(self._ort, binding, inputs, outputs)
+        except self._errors as error:
+            raise self.failure(error) from error
+        return Binding(lambda: self._run_bound(binding), kept)
+
+    def _run_bound(self, binding: Any) -> None:
+        try:
+            self._session.run_with_iobinding(binding, self._run_options)
+        except self._errors as error:
+            raise self.failure(error) from error
 
 
 class Binding:
     """A session call on fixed memory: change the input arrays, `run`, read the output arrays."""
 
-    def __init__(
-        self, ort: Any, session: Any, run_options: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
-    ) -> None:
-        self._session = session
-        self._run_options = run_options
-        self._binding = session.io_binding()
-        self._values: dict[int, Any] = {}
-        self._arrays = (tuple(inputs.values()), tuple(outputs.values()))
-        for name, array in inputs.items():
-            self._binding.bind_ortvalue_input(name, self._value(ort, array))
-        for name, array in outputs.items():
-            self._binding.bind_ortvalue_output(name, self._value(ort, array))
+    def __init__(self, run: Callable[[], None], kept: Sequence[object]) -> None:
+        """Remember what to run, and keep the memory alive that it works on."""
+        self._kept = kept
+        self.run = run
 
-    def _value(self, ort: Any, array: Array) -> Any:
-        """Return the array as an onnxruntime value over the same memory."""
+
+def _bind(ort: Any, binding: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> list[object]:
+    """Bind arrays in place, each memory once; return what must live as long as the binding."""
+    values: dict[int, Any] = {}
+
+    def value(array: Array) -> Any:
         assert array.flags.c_contiguous
         key = array.__array_interface__["data"][0] if array.size else id(array)
-        if key not in self._values:
-            self._values[key] = ort.OrtValue.ortvalue_from_numpy(array)
-        return self._values[key]
+        if key not in values:
+            values[key] = ort.OrtValue.ortvalue_from_numpy(array)
+        return values[key]
 
-    def run(self) -> None:
-        """Run the graph on the bound arrays."""
-        self._session.run_with_iobinding(self._binding, self._run_options)
+    for name, array in inputs.items():
+        binding.bind_ortvalue_input(name, value(array))
+    for name, array in outputs.items():
+        binding.bind_ortvalue_output(name, value(array))
+    return [*values.values(), *inputs.values(), *outputs.values()]
 
 
 def _session_options(ort: Any, threads: int | None, *, prepack: bool, plan_memory: bool) -> Any:

@@ -52,7 +52,7 @@ def to_txt(transcript: Transcript) -> str:
 
 def to_json(transcript: Transcript) -> str:
     """Return every field of the transcript as indented JSON."""
-    return json.dumps(transcript.to_dict(), ensure_ascii=False, indent=2) + "\n"
+    return json.dumps(transcript.to_dict(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
 def to_srt(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> str:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.model.asking import Prompter, hear
 from qwen3_asr_onnx.model.batch import Watch, continue_greedy
-from qwen3_asr_onnx.model.choosing import greedy
+from qwen3_asr_onnx.model.choosing import decide, greedy
 from qwen3_asr_onnx.model.decoder import SHORTEST_CHUNK
 from qwen3_asr_onnx.model.features import n_audio_tokens
 from qwen3_asr_onnx.model.kv_cache import KvCache
@@ -150,7 +150,7 @@ class StreamDecoder:
             first = decoder.extend(self._cache, 0, rest, past)
             others = decoder.extend(self._cache, 0, self._rows(draft), past + len(rest), n_logits=len(draft), step=True)
             logits = np.concatenate([first, others])
-        tokens, logprobs = greedy(logits)
+        tokens, logprobs = decide(greedy, logits, (), decoder.init.path)
         return tokens.tolist(), logprobs.tolist()
 
     def _go_on(

@@ -65,6 +65,12 @@ class Tokenizer:
         """The added tokens by id."""
         return self._added
 
+    @property
+    def n_ids(self) -> int:
+        """One more than the largest id, as far as that can be told without reading the whole vocabulary."""
+        n_ordinary: int = self._bpe.get_vocab_size(with_added_tokens=False)
+        return max(n_ordinary, max(self._added, default=-1) + 1)
+
     def encode(self, text: str) -> list[int]:
         """Return the ids of plain text; `<|im_end|>` and its like are spelled out as ordinary characters.
 

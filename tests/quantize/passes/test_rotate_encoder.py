@@ -11,6 +11,7 @@ from tests.quantize.weights.test_rotation import initializer
 from tests.support.graphs import SATURATES, Array, op_types, run
 
 from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.model.interface import encoder_interface
 from qwen3_asr_onnx.model.session import Session
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.graphs import quantized_encoder
@@ -97,7 +98,7 @@ def test_the_exported_encoder_computes_the_same(bundle: Path, frames: tuple[int,
     found = []
     for name in ("fp32", "turned"):
         graph = bundle / manifest.variants[name].encoder
-        session = Session(graph, inputs=["mel", "n_frames"], outputs=["audio_features"], threads=1)
+        session = Session(graph, interface=encoder_interface(manifest), threads=1)
         found.append(session.run("audio_features", inputs))
     assert manifest.variants["turned"].decoder_init == manifest.variants["fp32"].decoder_init
     np.testing.assert_allclose(found[1], found[0], atol=3e-5 * np.abs(found[0]).max())

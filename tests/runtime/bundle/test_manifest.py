@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.manifest import FULL_RANGE_INT8, MANIFEST_FILE, Manifest
 from qwen3_asr_onnx.bundle.writing import atomic_directory
-from qwen3_asr_onnx.errors import BundleError
+from qwen3_asr_onnx.errors import BundleError, LimitError
 
 
 def edit(bundle: Path, **changes: Any) -> None:
@@ -133,7 +134,7 @@ def test_a_directory_appears_only_when_complete(tmp_path: Path) -> None:
     assert [p.name for p in target.parent.iterdir()] == ["bundle"]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
 def test_an_error_leaves_nothing_behind(tmp_path: Path, error: BaseException) -> None:
     def write(partial: Path) -> None:
         (partial / "a").write_text("1", encoding="utf-8")
@@ -142,6 +143,32 @@ def test_an_error_leaves_nothing_behind(tmp_path: Path, error: BaseException) ->
     with pytest.raises(type(error)), atomic_directory(tmp_path / "bundle") as partial:
         write(partial)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_reported_with_the_path_that_was_given(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    with (
+        pytest.raises(LimitError, match=rf"{target}: the disk is full, [0-9,.]+ MB are free"),
+        atomic_directory(target) as partial,
+    ):
+        raise OSError(28, "No space left on device", str(partial / "a"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask to speak of")
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
+def test_permissions_are_those_of_any_new_directory(tmp_path: Path, mask: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the mask is never touched: another thread may just be making a file."""
+    before = os.umask(mask)
+    try:
+        monkeypatch.setattr(os, "umask", None)
+        with atomic_directory(tmp_path / "bundle") as partial:
+            (partial / "a").touch()
+    finally:
+        monkeypatch.undo()
+        os.umask(before)
+    assert (tmp_path / "bundle").stat().st_mode & 0o777 == 0o777 & ~mask
+    assert (tmp_path / "bundle" / "a").stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_an_error_keeps_what_was_there(tmp_path: Path) -> None:

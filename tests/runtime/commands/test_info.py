@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.manifests import edit_manifest, set_field
 
 from qwen3_asr_onnx.bundle.files import file_record
 from qwen3_asr_onnx.bundle.manifest import (
@@ -176,7 +177,7 @@ def test_missing_and_truncated_files_show_without_hashing(bundle: Path, capsys: 
     (bundle / "encoder.data").write_bytes(b"short")
     (bundle / TOKENIZER_FILE).unlink()
     status, out = info(capsys, bundle)
-    assert status == 0
+    assert status == 1
     assert "  5 bytes instead of 200000\n" in out
     assert "  missing\n" in out
 
@@ -186,7 +187,7 @@ def test_a_variant_that_names_an_unlisted_file_does_not_crash(bundle: Path, caps
     files = {name: record for name, record in manifest.files.items() if name != "encoder.data"}
     (bundle / MANIFEST_FILE).write_text(replace(manifest, files=files).to_json(), encoding="utf-8")
     status, body = info_json(capsys, bundle)
-    assert (status, body["faults"]) == (0, {"encoder.data": "needed by a variant, not listed in the manifest"})
+    assert (status, body["faults"]) == (1, {"encoder.data": "needed by a variant, not listed in the manifest"})
     status, out = info(capsys, bundle, "--verify")
     assert status == 1
     assert out.count("encoder.data: needed by a variant") == 2
@@ -201,15 +202,60 @@ def test_an_almost_empty_bundle(bundle: Path, capsys: pytest.CaptureFixture[str]
     assert "no variants" in out
 
 
-@pytest.mark.parametrize("content", [None, "", "{}", '{"format": "qwen3-asr-onnx", "format_version": 99}', "[1]"])
-def test_what_is_no_bundle_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None) -> None:
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "no config.json, so this is not a bundle"),
+        ("", "not valid JSON"),
+        ("{}", "not a qwen3-asr-onnx bundle"),
+        ('{"format": "qwen3-asr-onnx", "format_version": 99}', "bundle format 99"),
+        ("[1]", "not a qwen3-asr-onnx bundle"),
+        ("[" * 100_000, "levels deep"),
+        ('{"format": "qwen3-asr-onnx", "format_version": 2, "name": "\\ud800", "mel": 1e999}', "too large a number"),
+    ],
+)
+def test_what_is_no_bundle_is_reported_as_far_as_it_goes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str | None, expected: str
+) -> None:
     if content is not None:
         (tmp_path / MANIFEST_FILE).write_text(content)
-    assert cli.main(["info", str(tmp_path)]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("qwen3-asr-onnx: error: ")
-    assert err.count("\n") == 1
+    (tmp_path / "encoder.data").write_bytes(b"12345")
+    (tmp_path / "folder").mkdir()
+    status, out = info(capsys, tmp_path)
+    assert status == 1
+    assert expected in out
+    assert "  encoder.data  " in out
+    assert "cpus" in out
+    status, body = info_json(capsys, tmp_path, "--verify")
+    assert status == 1
+    assert expected in body["problems"][0]
+    assert (body["files"]["encoder.data"], body["files"]["folder"]) == (5, -1)
+
+
+def test_of_a_damaged_manifest_what_can_be_read_is_shown(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_field(bundle, "decoder.layers", 0)
+    status, out = info(capsys, bundle)
+    assert status == 1
+    assert "name         'Tiny-ASR'" in out
+    assert "decoder.layers is 0, not a whole number from 1 to 512" in out
+
+
+def test_a_variant_that_was_not_downloaded_is_no_fault(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `pull` leaves: the files of the variants asked for, and not those that no variant reads."""
+    absent = ("decoder_init.int4.onnx", "decoder_step.int4.onnx", "decoder_weights.int4.data")
+    for name in absent:
+        (bundle / name).unlink()
+    edit_manifest(bundle, lambda body: body["files"].update({"vocab.json": {"size": 5, "sha256": "0" * 64}}))
+    status, out = info(capsys, bundle, "--verify")
+    assert status == 0
+    assert "all 7 files are as the manifest says" in out
+    assert info_json(capsys, bundle)[1]["not_here"] == sorted([*absent, "vocab.json"])
+    (bundle / absent[0]).touch()  # now somebody has begun with it
+    assert info_json(capsys, bundle)[1]["faults"] == {
+        "decoder_init.int4.onnx": "0 bytes instead of 2500",
+        "decoder_step.int4.onnx": "missing",
+        "decoder_weights.int4.data": "missing",
+    }
 
 
 def test_a_path_that_does_not_exist_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
