@@ -199,11 +199,39 @@ def test_cancelling_stops_within_one_token_and_keeps_what_is_there(
     assert whole.segments[0].token_ids[:6] == transcript.segments[0].token_ids
 
 
+def test_what_was_heard_in_one_input_has_no_say_in_the_next(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful:
+        """Loses its hearing with the first 4 s."""
+
+        made = 0
+
+        def __init__(self) -> None:
+            Forgetful.made += 1
+            self.heard = 0
+
+        def reset(self) -> None:
+            self.heard = 0
+
+        def probabilities(self, samples: Waveform) -> Any:
+            self.heard += samples.size
+            return np.full(samples.size // 512, self.heard <= 4 * RATE, dtype=np.float32)
+
+    monkeypatch.setattr("qwen3_asr_onnx.speech.voice.SileroDetector", Forgetful)
+    options = TranscribeOptions(split="vad", max_new_tokens=1)
+    many = list(asr.transcribe_many([synthetic_clip(3.0), synthetic_clip(3.0), synthetic_clip(3.0)], options))
+    assert [[(one.start_s, one.end_s) for one in transcript.segments] for transcript in many] == [[(0.0, 3.0)]] * 3
+    assert Forgetful.made == 1, "loaded once for all"
+    asr.transcribe(synthetic_clip(1.0), options)
+    assert Forgetful.made == 2
+
+
 def test_hours_of_silence_can_be_cancelled(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
     cancel = threading.Event()
 
     class Deaf:
         heard = 0
+
+        def reset(self) -> None: ...
 
         def probabilities(self, samples: Waveform) -> Any:
             self.heard += samples.size
