@@ -116,6 +116,7 @@ class Segment:
         retried: the model looped on a longer piece, which was cut in two; this is one half.
         timings: seconds spent on this piece.
         words: aligned words; None unless word times were asked for.
+        n_logprobs: how many probabilities `avg_logprob` is the mean of: the stop token has one, where one was written.
     """
 
     start_s: float
@@ -130,6 +131,7 @@ class Segment:
     retried: bool = False
     timings: Timings = field(default_factory=Timings)
     words: tuple[Word, ...] | None = None
+    n_logprobs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ class Transcript:
         token_ids: generated ids of all segments, in order.
         stop_reason: the gravest of the segments' reasons (time_limit and cancelled, then length, repetition,
             context_leak, eos, no_speech).
-        avg_logprob: mean log probability over all generated ids.
+        avg_logprob: mean log probability over all generated ids and stop tokens.
         timings: seconds spent in total.
     """
 

@@ -184,7 +184,7 @@ class Transcriber:
             MissingExtra: the audio's format, or the option, needs a package that is not installed.
         """
         options = changed(options, TranscribeOptions, changes)
-        (transcript,) = self._transcripts([audio], options, "raise", progress, Interrupt(options.time_limit_s, cancel))
+        (transcript,) = self.transcribe_many([audio], options, progress=progress, cancel=cancel)
         assert isinstance(transcript, Transcript)
         return transcript
 
@@ -272,33 +272,28 @@ class Transcriber:
             AudioError, LimitError, MissingExtra, OSError: with errors="raise", as `transcribe`.
         """
         options = changed(options, TranscribeOptions, changes)
-        self._prompter(options)
-        self._detector(options)
-        return self._transcripts(audios, options, errors, progress, Interrupt(options.time_limit_s, cancel))
+        interrupt = Interrupt(options.time_limit_s, cancel)
+        prompter, detector = self._prompter(options), self._detector(options)
+        sources = (Input(audio, prompter, detector, interrupt, self.limits) for audio in audios)
+        return self._transcripts(sources, self._pipeline(prompter, interrupt), errors, progress)
 
     def _transcripts(
         self,
-        audios: Iterable[AudioSource],
-        options: TranscribeOptions,
+        sources: Iterator[Input],
+        pipeline: Pipeline,
         errors: Literal["raise", "return"],
         progress: Progress | None,
-        interrupt: Interrupt,
     ) -> Iterator[Transcript | InputError]:
-        prompter, detector = self._prompter(options), self._detector(options)
-        pipeline = self._pipeline(prompter, interrupt)
         segments: list[Segment] = []
         meter = Meter(progress)
-        for source, segment in pipeline.run(
-            Input(audio, prompter, detector, interrupt, self.limits) for audio in audios
-        ):
+        for source, segment in pipeline.run(sources):
             if segment is not None:
                 meter.advance_to(segment.end_s)
                 segments.append(segment)
                 continue
             meter.finish(source)
             if source.error is None:
-                timed = options.timestamps == "word"
-                yield join_segments(source, segments, self._loaded.load_s, timed=timed)
+                yield join_segments(source, segments, self._loaded.load_s, timed=pipeline.timed)
             elif errors == "raise":
                 raise source.error
             else:

@@ -68,6 +68,7 @@ def accuracy_table(summary: Summary) -> Table:
     n = max((one.overall.interval.n for one in summary.systems if one.overall), default=0)
     if n < ROUGH_N:
         note += f" Intervals of only {n} utterances or speakers are rough."
+    note += f" {_normalizers(summary)}"
     return Table("Accuracy", header, tuple(rows), note)
 
 
@@ -110,14 +111,13 @@ def counts_table(summary: Summary) -> Table:
         )
         for one in summary.systems
     )
-    names = sorted({name for one in summary.systems for name in one.normalizers})
     header_of_results = summary.results.header
     listed = header_of_results.n_utterances + len(header_of_results.problems)
     note = (
         f"{listed} entries listed, {len(header_of_results.problems)} unusable, "
         f"{header_of_results.n_utterances} evaluated. "
         "“No units”: the reference is not blank, but nothing is left of it after normalisation. Where a system failed, "
-        f"all words of the reference count as deleted. Normalisers: {', '.join(names)}."
+        f"all words of the reference count as deleted. {_normalizers(summary)}"
     )
     return Table("Counts", header, rows, note)
 
@@ -138,8 +138,15 @@ def group_tables(summary: Summary) -> list[Table]:
             rows.append((name or "(none)", some.metric, str(some.n), *cells))
         if rows:
             header = ("", "metric", "n", *(one.name for one in summary.systems))
-            tables.append(Table(title, header, tuple(rows), "Error rates in %, with 95 % intervals."))
+            tables.append(
+                Table(title, header, tuple(rows), f"Error rates in %, with 95 % intervals. {_normalizers(summary)}")
+            )
     return tables
+
+
+def _normalizers(summary: Summary) -> str:
+    """Return a sentence that names what made the strings comparable; figures by different ones are not comparable."""
+    return f"Normalisers: {', '.join(sorted({name for one in summary.systems for name in one.normalizers}))}."
 
 
 def pairs_table(pairs: Sequence[Pair]) -> Table:

@@ -23,7 +23,18 @@ Unit: TypeAlias = Literal["word", "character"]
 CHARACTER_LANGUAGES = SPACELESS_LANGUAGES | {"Korean"}
 """Scored by characters: written without spaces, or (Korean) with spaces that writers place differently."""
 
-APOSTROPHES = {ord("’"): "'", ord("ʼ"): "'", ord("＇"): "'"}
+APOSTROPHES = dict.fromkeys(map(ord, "’‘‛ʼʻ＇′´`"), "'")
+"""What keyboards, word processors and typesetters write for one, the modifier letters included."""
+
+_TURKISH_CAPITALS = {ord("I"): "ı", ord("İ"): "i"}
+
+_DOTTED_I = "i\u0307"
+"""What Unicode's case folding makes of a capital I with a dot outside Turkish."""
+
+_VERSION = 2
+"""Of the rules here. 2: every form of apostrophe in every language, English too; format characters (soft hyphen,
+zero-width joiner and non-joiner, direction marks) are nothing instead of a space; a capital dotted I is an i, and in
+Turkish a capital I is a dotless one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +55,9 @@ class Normalizer:
 def normalizer_for(language: str) -> Normalizer:
     """Return the normaliser of a language.
 
-    English goes through the normaliser of Whisper (numbers, spellings, contractions, fillers). All others: NFKC, case
-    folded, punctuation and symbols turned into spaces; letters, marks and digits stay. Whisper's own one for other
+    In all of them apostrophes are made one, and what is invisible is left out. English goes through the normaliser of
+    Whisper (numbers, spellings, contractions, fillers). All others: NFKC, case folded (as Turkish is in Turkish),
+    punctuation and symbols turned into spaces; letters, marks and digits stay. Whisper's own one for other
     languages is not used: it drops combining marks, which are vowels in Hindi and Thai.
 
     Args:
@@ -56,11 +68,22 @@ def normalizer_for(language: str) -> Normalizer:
     """
     if language == "English":
         return _whisper_english()
+    if language == "Turkish":
+        return _TURKISH
     return _CHARACTERS if language in CHARACTER_LANGUAGES else _WORDS
 
 
+def _plain(text: str) -> str:
+    """Return the text with one kind of apostrophe and without what nobody sees."""
+    return "".join(c for c in text.translate(APOSTROPHES) if unicodedata.category(c) != "Cf")
+
+
+def _turkish(text: str) -> str:
+    return _words(unicodedata.normalize("NFKC", _plain(text)).translate(_TURKISH_CAPITALS))
+
+
 def _words(text: str) -> str:
-    folded = unicodedata.normalize("NFKC", text.translate(APOSTROPHES)).casefold()
+    folded = unicodedata.normalize("NFKC", _plain(text)).casefold().replace(_DOTTED_I, "i")
     kept = (c if unicodedata.category(c)[0] in "LMN" or c == "'" else " " for c in folded)
     # An apostrophe is part of a word only inside it (l'homme); a quotation mark is not.
     return " ".join(word for raw in "".join(kept).split() if (word := raw.strip("'")))
@@ -70,8 +93,9 @@ def _characters(text: str) -> str:
     return _words(text).replace(" ", "").replace("'", "")
 
 
-_WORDS = Normalizer("unicode-words@1", "word", _words)
-_CHARACTERS = Normalizer("unicode-characters@1", "character", _characters)
+_WORDS = Normalizer(f"unicode-words@{_VERSION}", "word", _words)
+_TURKISH = Normalizer(f"unicode-words-turkish@{_VERSION}", "word", _turkish)
+_CHARACTERS = Normalizer(f"unicode-characters@{_VERSION}", "character", _characters)
 
 
 @lru_cache(maxsize=1)
@@ -81,4 +105,5 @@ def _whisper_english() -> Normalizer:
     except ModuleNotFoundError as error:
         raise MissingExtra("scoring English needs whisper-normalizer: pip install 'qwen3-asr-onnx[eval]'") from error
     normalize = EnglishTextNormalizer()
-    return Normalizer(f"whisper-english@{version('whisper-normalizer')}", "word", lambda text: str(normalize(text)))
+    name = f"whisper-english@{version('whisper-normalizer')}+{_VERSION}"
+    return Normalizer(name, "word", lambda text: str(normalize(_plain(text))))

@@ -37,6 +37,8 @@ ALIGNER_LANGUAGES = (
 )
 """The languages of the released aligner, in the order of its config."""
 
+_IDEOGRAPH = re.compile(f"[{IDEOGRAPHS}]")
+
 _AT_IDEOGRAPHS = re.compile(f"[{IDEOGRAPHS}]|[^{IDEOGRAPHS}]+")
 
 SHORTEST_KOREAN_WORD = 2
@@ -101,7 +103,8 @@ def split_units(text: str, language: str) -> list[str]:
 
 
 def _is_kept(character: str) -> bool:
-    return character == "'" or unicodedata.category(character)[0] in "LN"
+    # Python 3.10 does not know the last ideographs yet: its Unicode ends at U+9FFC.
+    return character == "'" or unicodedata.category(character)[0] in "LN" or _IDEOGRAPH.match(character) is not None
 
 
 def _cleaned(tokens: Sequence[str] | Iterator[str]) -> list[str]:

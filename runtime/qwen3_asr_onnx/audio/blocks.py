@@ -12,7 +12,7 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError
 
-__all__ = ["BLOCK_FRAMES", "AudioStream", "block_frames", "check_rate", "in_frames", "to_mono"]
+__all__ = ["BLOCK_FRAMES", "AudioStream", "block_frames", "channels_first", "check_rate", "in_frames", "to_mono"]
 
 BLOCK_FRAMES = 8_192
 """Frames decoded at once. A damaged FLAC loses at most one such block (0.5 s at 16 kHz) before the damage."""
@@ -27,7 +27,7 @@ _FULL_SCALE = {"i1": 2.0**7, "i2": 2.0**15, "i4": 2.0**31, "u1": 2.0**7}
 """By numpy's codes, in either byte order."""
 
 _MAX_CHANNELS = 8
-"""An array of at most so many rows, and more columns, has its channels first."""
+"""An axis of an array that is longer than this counts frames, if the other one is not."""
 
 
 @dataclass
@@ -68,19 +68,42 @@ def block_frames(n_channels: int) -> int:
     return min(BLOCK_FRAMES, max(1, _BLOCK_SAMPLES // n_channels))
 
 
-def in_frames(samples: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+def channels_first(samples: npt.NDArray[Any]) -> bool | None:
+    """Return whether the first axis of an array counts its channels; None where that cannot be told from its shape.
+
+    Of at most 8 channels and more frames than that, one axis tells. So short is no recording, but blocks of a live
+    input may be: there the blocks before and behind tell.
+    """
+    if samples.ndim != 2 or not samples.size:
+        return None
+    rows, columns = samples.shape
+    if (rows <= _MAX_CHANNELS) != (columns <= _MAX_CHANNELS):
+        return rows <= _MAX_CHANNELS
+    return False if rows > columns > _MAX_CHANNELS else None
+
+
+def in_frames(samples: npt.NDArray[Any], name: str, *, transposed: bool | None = None) -> npt.NDArray[Any]:
     """Return the samples as (n,) or (n, channels), as `to_mono` takes them; nothing is copied.
 
     Args:
         samples: (n,), (n, channels) or (channels <= 8, n); floats, or integers of 8, 16 or 32 bits.
         name: what to call them in errors.
+        transposed: whether an array of two axes has its channels first; None reads it from the shape
+            (`channels_first`), and where the shape does not tell, as (n, channels).
 
     Raises:
         AudioError: another type or shape.
     """
     if samples.dtype.kind != "f" and samples.dtype.str[1:] not in _FULL_SCALE:
         raise AudioError(f"{name}: samples of type {samples.dtype}; give float, int8, int16, int32 or uint8")
-    if samples.ndim == 2 and samples.shape[0] <= _MAX_CHANNELS and samples.shape[1] > samples.shape[0]:
+    if transposed is None:
+        transposed = channels_first(samples)
+        if transposed is None and samples.ndim == 2 and _MAX_CHANNELS < samples.shape[0] < samples.shape[1]:
+            rows, columns = samples.shape
+            raise AudioError(
+                f"{name}: shape {samples.shape}; is that {rows} channels or {columns}? Give (n_samples, n_channels)"
+            )
+    if transposed and samples.ndim == 2:
         samples = samples.T
     if samples.ndim not in (1, 2) or (samples.ndim == 2 and samples.shape[1] == 0):
         raise AudioError(f"{name}: shape {samples.shape}; give (n_samples,) or (n_samples, n_channels)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -10,10 +11,14 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 
-__all__ = ["FRAME_SAMPLES", "ActivityDetector", "EnergyDetector", "FrameCutter", "is_near_silent"]
+__all__ = ["FRAME_SAMPLES", "ActivityDetector", "EnergyDetector", "FrameCutter", "SpeechBand", "is_near_silent"]
 
 FRAME_SAMPLES = 512
 """32 ms: shorter than any pause, and the frame of the usual neural detectors, so that one can take this one's place."""
+
+_SPEECH_FROM_HZ = 180
+"""What lies below says nothing about speech: an offset of the sound card, mains hum (50 and 60 Hz and twice that),
+wind, footsteps. The lowest formants begin at 250 Hz; a pitch below comes with harmonics above."""
 
 _SILENCE_POWER = 10 ** (-70 / 10)
 """Mean square below which nothing can be speech: 70 dB under full scale is quieter than the noise of any microphone."""
@@ -60,20 +65,56 @@ class FrameCutter:
         return pending[:end].reshape(-1, FRAME_SAMPLES)
 
 
+class SpeechBand:
+    """Takes offset and hum out of consecutive frames of one stream: a linear-phase high-pass, 16 ms late.
+
+    Full from 230 Hz on; 120 Hz and below come out over 50 dB weaker, a constant offset not at all.
+    """
+
+    def __init__(self) -> None:
+        self._before: npt.NDArray[np.float32] | None = None
+
+    def push(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return the filtered frames, (n_frames, FRAME_SAMPLES)."""
+        if not len(frames):
+            return np.empty((0, FRAME_SAMPLES))
+        if self._before is None:  # what an offset does at the start of a stream is no click
+            self._before = np.full(FRAME_SAMPLES, frames[0, 0])
+        before = np.concatenate([self._before[None], frames[:-1]])
+        self._before = frames[-1].copy()
+        spectra = np.fft.rfft(np.concatenate([before, frames], axis=1)) * _high_pass()
+        filtered: npt.NDArray[np.float64] = np.fft.irfft(spectra)[:, FRAME_SAMPLES:]
+        return filtered
+
+
+@lru_cache(maxsize=1)
+def _high_pass() -> npt.NDArray[np.complex128]:
+    """Return the response of the filter for pairs of frames: a Hamming-windowed sinc, taken from the whole."""
+    taps = np.arange(-FRAME_SAMPLES // 2, FRAME_SAMPLES // 2 + 1)
+    low_pass = np.sinc(taps * (2 * _SPEECH_FROM_HZ / SAMPLE_RATE)) * np.hamming(taps.size)
+    kernel = (taps == 0) - low_pass / low_pass.sum()
+    response = np.fft.rfft(kernel, 2 * FRAME_SAMPLES)
+    response.flags.writeable = False  # shared between threads through the cache
+    return response
+
+
 class EnergyDetector:
     """Takes for possible speech whatever rises above a noise floor that follows the stream.
+
+    Only what lies in the band of speech is measured (`SpeechBand`).
 
     Errs towards speech: at the start of a stream all sound may be speech.
     """
 
     def __init__(self) -> None:
         self._cutter = FrameCutter()
+        self._band = SpeechBand()
         self._recent: deque[float] = deque(maxlen=_SMOOTHED_FRAMES)
         self._moments: deque[float] = deque(maxlen=_FLOOR_FRAMES)
 
     def push(self, samples: Waveform) -> npt.NDArray[np.bool_]:
         """Return whether each frame completed by `samples` may hold speech; see `ActivityDetector.push`."""
-        frames = self._cutter.push(samples)
+        frames = self._band.push(self._cutter.push(samples))
         powers = np.einsum("ij,ij->i", frames, frames) / FRAME_SAMPLES
         return np.array([self._is_active(power) for power in powers.tolist()], dtype=np.bool_)
 
@@ -92,8 +133,13 @@ _LOUDNESS_SAMPLES = SAMPLE_RATE // 10
 
 
 def is_near_silent(samples: Waveform) -> bool:
-    """Return whether no tenth of a second of the samples is loud enough for speech."""
-    whole = samples[: samples.size // _LOUDNESS_SAMPLES * _LOUDNESS_SAMPLES].reshape(-1, _LOUDNESS_SAMPLES)
-    rest = samples[whole.size :]
+    """Return whether no tenth of a second of the samples is loud enough for speech, offset and hum not counted."""
+    if not samples.size:
+        return True
+    late = FRAME_SAMPLES // 2
+    padded = np.pad(samples, (0, late + -(samples.size + late) % FRAME_SAMPLES), mode="edge")
+    sound = SpeechBand().push(padded.reshape(-1, FRAME_SAMPLES)).reshape(-1)[late:][: samples.size]
+    whole = sound[: sound.size // _LOUDNESS_SAMPLES * _LOUDNESS_SAMPLES].reshape(-1, _LOUDNESS_SAMPLES)
+    rest = sound[whole.size :]
     powers = [float(np.mean(np.square(part))) for part in (*whole, rest) if part.size]
     return max(powers, default=0.0) < SILENCE_RMS**2

@@ -26,6 +26,10 @@ SPEECH_BEGINS, SPEECH_GOES_ON = 0.5, 0.35
 class SpeechDetector(Protocol):
     """What `SileroDetector` does."""
 
+    def reset(self) -> None:
+        """Begin a new input: what was heard before has no say in it."""
+        ...
+
     def probabilities(self, samples: Waveform) -> npt.NDArray[np.float32]:
         """Return the probability of speech of each frame."""
         ...

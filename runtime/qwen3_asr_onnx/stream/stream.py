@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.audio.blocks import check_rate, in_frames, to_mono
+from qwen3_asr_onnx.audio.blocks import channels_first, check_rate, in_frames, to_mono
 from qwen3_asr_onnx.audio.resampling import Resampler, make_resampler
 from qwen3_asr_onnx.errors import AudioError, OptionsError, StreamError
 from qwen3_asr_onnx.model.asking import Prompter
@@ -36,7 +36,7 @@ _LARGEST_SAMPLE = 16.0
 """Float samples may exceed full scale a little; beyond 24 dB they are integers that nobody divided."""
 
 _BLOCK_SAMPLES = 60 * SAMPLE_RATE
-"""Gaps are filled with silence a minute at a time."""
+"""Gaps are filled with so much silence at a time: a minute at 16 kHz."""
 
 
 class Stream:
@@ -74,16 +74,23 @@ class Stream:
         self._lock = threading.Lock()
         self._rate: int | None = None
         self._resampler: Resampler | None = None
+        self._layout: tuple[bool, int] | None = None
+        self._gap_s = 0.0
         self._n_fed = 0
         self._finished = False
 
     @property
     def fed_s(self) -> float:
         """Seconds of audio taken in so far, gaps included."""
-        return self._n_fed / (self._rate or SAMPLE_RATE)
+        return self._gap_s + self._n_fed / (self._rate or SAMPLE_RATE)
 
     def feed(
-        self, pcm: npt.NDArray[Any], sample_rate: int = SAMPLE_RATE, *, hurried: bool = False
+        self,
+        pcm: npt.NDArray[Any],
+        sample_rate: int = SAMPLE_RATE,
+        *,
+        hurried: bool = False,
+        transposed: bool | None = None,
     ) -> list[StreamUpdate]:
         """Take in audio and return what it made known: nothing most of the time, an update per chunk.
 
@@ -96,9 +103,11 @@ class Stream:
             sample_rate: Hz; the same for all calls.
             hurried: more audio is waiting already: form fewer hypotheses to catch up. The text at the end of a segment
                 is not affected. Incremental policy only.
+            transposed: whether blocks of two axes are (channels, n). None goes by the first block whose shape tells
+                (one axis of 8 or less and one of more); until then they are read as (n, channels).
 
         Raises:
-            AudioError: not samples, not finite, out of range, or of another rate than before.
+            AudioError: not samples, not finite, out of range, or of another rate or order of axes than before.
             LimitError: official policy only: the stream has outgrown the model's positions.
             MissingExtra: the rate needs the audio extra.
             StreamError: the stream is finished, or another thread is using it.
@@ -107,13 +116,16 @@ class Stream:
             self._refuse_if_finished("feed")
             rate = self._checked_rate(sample_rate)
             name = f"stream at {self.fed_s:.3f} s"
-            block = to_mono(in_frames(np.asarray(pcm), name))
+            samples = np.asarray(pcm)
+            if transposed is None:
+                transposed = self._order(samples, name)
+            frames = in_frames(samples, name, transposed=transposed)
+            block = to_mono(frames)
             _check_range(block, name, rate)
-            if self._resampler is None:
-                self._resampler = make_resampler(rate)
-            self._rate = rate
-            self._n_fed += block.size
-            return list(self._policy.feed(self._resampler.push(block), hurried=hurried))
+            updates = self._begin(rate) if self._rate is None else []
+            if transposed is not None and frames.ndim == 2:
+                self._layout = transposed, frames.shape[1]
+            return updates + self._take(block, hurried=hurried)
 
     def gap(self, seconds: float) -> list[StreamUpdate]:
         """Note that audio was lost, as a device or network reports it: silence takes its place, so times stay true.
@@ -127,14 +139,12 @@ class Stream:
         """
         if not (np.isfinite(seconds) and seconds >= 0):
             raise AudioError(f"a gap of {seconds} s; give a length of 0 s or more")
-        rate = self._rate or SAMPLE_RATE
-        left = round(seconds * rate)
-        updates: list[StreamUpdate] = []
-        while left:
-            count = min(left, _BLOCK_SAMPLES)
-            updates += self.feed(np.zeros(count, dtype=np.float32), rate)
-            left -= count
-        return updates
+        with self._exclusively():
+            self._refuse_if_finished("feed")
+            if self._rate is None:  # at which rate the input comes is still to be said
+                self._gap_s += seconds
+                return []
+            return self._fill(seconds)
 
     def finish(self) -> list[StreamUpdate]:
         """End the stream and return the updates for what was still held back; the last one commits everything.
@@ -145,8 +155,31 @@ class Stream:
         with self._exclusively():
             self._refuse_if_finished("finish")
             self._finished = True
-            rest = self._resampler.finish() if self._resampler is not None else np.empty(0, dtype=np.float32)
-            return [*self._policy.feed(rest), *self._policy.finish()]
+            updates = self._begin(SAMPLE_RATE) if self._rate is None else []
+            assert self._resampler is not None
+            return [*updates, *self._policy.feed(self._resampler.finish()), *self._policy.finish()]
+
+    def _begin(self, rate: int) -> list[StreamUpdate]:
+        """Settle the rate, and make up for what was lost before the first block."""
+        self._resampler = make_resampler(rate)
+        self._rate = rate
+        gap_s, self._gap_s = self._gap_s, 0.0
+        return self._fill(gap_s)
+
+    def _fill(self, seconds: float) -> list[StreamUpdate]:
+        assert self._rate is not None
+        left = round(seconds * self._rate)
+        updates: list[StreamUpdate] = []
+        while left:
+            count = min(left, _BLOCK_SAMPLES)
+            updates += self._take(np.zeros(count, dtype=np.float32))
+            left -= count
+        return updates
+
+    def _take(self, block: Waveform, *, hurried: bool = False) -> list[StreamUpdate]:
+        assert self._resampler is not None
+        self._n_fed += block.size
+        return list(self._policy.feed(self._resampler.push(block), hurried=hurried))
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
@@ -163,6 +196,17 @@ class Stream:
     def _refuse_if_finished(self, call: str) -> None:
         if self._finished:
             raise StreamError(f"{call} after finish: this stream has ended; begin another with Transcriber.stream()")
+
+    def _order(self, samples: npt.NDArray[Any], name: str) -> bool | None:
+        """Return whether a block has its channels first, as those before it had; None while none has told."""
+        told = channels_first(samples)
+        if self._layout is None or samples.ndim != 2:
+            return told
+        transposed, n_channels = self._layout
+        if told not in (None, transposed) and samples.shape[0 if transposed else 1] != n_channels:
+            before = f"({n_channels}, n)" if transposed else f"(n, {n_channels})"
+            raise AudioError(f"{name}: a block of shape {samples.shape}, but those before were {before}")
+        return transposed
 
     def _checked_rate(self, sample_rate: int) -> int:
         name = f"stream at {self.fed_s:.3f} s"

@@ -143,7 +143,10 @@ def make_segment(
     else:
         reason = "eos" if answer.text else "no_speech"
     average = sum(logprobs) / len(logprobs) if logprobs else 0.0
-    return Segment(*bounds_s, answer.text, answer.language, token_ids, reason, average, logprobs[: len(token_ids)])
+    written = logprobs[: len(token_ids)]
+    return Segment(
+        *bounds_s, answer.text, answer.language, token_ids, reason, average, written, n_logprobs=len(logprobs)
+    )
 
 
 def language_probability(

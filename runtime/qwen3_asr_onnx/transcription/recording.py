@@ -177,6 +177,7 @@ class Input:
             if self._detector is None:
                 clips = split_at_quiet(blocks, options.max_segment_s)
             else:
+                self._detector.reset()
                 clips = split_at_pauses(blocks, self._detector, options.max_segment_s)
             for clip in clips:
                 slot = Slot()

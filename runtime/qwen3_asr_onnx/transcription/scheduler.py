@@ -83,6 +83,11 @@ class Pipeline:
         self._held: ClipRequest | None = None
         self._exhausted = False
 
+    @property
+    def timed(self) -> bool:
+        """Whether the words of its segments have times."""
+        return self._aligner is not None
+
     def run(self, inputs: Iterator[Input]) -> Iterator[tuple[Input, Segment | None]]:
         """Yield the segments of all inputs, in order; after the last of an input, (input, None).
 

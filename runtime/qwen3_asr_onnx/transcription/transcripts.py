@@ -48,8 +48,8 @@ class Meter:
 
 def join_segments(source: Input, segments: Sequence[Segment], load_s: float, *, timed: bool) -> Transcript:
     """Return the transcript that the segments of one input make; `timed` says whether its words have times."""
-    scored = [(segment.avg_logprob, len(segment.token_ids) + 1) for segment in segments]
-    weight = sum(n for _, n in scored)
+    n_logprobs = sum(segment.n_logprobs for segment in segments)
+    logprob = sum(segment.avg_logprob * segment.n_logprobs for segment in segments)
     reasons = {segment.stop_reason for segment in segments} | {source.ended_by or "no_speech"}
     return Transcript(
         text=join_texts([(segment.text, segment.language) for segment in segments]),
@@ -59,6 +59,6 @@ def join_segments(source: Input, segments: Sequence[Segment], load_s: float, *, 
         words=tuple(word for segment in segments for word in segment.words or ()) if timed else None,
         token_ids=tuple(token for segment in segments for token in segment.token_ids),
         stop_reason=next(reason for reason in GRAVITY if reason in reasons),
-        avg_logprob=sum(mean * n for mean, n in scored) / weight if weight else 0.0,
+        avg_logprob=logprob / n_logprobs if n_logprobs else 0.0,
         timings=sum((segment.timings for segment in segments), Timings(load_s=load_s, audio_s=source.read_s)),
     )

@@ -27,6 +27,33 @@ def test_what_counts(language: str, text: str, expected: str) -> None:
     assert normalizer_for(language).apply(text) == expected
 
 
+@pytest.mark.parametrize("apostrophe", "’‘‛ʼʻ＇′´`")
+def test_every_apostrophe_is_one(apostrophe: str) -> None:
+    for language, text in (
+        ("English", "I'm sure it's Sam's, isn't it? 'Tis the boys' o'clock."),
+        ("French", "L'homme d'aujourd'hui, c'est l'ami"),
+        ("Italian", "dell'arte"),
+        ("Turkish", "İstanbul'da"),
+        ("Chinese", "O'Brien说"),
+    ):
+        apply = normalizer_for(language).apply
+        assert apply(text.replace("'", apostrophe)) == apply(text)
+
+
+@pytest.mark.parametrize("invisible", ["\u00ad", "\u200d", "\u200c", "\u200e", "\u2060", "\ufeff"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_nobody_sees_parts_no_word(language: str, invisible: str) -> None:
+    apply = normalizer_for(language).apply
+    assert apply(f"co{invisible}operate {invisible}twenty") == apply("cooperate twenty")
+
+
+def test_capitals_of_turkish_letters() -> None:
+    turkish, german, english = (normalizer_for(name).apply for name in ("Turkish", "German", "English"))
+    assert turkish("IŞIK İSTANBUL I\u0307zmir ılık") == "ışık istanbul izmir ılık"
+    assert german("İstanbul ISTANBUL istanbul") == "istanbul istanbul istanbul"
+    assert english("İstanbul") == "istanbul"
+
+
 def test_every_language_has_a_named_versioned_normaliser() -> None:
     for language in LANGUAGES:
         name, at, version = normalizer_for(language).name.partition("@")

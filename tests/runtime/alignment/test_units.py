@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import unicodedata
 from typing import Any
 
 import pytest
@@ -107,3 +108,16 @@ def test_japanese_without_nagisa_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "nagisa", None)
     with pytest.raises(MissingExtra, match=r"qwen3-asr-onnx\[align\]"):
         segment_words("今日は", "Japanese")
+
+
+def test_ideographs_are_kept_whatever_python_knows_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """U+9FFD to U+9FFF came with Unicode 14, Python 3.10 has Unicode 13: no category, so they were dropped."""
+    category = unicodedata.category
+    monkeypatch.setattr(unicodedata, "category", lambda c: "Cn" if c in "\u9ffd\u9ffe\u9fff\U0002a6df" else category(c))
+    assert split_units("\u4e00\u9ffe\u9fffa\U0002a6df。", "Chinese") == [
+        "\u4e00",
+        "\u9ffe",
+        "\u9fff",
+        "a",
+        "\U0002a6df",
+    ]

@@ -188,6 +188,16 @@ def test_float_beyond_one_is_scaled_by_its_peak() -> None:
     np.testing.assert_array_equal(samples, [0.5, -2.0, 1.0])
 
 
+@pytest.mark.parametrize(("shape", "n_frames"), [((1, 2), 1), ((2, 2), 2), ((4, 6), 4), ((100, 12), 100)])
+def test_where_the_shape_does_not_tell_frames_come_first(shape: tuple[int, int], n_frames: int) -> None:
+    assert load_audio(np.zeros(shape, np.float32)).shape == (n_frames,)
+
+
+def test_many_channels_first_are_not_averaged_into_a_click() -> None:
+    with pytest.raises(AudioError, match=r"shape \(12, 16000\); is that 12 channels or 16000"):
+        load_audio(np.zeros((12, 16_000), np.float32))
+
+
 @pytest.mark.parametrize("shape", [(1_000, 2), (2, 1_000), (1_000, 8), (8, 1_000), (1, 1_000), (1_000, 1)])
 def test_either_order_of_axes_is_understood(shape: tuple[int, int]) -> None:
     mono = tone(1_000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import sys
 import wave
@@ -154,6 +155,51 @@ def test_a_wav_header_in_the_pipe_is_believed(heard: Heard, stdin: Any, tmp_path
     assert main(["stream", "bundle", "-", "--rate", "44100"]) == 0
     assert {rate for _, rate in heard.blocks} == {8_000}
     assert heard.audio.size == CLIP.size
+
+
+@pytest.mark.parametrize(
+    ("head", "name"),
+    [
+        (b"fLaC\0\0\0\x22", "FLAC"),
+        (b"OggS\0\2", "Ogg"),
+        (b"\x1aE\xdf\xa3\x9f", "WebM or Matroska"),
+        (b"\0\0\0\x20ftypM4A ", "MP4 or M4A"),
+        (b"ID3\4\0\0", "MP3"),
+        (b"".join(bytes.fromhex("fff348c4") + bytes(140) for _ in range(3)), "MP3"),
+        (b"".join(bytes.fromhex("fff15080027ffc") + bytes(12) for _ in range(3)), "AAC"),
+        (b"".join(b"\x47\x40\0\x10".ljust(188, b"\xff") for _ in range(9)), "MPEG-TS"),
+        (b"FORM\0\0\1\0AIFF", "AIFF"),
+        (b"RIFF\0\1\0\0AVI ", "RIFF"),
+        (b"RIFX\0\1\0\0WAVE", "WAV in big-endian order"),
+    ],
+)
+def test_a_file_in_the_pipe_is_not_taken_for_samples(
+    heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str], head: bytes, name: str
+) -> None:
+    stdin(head + bytes(5_000))
+    assert main(["stream", "bundle", "-"]) != 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"standard input: this is {name}, not samples" in err
+    assert "ffmpeg -i -" in err
+
+
+def test_samples_that_look_like_a_frame_are_samples() -> None:
+    """One header of an MP3 frame is two samples of noise."""
+    for content in (bytes.fromhex("fff348c4") + bytes(2000), bytes.fromhex("fff15080027ffc01") * 200, b"\x47" * 400):
+        source = open_pcm(pipe(content), "s16le", SAMPLE_RATE, 1)
+        assert np.concatenate(list(source.blocks)).size == len(content) // 2
+
+
+def test_samples_are_handed_on_as_they_come() -> None:
+    """What has been read to recognise a file is not waited for again."""
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "wb", buffering=0) as writer, os.fdopen(read_end, "rb") as reader:
+        writer.write(bytes(4_000))
+        blocks = iter(open_pcm(reader, "s16le", SAMPLE_RATE, 1).blocks)
+        assert sum(next(blocks).size for _ in range(2)) == 2_000
+        writer.write(bytes(100))
+        assert next(blocks).size == 50
 
 
 def test_a_file_as_fast_as_possible_and_as_it_is_spoken(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES, EnergyDetector
+from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES, EnergyDetector, SpeechBand
 from qwen3_asr_onnx.speech.voice import VoiceDetector
 
 
@@ -41,6 +41,41 @@ def test_what_rises_above_the_noise_is_found(noise_db: float) -> None:
     frame = SAMPLE_RATE / FRAME_SAMPLES
     assert flags[round(6.1 * frame) : round(6.9 * frame)].all()
     assert not flags[round(7.1 * frame) :].any()
+
+
+def sine(hz: float, amplitude: float, n_samples: int) -> Waveform:
+    return (amplitude * np.sin(2 * np.pi * hz * np.arange(n_samples) / SAMPLE_RATE)).astype(np.float32)
+
+
+def hum(hz: float, amplitude: float, n_samples: int) -> Waveform:
+    """Mains hum: the frequency of the mains, and twice that from rectifiers."""
+    return sine(hz, amplitude, n_samples) + sine(2 * hz, amplitude / 2, n_samples)
+
+
+@pytest.mark.parametrize("offset", [-0.3, 0.05, 0.3])
+@pytest.mark.parametrize(("hz", "amplitude"), [(50, 0), (50, 0.02), (50, 0.3), (60, 0.1), (60, 0.3)])
+def test_an_offset_and_hum_change_nothing(offset: float, hz: float, amplitude: float) -> None:
+    """Speech-like bursts far quieter than both."""
+    audio = noise(20, -60)
+    for second in range(1, 20, 2):
+        audio[second * SAMPLE_RATE : second * SAMPLE_RATE + 8_000] += noise(0.5, -35, seed=second)
+    disturbed = audio + np.float32(offset) + hum(hz, amplitude, audio.size)
+    flags, expected = EnergyDetector().push(disturbed), EnergyDetector().push(audio)
+    assert (flags != expected).mean() < 0.02
+    assert 0.2 < expected.mean() < 0.5
+
+
+def test_an_offset_and_hum_alone_are_silence() -> None:
+    both = np.float32(0.2) + hum(50, 0.1, 5 * SAMPLE_RATE)
+    assert EnergyDetector().push(both)[round(2.2 * SAMPLE_RATE / FRAME_SAMPLES) :].mean() == 0
+    assert not EnergyDetector().push(np.full(5 * SAMPLE_RATE, 0.3, np.float32)).any()
+
+
+@pytest.mark.parametrize("hz", [230, 300, 1_000, 4_000, 7_900])
+def test_what_speech_is_made_of_passes(hz: float) -> None:
+    tone = sine(hz, 0.1, 10 * FRAME_SAMPLES)
+    passed = SpeechBand().push(tone.reshape(-1, FRAME_SAMPLES))[2:]
+    assert np.mean(np.square(passed)) == pytest.approx(0.005, rel=0.1)
 
 
 def test_louder_noise_is_forgiven_after_a_while() -> None:

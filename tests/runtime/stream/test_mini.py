@@ -119,6 +119,15 @@ def test_silence_and_noise_give_no_words(asr: Transcriber, row: dict[str, Any]) 
         assert all(not update.tentative for update in updates)
 
 
+@pytest.mark.parametrize(("offset", "hz", "amplitude"), [(0.05, 50, 0.0), (0.1, 60, 0.1), (0.0, 50, 0.3)])
+def test_an_offset_or_hum_costs_a_stream_no_words(asr: Transcriber, offset: float, hz: float, amplitude: float) -> None:
+    for file in ("en_1.flac", "de_1.flac"):
+        clip = waveform(file)
+        hum = amplitude * np.sin(2 * np.pi * hz * np.arange(clip.size) / SAMPLE_RATE)
+        audio = (clip + offset + hum).astype(np.float32)
+        assert text_of(run(asr, audio, TranscribeOptions(), StreamOptions())) == asr.transcribe(audio).text
+
+
 def test_a_forced_language_and_a_context(asr: Transcriber) -> None:
     for row in ROWS:
         if row["context"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -80,6 +81,47 @@ def test_integers_channels_and_rates_are_the_same_sound(asr: Transcriber, expect
     assert [update.segment.end_s for update in updates if update.segment] == [4.6]
 
 
+STEREO = np.stack([CLIP, np.zeros_like(CLIP)], axis=1)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_short_blocks_are_read_as_the_long_ones(asr: Transcriber, transposed: bool) -> None:
+    """Blocks of one or two frames, of as many channels or more, after one whose shape tells."""
+    whole = STEREO.T if transposed else STEREO
+    expected = asr.stream(OPTIONS)
+    updates = [*expected.feed(whole), *expected.finish()]
+    stream = asr.stream(OPTIONS)
+    edges = [0, 20_000, *(len(STEREO) - left for left in (6, 5, 4, 2, 0))]
+    blocks = [STEREO[start:end] for start, end in itertools.pairwise(edges)]
+    found = [update for block in blocks for update in stream.feed(block.T if transposed else block)]
+    assert stream.fed_s == len(STEREO) / SAMPLE_RATE
+    assert comparable([*found, *stream.finish()]) == comparable(updates)
+
+
+def test_the_caller_may_say_how_blocks_are_ordered(asr: Transcriber) -> None:
+    stream = asr.stream(OPTIONS)
+    stream.feed(np.zeros((2, 1)), transposed=True)
+    stream.feed(np.zeros((2, 1)))
+    assert stream.fed_s == 2 / SAMPLE_RATE
+    stream = asr.stream(OPTIONS)
+    stream.feed(np.zeros((1, 2)))
+    stream.feed(np.zeros((0, 16)))
+    assert stream.fed_s == 1 / SAMPLE_RATE, "(n, channels) until a block tells"
+    stream.feed(np.zeros((100, 16)))
+    stream.feed(np.zeros((5, 16)))
+    assert stream.fed_s == 106 / SAMPLE_RATE
+
+
+def test_blocks_of_both_orders_are_refused(asr: Transcriber) -> None:
+    stream = asr.stream(OPTIONS)
+    stream.feed(STEREO[:100])
+    with pytest.raises(AudioError, match=r"shape \(2, 100\), but those before were \(n, 2\)"):
+        stream.feed(STEREO[:100].T)
+    stream.feed(STEREO[100:101])
+    stream.feed(CLIP[:5])
+    assert stream.fed_s == 106 / SAMPLE_RATE
+
+
 @pytest.mark.parametrize(
     ("pcm", "rate", "message"),
     [
@@ -139,6 +181,28 @@ def test_a_gap_is_silence_of_its_length(asr: Transcriber) -> None:
     for bad in (-1.0, np.nan, np.inf):
         with pytest.raises(AudioError, match="gap"):
             asr.stream(OPTIONS).gap(bad)
+
+
+def test_a_gap_before_the_first_block_leaves_the_rate_open(asr: Transcriber) -> None:
+    stream, with_zeros = asr.stream(OPTIONS), asr.stream(OPTIONS)
+    assert stream.gap(2.0) == []
+    assert stream.gap(1.5) == []
+    assert stream.fed_s == 3.5
+    audio = np.repeat(CLIP, 3)
+    updates = [*stream.feed(audio, 48_000), *stream.gap(1.0), *stream.finish()]
+    assert stream.fed_s == pytest.approx(3.5 + 4.6 + 1.0)
+    zeros = [np.zeros(round(seconds * 48_000), np.float32) for seconds in (3.5, 1.0)]
+    expected = [*with_zeros.feed(np.concatenate([zeros[0], audio, zeros[1]]), 48_000), *with_zeros.finish()]
+    assert comparable(updates) == comparable(expected)
+
+
+@pytest.mark.parametrize("policy", ["incremental", "official"])
+def test_a_gap_and_nothing_else(asr: Transcriber, policy: Any) -> None:
+    stream = asr.stream(OPTIONS, StreamOptions(policy=policy))
+    assert stream.gap(1.0) == []
+    updates = stream.finish()
+    assert stream.fed_s == 1.0
+    assert all(update.heard_s <= 1.0 for update in updates)
 
 
 def test_two_threads_cannot_feed_one_stream(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:

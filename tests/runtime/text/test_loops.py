@@ -69,8 +69,14 @@ def test_one_short_sound_is_not_silence() -> None:
     noise = np.random.default_rng(1).normal(0, 1e-4, RATE).astype(np.float32)
     assert is_near_silent(noise)
     assert not is_near_silent(noise + np.sin(np.arange(RATE) / 5).astype(np.float32) * 0.1)
-    quiet[RATE : RATE + 1600] = 0.01
+    quiet[RATE : RATE + 1600] = 0.01 * np.sign(np.sin(np.arange(1600) / 5))
     assert not is_near_silent(quiet)
+
+
+def test_an_offset_or_hum_is_still_silence() -> None:
+    hum = np.sin(2 * np.pi * 50 * np.arange(3 * RATE + 77) / RATE).astype(np.float32)
+    assert is_near_silent(np.float32(0.2) + 0.1 * hum)
+    assert is_near_silent(np.full(100, 0.3, np.float32))
 
 
 @pytest.mark.parametrize(

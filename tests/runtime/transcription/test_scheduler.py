@@ -18,7 +18,7 @@ from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio.loading import OpenAudio
 from qwen3_asr_onnx.model import batch
 from qwen3_asr_onnx.model.asking import Prompter
-from qwen3_asr_onnx.model.batch import Batch
+from qwen3_asr_onnx.model.batch import Batch, Generated
 from qwen3_asr_onnx.model.decoder import Decoder
 from qwen3_asr_onnx.model.embeddings import Embedded
 from qwen3_asr_onnx.model.kv_cache import KvCache
@@ -199,11 +199,39 @@ def test_cancelling_stops_within_one_token_and_keeps_what_is_there(
     assert whole.segments[0].token_ids[:6] == transcript.segments[0].token_ids
 
 
+def test_what_was_heard_in_one_input_has_no_say_in_the_next(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Forgetful:
+        """Loses its hearing with the first 4 s."""
+
+        made = 0
+
+        def __init__(self) -> None:
+            Forgetful.made += 1
+            self.heard = 0
+
+        def reset(self) -> None:
+            self.heard = 0
+
+        def probabilities(self, samples: Waveform) -> Any:
+            self.heard += samples.size
+            return np.full(samples.size // 512, self.heard <= 4 * RATE, dtype=np.float32)
+
+    monkeypatch.setattr("qwen3_asr_onnx.speech.voice.SileroDetector", Forgetful)
+    options = TranscribeOptions(split="vad", max_new_tokens=1)
+    many = list(asr.transcribe_many([synthetic_clip(3.0), synthetic_clip(3.0), synthetic_clip(3.0)], options))
+    assert [[(one.start_s, one.end_s) for one in transcript.segments] for transcript in many] == [[(0.0, 3.0)]] * 3
+    assert Forgetful.made == 1, "loaded once for all"
+    asr.transcribe(synthetic_clip(1.0), options)
+    assert Forgetful.made == 2
+
+
 def test_hours_of_silence_can_be_cancelled(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
     cancel = threading.Event()
 
     class Deaf:
         heard = 0
+
+        def reset(self) -> None: ...
 
         def probabilities(self, samples: Waveform) -> Any:
             self.heard += samples.size
@@ -318,6 +346,24 @@ def test_every_token_has_its_probability(asr: Transcriber) -> None:
     if segment.stop_reason == "length":
         assert segment.avg_logprob == pytest.approx(np.mean(segment.token_logprobs))
     assert transcript.to_dict()["segments"][0]["token_logprobs"] == segment.token_logprobs
+
+
+def test_the_average_is_that_of_all_probabilities(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A segment that its limit ended has no probability of a stop token; one that stopped has."""
+    results: list[Generated] = []
+    settle = Pipeline._settle
+
+    def note(self: Pipeline, request: ClipRequest, result: Generated) -> None:
+        stopped = Generated(result.token_ids, (*result.logprobs, -30.0), "stop_token")
+        results.append(result if results else stopped)
+        settle(self, request, results[-1])
+
+    monkeypatch.setattr(Pipeline, "_settle", note)
+    transcript = asr.transcribe(synthetic_clip(11.0), TranscribeOptions(max_new_tokens=4, max_segment_s=5.0))
+    logprobs = [value for result in results for value in result.logprobs]
+    assert len({segment.stop_reason for segment in transcript.segments}) == 2
+    assert transcript.avg_logprob == pytest.approx(np.mean(logprobs))
+    assert sum(segment.n_logprobs for segment in transcript.segments) == len(logprobs)
 
 
 def test_timings_add_up(asr: Transcriber) -> None:
