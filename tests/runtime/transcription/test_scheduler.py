@@ -24,7 +24,7 @@ from qwen3_asr_onnx.model.embeddings import Embedded
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.results import Segment
 from qwen3_asr_onnx.transcription import recording, scheduler
-from qwen3_asr_onnx.transcription.interrupt import Interrupt
+from qwen3_asr_onnx.transcription.interrupt import Interrupt, ReadingAbandoned
 from qwen3_asr_onnx.transcription.recording import ClipRequest, Input
 from qwen3_asr_onnx.transcription.scheduler import Pipeline, RunSettings
 
@@ -215,6 +215,32 @@ def test_hours_of_silence_can_be_cancelled(asr: Transcriber, monkeypatch: pytest
     transcript = asr.transcribe(silence(600.0), TranscribeOptions(split="vad"), cancel=cancel)
     assert (transcript.stop_reason, transcript.segments) == ("cancelled", ())
     assert 100 < transcript.duration_s < 110
+
+
+def test_a_read_that_never_ends_costs_nothing_of_what_was_heard(
+    asr: Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel = threading.Event()
+    real = recording.open_audio
+
+    class Stalled:
+        def __enter__(self) -> OpenAudio:
+            def blocks() -> Iterator[Waveform]:
+                cancel.set()  # as the first signal does, and the next one, into the read that it waits in:
+                raise ReadingAbandoned
+                yield silence(1.0)
+
+            return OpenAudio(None, blocks())
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(recording, "open_audio", lambda audio: Stalled() if isinstance(audio, str) else real(audio))
+    first, second = asr.transcribe_many([synthetic_clip(2.0), "pipe"], FOUR_TOKENS, cancel=cancel)
+    assert len(first.token_ids) >= 1
+    assert (second.stop_reason, second.segments) == ("cancelled", ())
+    with pytest.raises(ReadingAbandoned):  # nobody asked for an end
+        list(asr.transcribe_many(["pipe"], FOUR_TOKENS))
 
 
 def test_a_cancelled_call_yields_what_is_open_and_begins_nothing(asr: Transcriber) -> None:
