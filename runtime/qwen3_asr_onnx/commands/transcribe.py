@@ -216,7 +216,7 @@ def _transcribe_all(
 def _results(
     transcriber: Transcriber, jobs: Sequence[Job], options: TranscribeOptions, meter: AudioMeter, asked: Asked
 ) -> Iterator[tuple[Job, Transcript | Exception]]:
-    """Yield each job's transcript, or the error that concerns this job alone, in order; fewer when the end came first."""
+    """Yield each job's transcript, or the error that concerns this job alone, in order; fewer if the end came first."""
     label = ""
 
     def audios() -> Iterator[AudioSource]:

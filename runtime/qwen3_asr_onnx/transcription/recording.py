@@ -44,10 +44,12 @@ class Slot:
     Attributes:
         segments: what became of it, in any order: one segment, or one per half if it was cut in two.
         pending: requests that are not done.
+        first: what the model looped on, and what it wrote there, while the clip is heard again in two halves.
     """
 
     segments: list[Segment] = field(default_factory=list)
     pending: int = 1
+    first: tuple[ClipRequest, Segment] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

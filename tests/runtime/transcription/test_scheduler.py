@@ -319,6 +319,30 @@ def test_a_loop_is_cut_short_and_tried_again_in_halves(asr: Transcriber) -> None
     assert halves[0].timings.n_tokens == 47, "the first attempt's time and tokens are not lost"
 
 
+@pytest.mark.parametrize(("n_more", "kept"), [(0, [20]), (1, [20]), (12, [20]), (41, [40, 2]), (55, [40, 15])])
+def test_what_was_written_before_a_loop_survives_an_end_that_comes_before_the_halves_are_done(
+    asr: Transcriber, monkeypatch: pytest.MonkeyPatch, n_more: int, kept: list[int]
+) -> None:
+    """The end comes with the loop itself, inside the first half, and when the halves have got further than it did."""
+    monkeypatch.setattr(type(asr.tokenizer), "decode", lambda _, ids: "".join(chr(0x4E00 + i) for i in range(len(ids))))
+    cancel = threading.Event()
+    calls: list[int] = []
+
+    def alarm(ids: Any) -> bool:
+        calls.append(len(ids))
+        if len(calls) == 20 + n_more:
+            cancel.set()
+        return len(calls) == 20
+
+    prompter = Prompter.for_options(asr._loaded, TranscribeOptions(language="zh", max_new_tokens=40, batch_size=1))
+    source = Input(synthetic_clip(8.0), prompter, None)
+    work = Pipeline(asr._loaded, prompter, Interrupt(None, cancel), RunSettings(eos=(), watch=alarm))
+    segments = [segment for _, segment in work.run(iter([source])) if segment is not None]
+    assert source.ended_by == "cancelled"
+    assert [len(segment.text) for segment in segments] == kept
+    assert segments[0].stop_reason == ("repetition" if kept == [20] else "length")
+
+
 def test_a_second_loop_is_kept_once_and_named(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "trim_loop", lambda ids: ids[:3])
     segments = run(
