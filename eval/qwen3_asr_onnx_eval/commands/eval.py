@@ -8,8 +8,9 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3_asr_onnx.commands.command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
+from qwen3_asr_onnx.commands.command import EXIT_FAILED, EXIT_OK, Command
 from qwen3_asr_onnx.commands.console import emit, progress_bar, say
+from qwen3_asr_onnx.commands.signals import exit_status
 from qwen3_asr_onnx.errors import OptionsError
 
 if TYPE_CHECKING:
@@ -97,9 +98,9 @@ def _run(args: Namespace) -> int:
     try:
         with progress_bar(total=rounds * len(dataset.utterances), unit="utterance", quiet=args.quiet) as bar:
             counts = evaluate(dataset, specs, plan, results, report=say, progress=lambda _: bar.update())
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         say(f"interrupted; what is finished is in {results}, the same command goes on from there")
-        return EXIT_INTERRUPTED
+        return exit_status(interrupt)
     summary = load_summary(results)
     files = write_report(summary, folder)
     emit(f"{markdown(accuracy_table(summary))}\n{markdown(speed_table(summary))}")

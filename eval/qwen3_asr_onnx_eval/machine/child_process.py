@@ -118,8 +118,14 @@ def _tree_memory(pid: int) -> tuple[int, int]:
 
 def run_alone(call: Callable[..., T], *arguments: Any) -> T:
     """Return what a function of ours returns, or raise what it raises, in a process of its own."""
+    others = set(multiprocessing.active_children())
     with ProcessPoolExecutor(1, SPAWN) as pool:
-        return pool.submit(call, *arguments).result()
+        try:
+            return pool.submit(call, *arguments).result()
+        except KeyboardInterrupt:  # of a signal to us alone: the pool would wait for the end of the work
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+            raise
 
 
 class ChildProcess:

@@ -137,8 +137,10 @@ def _start(ffmpeg: str, path: Path) -> subprocess.Popen[bytes]:
     # float WAV keeps rate and channels, so that mixing down and resampling are the same for every format.
     command += ["-map", "0:a:0", "-vn", "-sn", "-dn", "-af", "ashowinfo"]
     command += ["-f", "wav", "-c:a", "pcm_f32le", "-bitexact", "pipe:1"]
+    pipe = subprocess.PIPE
     with path.open("rb") as file:
-        return subprocess.Popen(command, stdin=file, stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # noqa: S603
+        # Ctrl-C is for us: if it ended ffmpeg too, the file would look as if it ended there.
+        return subprocess.Popen(command, stdin=file, stdout=pipe, stderr=pipe, start_new_session=True)  # noqa: S603
 
 
 def _one_file(ffmpeg: str, path: Path, formats: str) -> list[str]:

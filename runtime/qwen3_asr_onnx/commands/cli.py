@@ -4,24 +4,24 @@
 entry-point group `qwen3_asr_onnx.commands`; only the verb asked for is imported, so `transcribe` never pays for what
 `export` needs.
 
-Exit status: 0 all well; 1 some input failed; 2 wrong usage, options or bundle; 130 interrupted.
+Exit status: 0 all well; 1 some input failed; 2 wrong usage, options or bundle; 128 and the number of the signal that
+ended it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
 from qwen3_asr_onnx.errors import MissingExtra, Qwen3AsrError
 
 from . import align, info, pull, stream, transcribe
-from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, Command
+from .command import EXIT_FAILED, EXIT_USAGE, Command
 from .console import PROGRAM, abandon_stdout_if_broken, say, use_safe_encodings
+from .signals import ending_signals_raise, exit_status
 
 __all__ = ["main", "parse_args", "run"]
 
@@ -53,11 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: the entry point of `qwen3-asr-onnx`."""
     use_safe_encodings()
     try:
-        with _sigterm_like_ctrl_c():
+        with ending_signals_raise():
             return run(parse_args(sys.argv[1:] if argv is None else argv))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         say("interrupted")
-        return EXIT_INTERRUPTED
+        return exit_status(interrupt)
     except BrokenPipeError:
         return EXIT_BROKEN_PIPE
     except Qwen3AsrError as error:
@@ -151,20 +151,6 @@ def _import_errors_named(verb: str) -> Iterator[None]:
         extra = EXTRAS.get(verb)
         fix = f"pip install 'qwen3-asr-onnx[{extra}]'" if extra else "install what it needs"
         raise MissingExtra(f"{verb} needs more packages ({error}): {fix}") from error
-
-
-@contextlib.contextmanager
-def _sigterm_like_ctrl_c() -> Iterator[None]:
-    """Let a polite kill clean up and report as Ctrl-C does."""
-    # Only the main thread may set handlers; a handler that somebody else has set is left alone.
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _version() -> str:

@@ -12,15 +12,13 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["EXIT_FAILED", "EXIT_INTERRUPTED", "EXIT_OK", "EXIT_USAGE", "Command"]
+__all__ = ["EXIT_FAILED", "EXIT_OK", "EXIT_USAGE", "Command"]
 
 EXIT_OK = 0
 EXIT_FAILED = 1
 """Some input could not be processed; the others were."""
 EXIT_USAGE = 2
 """Wrong usage, options or bundle, or a package is missing: nothing was done. argparse uses the same number."""
-EXIT_INTERRUPTED = 130
-"""Ctrl-C or SIGTERM (128 + SIGINT, as shells report it)."""
 
 
 @dataclass(frozen=True, slots=True)

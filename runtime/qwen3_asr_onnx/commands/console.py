@@ -41,9 +41,13 @@ def emit(text: str) -> None:
 
 
 def say(message: str) -> None:
-    """Write one message to stderr, marked with the program's name."""
+    """Write one message to stderr, marked with the program's name.
+
+    A stderr that cannot take it, as that of a terminal that was closed, must not cost the result it is about.
+    """
     if sys.stderr is not None:
-        _write(sys.stderr, f"{PROGRAM}: {message}\n")
+        with contextlib.suppress(OSError):
+            _write(sys.stderr, f"{PROGRAM}: {message}\n")
 
 
 @contextlib.contextmanager

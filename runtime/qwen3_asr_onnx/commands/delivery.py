@@ -16,8 +16,8 @@ from .worklist import Job
 
 __all__ = ["Delivery", "Tally", "about", "reason"]
 
-PARTIAL: frozenset[StopReason] = frozenset({"time_limit", "cancelled"})
-"""Stop reasons of results that end before their audio does."""
+PARTIAL: Mapping[StopReason, str] = {"time_limit": "the time limit was reached", "cancelled": "interrupted"}
+"""Stop reasons of results that end before their audio does, in words."""
 
 
 @dataclass(slots=True)
@@ -60,15 +60,27 @@ class Delivery:
         Raises:
             OSError: an output file or stdout cannot take it.
         """
-        if job.outputs:
-            for name, path in job.outputs.items():
-                write_atomically(_marked(path, transcript), self.writers[name](transcript))
-        else:
-            emit(self._stdout_text(job.source.label, transcript))
         if transcript.stop_reason in PARTIAL:
-            self.tally.add_failure(job.source.label, _how_partial(job, transcript))
+            self._deliver_partial(job, transcript)
+            return
+        for name, path in job.outputs.items():
+            write_atomically(path, self.writers[name](transcript))
+        if not job.outputs:
+            emit(self._stdout_text(job.source.label, transcript))
+        self.tally.n_done += 1
+
+    def _deliver_partial(self, job: Job, transcript: Transcript) -> None:
+        """Keep what there is of an input, and say how much that is; an end that was asked for is no failure of it."""
+        if not job.outputs:
+            emit(self._stdout_text(job.source.label, transcript))
+        elif _holds_anything(transcript):
+            for name, path in job.outputs.items():
+                write_atomically(partial_path(path), self.writers[name](transcript))
+        kept = _what_is_kept(job, transcript)
+        if transcript.stop_reason == "cancelled":
+            say(about(job.source.label, "interrupted", kept))
         else:
-            self.tally.n_done += 1
+            self.tally.add_failure(job.source.label, f"{PARTIAL[transcript.stop_reason]}; {kept}")
 
     def _stdout_text(self, label: str, transcript: Transcript) -> str:
         if self.stdout_format == "json":
@@ -80,15 +92,24 @@ class Delivery:
         return f"{separator}==> {label} <==\n{text}"  # as head and tail mark several files
 
 
-def _marked(path: Path, transcript: Transcript) -> Path:
-    """Return where to write: a partial result has a name of its own, so that --resume makes the whole one."""
-    return path.with_name(f"{path.stem}.partial{path.suffix}") if transcript.stop_reason in PARTIAL else path
+def partial_path(path: Path) -> Path:
+    """Return where a partial result goes: under a name of its own, so that --resume makes the whole one."""
+    return path.with_name(f"{path.stem}.partial{path.suffix}")
 
 
-def _how_partial(job: Job, transcript: Transcript) -> str:
-    done_s = max((segment.end_s for segment in transcript.segments), default=0.0)
-    where = ", ".join(str(_marked(path, transcript)) for path in job.outputs.values())
-    return f"the time limit was reached; the text up to {done_s:.1f} s is kept" + (f" in {where}" if where else "")
+def _holds_anything(transcript: Transcript) -> bool:
+    return any(segment.text or segment.stop_reason not in PARTIAL for segment in transcript.segments)
+
+
+def _what_is_kept(job: Job, transcript: Transcript) -> str:
+    """Return how far the text goes: pieces that were being written when the end came are fragments."""
+    if not _holds_anything(transcript):
+        return "nothing of it was finished"
+    begun = [segment for segment in transcript.segments if segment.stop_reason in PARTIAL]
+    done_s = begun[0].start_s if begun else transcript.segments[-1].end_s
+    where = ", ".join(str(partial_path(path)) for path in job.outputs.values())
+    fragments = f"and fragments up to {transcript.segments[-1].end_s:.1f} s are" if begun else "is"
+    return f"the text up to {done_s:.1f} s {fragments} kept" + (f" in {where}" if where else "")
 
 
 def reason(error: Exception) -> str:

@@ -12,7 +12,6 @@ import contextlib
 import io
 import signal
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -27,9 +26,10 @@ from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
 from qwen3_asr_onnx.stream.stream import POLICIES
 
-from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
+from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, say
 from .live_text import Display, JsonLines, Lines
+from .signals import exit_status, handled_by
 
 if TYPE_CHECKING:
     from qwen3_asr_onnx.stream.stream import Stream
@@ -150,15 +150,18 @@ def _listen(stream: Stream, source: AudioStream, display: Display, args: argpars
     status = EXIT_OK
     is_live = args.input is None or (args.input != "-" and not args.fast)
     lateness = _Lateness(quiet=args.quiet)
-    with _Interrupts() as interrupts:
+    interrupts = _Interrupts()
+    with handled_by(interrupts.take):
         try:
             for block in source.blocks:
                 late_s = lateness.after(stream.fed_s) if is_live else 0.0
                 with interrupts.delayed():
                     for update in stream.feed(block, source.sample_rate, hurried=late_s > args.chunk_seconds):
                         display.show(update)
-        except KeyboardInterrupt:
-            status = EXIT_OK if args.input is None else EXIT_INTERRUPTED  # how else would one stop a microphone
+        except KeyboardInterrupt as interrupt:
+            status = exit_status(interrupt)
+            if args.input is None and status == 128 + signal.SIGINT:
+                status = EXIT_OK  # how else would one stop a microphone
         except AudioError as error:
             say(f"error: {error}; finishing what was heard")
             status = EXIT_FAILED
@@ -188,27 +191,18 @@ class _Lateness:
 
 
 class _Interrupts:
-    """Makes Ctrl-C and SIGTERM wait while a chunk is computed, so that the stream can still be finished."""
+    """Makes the signals that end a program wait while a chunk is computed, so that the stream can still be finished."""
 
     def __init__(self) -> None:
         self._delayed = False
-        self._pending = False
-        self._before: dict[int, Any] = {}
+        self._pending: int | None = None
 
-    def __enter__(self) -> _Interrupts:
-        if threading.current_thread() is threading.main_thread():  # no other may set handlers
-            self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, *_: object) -> None:
-        if self._delayed and not self._pending:
-            self._pending = True
+    def take(self, number: int) -> None:
+        """Take a signal: at once, or when the block is done."""
+        if self._delayed and self._pending is None:
+            self._pending = number
         else:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(number)
 
     @contextlib.contextmanager
     def delayed(self) -> Iterator[None]:
@@ -218,9 +212,9 @@ class _Interrupts:
             yield
         finally:
             self._delayed = False
-        if self._pending:
-            self._pending = False
-            raise KeyboardInterrupt
+        if self._pending is not None:
+            number, self._pending = self._pending, None
+            raise KeyboardInterrupt(number)
 
 
 def _paced(blocks: Iterator[Any], sleep: Callable[[float], None] = time.sleep) -> Iterator[Any]:

@@ -1,7 +1,8 @@
 """The verb `transcribe`: files, directories, URLs or stdin in; transcripts on stdout or in files out.
 
 Without an output option the transcripts go to stdout and nothing else does. With one, each finished input is on disk
-before the next group is begun, so an interrupted run loses one group's work at most and `--resume` goes on from there.
+before the next group is begun. A signal ends the run within one token: what there is of the inputs that were begun is
+delivered as a partial result, as at a time limit, and `--resume` makes what is not finished.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from qwen3_asr_onnx.options import Split, Timestamps, TranscribeOptions
 from qwen3_asr_onnx.outputs.writers import FORMATS, writers
 from qwen3_asr_onnx.results import StopReason, Transcript
 
-from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
+from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import say
 from .delivery import Delivery, Tally, about, reason
 from .progress import AudioMeter, audio_progress
+from .signals import Asked, exit_status, first_signal_asks
 from .subtitle_options import add_subtitle_arguments, subtitle_style
 from .worklist import Destination, Job, find_sources, plan_jobs
 
@@ -162,10 +164,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         if jobs:
             _transcribe_all(args, jobs, options, delivery)
-    except KeyboardInterrupt:
-        say(f"interrupted: {tally.n_done + tally.n_skipped} of {tally.n_inputs} inputs are done{_how_to_go_on(args)}")
+    except KeyboardInterrupt as interrupt:
+        n_done = tally.n_done + tally.n_skipped
+        say(f"interrupted: {n_done} of {tally.n_inputs} inputs are done{_how_to_go_on(args, n_done)}")
         tally.list_failures()
-        return EXIT_INTERRUPTED
+        return exit_status(interrupt)
     if not args.quiet and (destination is not None or tally.n_inputs > 1):
         say(tally.summary())
     tally.list_failures()
@@ -175,13 +178,17 @@ def run(args: argparse.Namespace) -> int:
 def _transcribe_all(
     args: argparse.Namespace, jobs: Sequence[Job], options: TranscribeOptions, delivery: Delivery
 ) -> None:
-    """Load the model and deliver every job's result, reporting the jobs that fail."""
+    """Load the model and deliver every job's result, reporting the jobs that fail.
+
+    Raises:
+        KeyboardInterrupt: a signal ended the work; what there was by then is delivered.
+    """
     tally = delivery.tally
     n_begun = 0
     with audio_progress(_durations(jobs), len(jobs), quiet=args.quiet) as meter:
         meter.say("loading the bundle")
-        with contextlib.closing(load_transcriber(args)) as transcriber:
-            for job, result in _results(transcriber, jobs, options, meter):
+        with contextlib.closing(load_transcriber(args)) as transcriber, first_signal_asks() as asked:
+            for job, result in _results(transcriber, jobs, options, meter, asked):
                 n_begun += 1
                 label = job.source.label
                 if not isinstance(result, Transcript):
@@ -200,14 +207,16 @@ def _transcribe_all(
                     if error.errno in ERRORS_OF_A_FULL_DISK:
                         say("stopping, because no later result could be saved either")
                         return
+    if asked.number is not None:
+        raise KeyboardInterrupt(asked.number)
     for job in jobs[n_begun:]:
         tally.add_failure(job.source.label, "not begun: the time limit was reached before")
 
 
 def _results(
-    transcriber: Transcriber, jobs: Sequence[Job], options: TranscribeOptions, meter: AudioMeter
+    transcriber: Transcriber, jobs: Sequence[Job], options: TranscribeOptions, meter: AudioMeter, asked: Asked
 ) -> Iterator[tuple[Job, Transcript | Exception]]:
-    """Yield each job's transcript, or the error that concerns this job alone, in order; fewer at the time limit."""
+    """Yield each job's transcript, or the error that concerns this job alone, in order; fewer if the end came first."""
     label = ""
 
     def audios() -> Iterator[AudioSource]:
@@ -223,7 +232,9 @@ def _results(
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
         warnings.showwarning = show_warning
-        results = transcriber.transcribe_many(audios(), options, errors="return", progress=meter.add)
+        results = transcriber.transcribe_many(
+            audios(), options, errors="return", progress=meter.add, cancel=asked.event
+        )
         for job, result in zip(jobs, results, strict=False):
             yield job, result
             meter.input_done()
@@ -288,11 +299,12 @@ def _destination(args: argparse.Namespace) -> Destination | None:
     return Destination(tuple(dict.fromkeys(args.formats or ["txt"])), args.output_dir, args.resume, args.overwrite)
 
 
-def _how_to_go_on(args: argparse.Namespace) -> str:
+def _how_to_go_on(args: argparse.Namespace, n_done: int) -> str:
     if args.output_dir is None and not args.save:
         return ""
+    kept = "; what is finished is kept" if n_done else ""
     # --resume would take the outputs that were still to be replaced for finished ones.
-    return "; what is finished is kept" + ("" if args.overwrite else ", --resume goes on from there")
+    return kept if args.overwrite else f"{kept or ';'}{',' if n_done else ''} --resume makes the rest"
 
 
 def _stdout_format(args: argparse.Namespace, n_inputs: int) -> str:

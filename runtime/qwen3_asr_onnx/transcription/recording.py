@@ -22,7 +22,7 @@ from qwen3_asr_onnx.speech.quiet import Clip, split_at_quiet
 from qwen3_asr_onnx.speech.voice import SpeechDetector
 from qwen3_asr_onnx.text.prompt import Prompt
 
-from .interrupt import Interrupt
+from .interrupt import Interrupt, ReadingAbandoned
 
 __all__ = ["INPUT_ERRORS", "ClipRequest", "Input", "InputError", "Slot"]
 
@@ -45,10 +45,12 @@ class Slot:
     Attributes:
         segments: what became of it, in any order: one segment, or one per half if it was cut in two.
         pending: requests that are not done.
+        first: what the model looped on, and what it wrote there, while the clip is heard again in two halves.
     """
 
     segments: list[Segment] = field(default_factory=list)
     pending: int = 1
+    first: tuple[ClipRequest, Segment] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,6 +163,10 @@ class Input:
             request = next(self._requests, None)
         except INPUT_ERRORS as error:
             self.error, request = error, None
+        except ReadingAbandoned:
+            if self._interrupt is None or not self._interrupt():
+                raise
+            self.ended_by, request = self._interrupt.reason, None
         self.read_s += time.perf_counter() - started
         self.is_read = request is None
         return request

@@ -25,7 +25,7 @@ from qwen3_asr_onnx.text.loops import ends_in_loop, is_context_leak, trim_loop
 
 from .interrupt import Interrupt
 from .memory import available_bytes
-from .recording import ClipRequest, Input
+from .recording import ClipRequest, Input, Slot
 
 __all__ = ["Pipeline", "RunSettings"]
 
@@ -149,14 +149,18 @@ class Pipeline:
         spent = request.spent + Timings(
             prefill_s=result.prefill_s, decode_s=result.decode_s, n_tokens=len(result.token_ids)
         )
+        segment = self._segment(request, result, spent)
         if result.end == "watch" and not request.retried and request.clip.duration_s >= SHORTEST_RETRY_S:
+            request.slot.first = request, segment
+            if self._interrupt():
+                return  # there is no time to hear it again
             first, second = halve_at_quiet(request.clip)
             self._retries.append(ClipRequest.of(self._prompter, first, request.slot, retried=True, spent=spent))
             self._retries.append(ClipRequest.of(self._prompter, second, request.slot, retried=True))
             request.slot.pending += 1
             return
         # Here, and nowhere else, a finished segment and its samples (request.clip) meet.
-        request.slot.segments.append(self._timed(request, self._segment(request, result, spent)))
+        request.slot.segments.append(self._timed(request, segment))
         request.slot.pending -= 1
 
     def _segment(self, request: ClipRequest, result: Generated, spent: Timings) -> Segment:
@@ -199,12 +203,25 @@ class Pipeline:
         for request, result in self._batch.interrupt():
             self._settle(request, result)
         for source in self._open:
-            if not source.is_read or any(slot.pending for slot in source.slots):
+            unfinished = [slot for slot in source.slots if slot.pending or not _is_complete(slot)]
+            if unfinished or not source.is_read:
                 source.ended_by = self._interrupt.reason
             source.is_read = True
-            for slot in source.slots:
+            for slot in unfinished:
+                self._keep_the_longer(slot)
                 slot.pending = 0
         yield from self._in_order()
+
+    def _keep_the_longer(self, slot: Slot) -> None:
+        """Where a clip was being heard again, keep what the first attempt gave unless the second got further."""
+        if slot.first is not None:
+            request, segment = slot.first
+            if len(segment.text) >= sum(len(half.text) for half in slot.segments):
+                slot.segments = [self._timed(request, segment)]
+
+
+def _is_complete(slot: Slot) -> bool:
+    return all(segment.stop_reason not in ("cancelled", "time_limit") for segment in slot.segments)
 
 
 def _empty_batch(model: Model, batch_size: int | None, settings: RunSettings) -> Batch[ClipRequest]:

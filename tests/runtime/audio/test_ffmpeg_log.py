@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tests.support.programs import find
 
 from qwen3_asr_onnx import AudioError, load_audio
 from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.audio import ffmpeg
 from qwen3_asr_onnx.audio.ffmpeg_log import FfmpegLog
 
 FAULTS = Path(__file__).parents[2] / "data" / "faults"
@@ -95,3 +98,17 @@ def test_audio_that_starts_late_in_a_video_keeps_its_times(container: str, tmp_p
 def test_a_video_without_sound_is_called_that() -> None:
     with pytest.raises(AudioError, match=r"no_audio_track\.mp4: the file has no audio track$"):
         load_audio(FAULTS / "no_audio_track.mp4")
+
+
+@pytest.mark.program("ffmpeg")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no process groups of this kind")
+def test_ctrl_c_in_a_terminal_does_not_reach_ffmpeg() -> None:
+    """If it did, the file would seem to end where ffmpeg was when the user gave up."""
+    program = find("ffmpeg")
+    assert program is not None
+    process = ffmpeg._start(program, FAULTS / "gap.mkv")
+    try:
+        assert os.getpgid(process.pid) != os.getpgid(0)
+    finally:
+        process.kill()
+        process.communicate()

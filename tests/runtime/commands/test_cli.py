@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint
 from types import ModuleType
 
 import pytest
 
-from qwen3_asr_onnx.commands import cli
+from qwen3_asr_onnx.commands import cli, signals
 from qwen3_asr_onnx.commands.command import Command
 from qwen3_asr_onnx.errors import MissingExtra
+from qwen3_asr_onnx.transcription.interrupt import ReadingAbandoned
 
 
 def plug_in(monkeypatch: pytest.MonkeyPatch, **modules: Callable[[], object] | None) -> list[str]:
@@ -143,14 +146,85 @@ def test_the_module_runs_like_the_command() -> None:
 
 
 def test_handlers_are_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+    before = [signal.getsignal(number) for number in signals.ENDING]
     during = []
 
     def look(args: argparse.Namespace) -> int:
-        during.append(signal.getsignal(signal.SIGTERM))
+        during.extend(signal.getsignal(number) for number in signals.ENDING)
         return 0
 
     plug_in(monkeypatch, mine=lambda: command("mine", look))
     assert cli.main(["mine", "x"]) == 0
-    assert signal.getsignal(signal.SIGTERM) == before
-    assert during == [signal.default_int_handler]
+    assert [signal.getsignal(number) for number in signals.ENDING] == before
+    assert signal.SIG_DFL not in during
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="raise_signal ends the process there")
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_every_verb_cleans_up_and_ends_with_the_status_of_its_signal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, status: int
+) -> None:
+    cleaned = []
+
+    def work(args: argparse.Namespace) -> int:
+        try:
+            signal.raise_signal(getattr(signal, name))
+        finally:
+            if name != "SIGINT":
+                signal.raise_signal(signal.SIGTERM)  # a second one must not disturb the clean-up
+            cleaned.append(True)
+        return 0
+
+    plug_in(monkeypatch, mine=lambda: command("mine", work))
+    with python_s_own_ctrl_c():
+        assert cli.main(["mine", "x"]) == status
+    assert cleaned == [True]
+    assert capsys.readouterr().err == "qwen3-asr-onnx: interrupted\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
+def test_a_signal_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(args: argparse.Namespace) -> int:
+        with signals.first_signal_asks() as asked:
+            signal.raise_signal(signal.SIGHUP)
+        assert asked.number is None
+        return 0
+
+    plug_in(monkeypatch, mine=lambda: command("mine", work))
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert cli.main(["mine", "x"]) == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@contextlib.contextmanager
+def python_s_own_ctrl_c() -> Iterator[None]:
+    """A test run in the background has Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_the_first_signal_asks_and_the_second_insists() -> None:
+    with python_s_own_ctrl_c(), pytest.raises(KeyboardInterrupt), signals.first_signal_asks() as asked:  # noqa: PT012
+        signal.raise_signal(signal.SIGINT)
+        assert (asked.event.is_set(), asked.number) == (True, signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that send signals")
+def test_who_waits_for_input_is_called_out_of_it_and_who_works_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "IDLE_S", 0.05)
+    with python_s_own_ctrl_c(), signals.first_signal_asks() as asked:
+        signal.raise_signal(signal.SIGINT)
+        until = time.process_time() + 0.2
+        while time.process_time() < until:
+            pass
+        with pytest.raises(ReadingAbandoned):
+            time.sleep(60)
+    assert asked.number == signal.SIGINT
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)

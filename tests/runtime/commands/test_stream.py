@@ -260,13 +260,15 @@ def test_a_file_with_a_hole_is_finished_up_to_it(
     assert heard.finished
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="raise_signal ends the process there")
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_an_interrupt_waits_for_the_block_and_finishes(
-    heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str]
+    heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str], name: str, status: int
 ) -> None:
     stdin(as_bytes(CLIP))
-    heard.during_feed = lambda: signal.raise_signal(signal.SIGINT)
+    heard.during_feed = lambda: signal.raise_signal(getattr(signal, name))
     before = signal.getsignal(signal.SIGINT)
-    assert main(["stream", "bundle", "-"]) == 130
+    assert main(["stream", "bundle", "-"]) == status
     assert len(heard.blocks) == 1
     assert heard.finished
     assert capsys.readouterr().out == "Hello world.\nAgain\n"
@@ -354,6 +356,8 @@ def test_ctrl_c_is_how_a_microphone_ends(
     heard.during_feed = lambda: signal.raise_signal(signal.SIGINT)
     assert main(["stream", "bundle", "--quiet"]) == 0
     assert capsys.readouterr() == ("Hello world.\nAgain\n", "")
+    heard.during_feed = lambda: signal.raise_signal(signal.SIGTERM)
+    assert main(["stream", "bundle", "--quiet"]) == 143
 
 
 def test_microphones_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -58,6 +59,7 @@ class FakeTranscriber:
         *,
         errors: str,
         progress: Callable[[float], object],
+        cancel: threading.Event,
     ) -> Iterator[Transcript | Exception]:
         assert errors == "return"
         for audio in audios:
@@ -65,6 +67,8 @@ class FakeTranscriber:
                 yield self.transcribe(audio, options)
             except INPUT_ERRORS as error:
                 yield error
+            if cancel.is_set():
+                return
             progress(2.0)
 
     def close(self) -> None:
@@ -312,7 +316,10 @@ def test_a_partial_result_is_kept_under_a_name_that_says_so(
         "b.partial.txt": "The first half\n",
         "sub/c.txt": "text of c.wav\n",
     }
-    assert "b.wav: the time limit was reached; the text up to 2.0 s is kept in b.partial.txt" in capsys.readouterr().err
+    assert (
+        "error: b.wav: the time limit was reached; the text up to 0.0 s and fragments up to 2.0 s are kept in "
+        "b.partial.txt\n"
+    ) in capsys.readouterr().err
     del fake.results["b.wav"]
     fake.heard.clear()
     assert transcribe("a.wav", "b.wav", "sub/c.wav", "--save", "--resume") == 0
@@ -326,7 +333,7 @@ def test_a_partial_result_on_stdout_fails_the_run(
     assert transcribe("a.wav") == 1
     output = capsys.readouterr()
     assert output.out == "The first half\n"
-    assert "error: a.wav: the time limit was reached; the text up to 2.0 s is kept\n" in output.err
+    assert "error: a.wav: the time limit was reached; the text up to 0.0 s and fragments up to 2.0 s are" in output.err
 
 
 def test_inputs_the_time_did_not_suffice_for_are_named(
@@ -473,7 +480,7 @@ def test_ctrl_c_lists_failures_but_not_the_input_in_flight(
     assert fake.closed
     assert list(results_in(audio)) == ["b.txt"]
     assert capsys.readouterr().err.splitlines()[1:] == [
-        "qwen3-asr-onnx: interrupted: 1 of 3 inputs are done; what is finished is kept, --resume goes on from there",
+        "qwen3-asr-onnx: interrupted: 1 of 3 inputs are done; what is finished is kept, --resume makes the rest",
         "qwen3-asr-onnx: 1 of 3 inputs failed:",
         "  a.wav",
     ]
@@ -501,20 +508,24 @@ def test_ctrl_c_while_writing_leaves_no_partial_file(
 SLOW = """
 import signal, sys, time
 from pathlib import Path
-from qwen3_asr_onnx.commands import cli, delivery
+from qwen3_asr_onnx.commands import cli
 from qwen3_asr_onnx.commands import transcribe as transcribe_command
-from qwen3_asr_onnx.transcription.recording import INPUT_ERRORS
-from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.results import Segment, Transcript
 
+def said(text, *reasons):
+    segments = tuple(Segment(float(i), i + 1.0, text, "English", (1,), why, 0.0) for i, why in enumerate(reasons))
+    return Transcript(text, "English", float(len(reasons)), segments, None, (1,), reasons[-1], 0.0)
+
 class Slow:
-    def transcribe_many(self, audios, options, *, errors, progress):
+    def transcribe_many(self, audios, options, *, errors, progress, cancel):
         for audio in audios:
             if Path(audio).name == "c.wav":
                 Path("started").touch()
-                time.sleep(300)
-            segment = Segment(0.0, 1.0, "hello", "English", (1,), "eos", 0.0)
-            yield Transcript("hello", "English", 1.0, (segment,), None, (1,), "eos", 0.0)
+                while not cancel.is_set():
+                    time.sleep(0.01)
+                yield said("hel", "eos", "cancelled")
+                return
+            yield said("hello", "eos")
     def close(self):
         Path("closed").touch()
 
@@ -525,8 +536,8 @@ sys.exit(cli.main(sys.argv[1:]))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent to one process there")
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupting_many_files_and_going_on(fake: FakeTranscriber, audio: Path, signal_number: int) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_interrupting_many_files_and_going_on(fake: FakeTranscriber, audio: Path, name: str) -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW, "transcribe", "bundle", ".", "--output-dir", "out"],
         cwd=audio,
@@ -537,19 +548,37 @@ def test_interrupting_many_files_and_going_on(fake: FakeTranscriber, audio: Path
     deadline = time.monotonic() + 60
     while not (audio / "started").exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal_number)
+    process.send_signal(getattr(signal, name))
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}[name]
     assert out == ""
-    assert err == (
-        "qwen3-asr-onnx: interrupted: 2 of 3 inputs are done; what is finished is kept, --resume goes on from there\n"
-    )
+    partial = Path("out", "sub", "c.partial.txt")
+    assert err.splitlines() == [
+        f"qwen3-asr-onnx: interrupted: sub/c.wav: the text up to 1.0 s and fragments up to 2.0 s are kept in {partial}",
+        "qwen3-asr-onnx: interrupted: 2 of 3 inputs are done; what is finished is kept, --resume makes the rest",
+    ]
     assert (audio / "closed").exists()
-    assert results_in(audio / "out") == {"a.txt": "hello\n", "b.txt": "hello\n"}
+    assert results_in(audio / "out") == {"a.txt": "hello\n", "b.txt": "hello\n", "sub/c.partial.txt": "hel\n"}
 
     assert transcribe(".", "--output-dir", "out", "--resume") == 0
     assert fake.heard == ["c.wav"]
-    assert list(results_in(audio / "out")) == ["a.txt", "b.txt", "sub/c.txt"]
+    assert "sub/c.txt" in results_in(audio / "out")
+
+
+def test_an_input_of_which_nothing_was_heard_leaves_no_file_and_no_promise(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(audio: object, options: TranscribeOptions) -> Transcript:
+        signal.raise_signal(signal.SIGTERM)
+        return transcript("", "cancelled")
+
+    monkeypatch.setattr(fake, "transcribe", interrupted)
+    assert transcribe("a.wav", "b.wav", "--save") == 143
+    assert results_in(audio) == {}
+    assert capsys.readouterr().err.splitlines() == [
+        "qwen3-asr-onnx: interrupted: a.wav: nothing of it was finished",
+        "qwen3-asr-onnx: interrupted: 0 of 2 inputs are done; --resume makes the rest",
+    ]
 
 
 # --- streams ---
@@ -563,7 +592,7 @@ from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.results import Segment, Transcript
 
 class Talker:
-    def transcribe_many(self, audios, options, *, errors, progress):
+    def transcribe_many(self, audios, options, *, errors, progress, cancel):
         for audio in audios:
             progress(1.0)
             text = "\\u4f60\\u597d, \\u0141\\xf3d\\u017a " + "x" * int(sys.argv[1])

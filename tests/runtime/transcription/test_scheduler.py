@@ -24,7 +24,7 @@ from qwen3_asr_onnx.model.embeddings import Embedded
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.results import Segment
 from qwen3_asr_onnx.transcription import recording, scheduler
-from qwen3_asr_onnx.transcription.interrupt import Interrupt
+from qwen3_asr_onnx.transcription.interrupt import Interrupt, ReadingAbandoned
 from qwen3_asr_onnx.transcription.recording import ClipRequest, Input
 from qwen3_asr_onnx.transcription.scheduler import Pipeline, RunSettings
 
@@ -245,6 +245,32 @@ def test_hours_of_silence_can_be_cancelled(asr: Transcriber, monkeypatch: pytest
     assert 100 < transcript.duration_s < 110
 
 
+def test_a_read_that_never_ends_costs_nothing_of_what_was_heard(
+    asr: Transcriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancel = threading.Event()
+    real = recording.open_audio
+
+    class Stalled:
+        def __enter__(self) -> OpenAudio:
+            def blocks() -> Iterator[Waveform]:
+                cancel.set()  # as the first signal does, and the next one, into the read that it waits in:
+                raise ReadingAbandoned
+                yield silence(1.0)
+
+            return OpenAudio(None, blocks())
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr(recording, "open_audio", lambda audio: Stalled() if isinstance(audio, str) else real(audio))
+    first, second = asr.transcribe_many([synthetic_clip(2.0), "pipe"], FOUR_TOKENS, cancel=cancel)
+    assert len(first.token_ids) >= 1
+    assert (second.stop_reason, second.segments) == ("cancelled", ())
+    with pytest.raises(ReadingAbandoned):  # nobody asked for an end
+        list(asr.transcribe_many(["pipe"], FOUR_TOKENS))
+
+
 def test_a_cancelled_call_yields_what_is_open_and_begins_nothing(asr: Transcriber) -> None:
     cancel = threading.Event()
     options = TranscribeOptions(max_new_tokens=4, max_segment_s=3.0, batch_size=1)
@@ -319,6 +345,30 @@ def test_a_loop_is_cut_short_and_tried_again_in_halves(asr: Transcriber) -> None
     assert 2.0 <= halves[0].end_s <= 6.0
     assert all(segment.retried and segment.stop_reason == "length" for segment in halves)
     assert halves[0].timings.n_tokens == 47, "the first attempt's time and tokens are not lost"
+
+
+@pytest.mark.parametrize(("n_more", "kept"), [(0, [20]), (1, [20]), (12, [20]), (41, [40, 2]), (55, [40, 15])])
+def test_what_was_written_before_a_loop_survives_an_end_that_comes_before_the_halves_are_done(
+    asr: Transcriber, monkeypatch: pytest.MonkeyPatch, n_more: int, kept: list[int]
+) -> None:
+    """The end comes with the loop itself, inside the first half, and when the halves have got further than it did."""
+    monkeypatch.setattr(type(asr.tokenizer), "decode", lambda _, ids: "".join(chr(0x4E00 + i) for i in range(len(ids))))
+    cancel = threading.Event()
+    calls: list[int] = []
+
+    def alarm(ids: Any) -> bool:
+        calls.append(len(ids))
+        if len(calls) == 20 + n_more:
+            cancel.set()
+        return len(calls) == 20
+
+    prompter = Prompter.for_options(asr._loaded, TranscribeOptions(language="zh", max_new_tokens=40, batch_size=1))
+    source = Input(synthetic_clip(8.0), prompter, None)
+    work = Pipeline(asr._loaded, prompter, Interrupt(None, cancel), RunSettings(eos=(), watch=alarm))
+    segments = [segment for _, segment in work.run(iter([source])) if segment is not None]
+    assert source.ended_by == "cancelled"
+    assert [len(segment.text) for segment in segments] == kept
+    assert segments[0].stop_reason == ("repetition" if kept == [20] else "length")
 
 
 def test_a_second_loop_is_kept_once_and_named(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
