@@ -161,15 +161,16 @@ def test_what_the_caller_opened_or_sent_is_taken_all_the_same(home: Path) -> Non
 # --- channels ---
 
 
-@pytest.mark.parametrize("as_array", [True, False])
-def test_many_channels_take_no_more_memory_than_a_few(as_array: bool) -> None:
+@pytest.mark.parametrize(("frames", "channels", "as_array"), [(200, 65_535, False), (4_000, 1_000, True)])
+def test_many_channels_take_no_more_memory_than_a_few(frames: int, channels: int, as_array: bool) -> None:
     """65,535 is the most that a WAV header can claim; 8,192 frames of them are gigabytes."""
-    frames, channels = 200, 65_535
     samples = np.full((frames, channels), 4096, dtype=np.int16)
     source = (samples, 16_000) if as_array else wav_bytes(samples)
     tracemalloc.start()
-    waveform = load_audio(source)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    try:
+        waveform = load_audio(source)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
     np.testing.assert_array_equal(waveform, np.full(frames, 0.125, dtype=np.float32))
-    assert peak < 20e6
+    assert peak < samples.nbytes / 2

@@ -263,7 +263,9 @@ def test_a_read_that_never_ends_costs_nothing_of_what_was_heard(
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(recording, "open_audio", lambda audio: Stalled() if isinstance(audio, str) else real(audio))
+    monkeypatch.setattr(
+        recording, "open_audio", lambda audio, limits: Stalled() if isinstance(audio, str) else real(audio)
+    )
     first, second = asr.transcribe_many([synthetic_clip(2.0), "pipe"], FOUR_TOKENS, cancel=cancel)
     assert len(first.token_ids) >= 1
     assert (second.stop_reason, second.segments) == ("cancelled", ())
