@@ -50,7 +50,9 @@ class HeaderBytes:
         self._block = b""
 
     def at(self, offset: int, n_bytes: int) -> bytes:
-        """Return up to `n_bytes` (at most a block) from an offset; fewer at the end of the file."""
+        """Return up to `n_bytes` (at most a block) from an offset, a damaged one too; fewer at the end of the file."""
+        if offset >= self.size:  # a header may name one that no file has, and that no system seeks to
+            return b""
         if not self._start <= offset <= offset + n_bytes <= self._start + len(self._block):
             self._file.seek(offset)
             self._start, self._block = offset, self._file.read(max(BLOCK_BYTES, n_bytes))

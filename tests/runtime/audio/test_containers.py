@@ -179,3 +179,19 @@ def test_a_probe_never_fails_and_never_guesses(tmp_path: Path) -> None:
 def test_headers_that_end_early_end_the_walk(content: bytes) -> None:
     for more in (b"", bytes(7), b"\xff" * 40):
         assert read_layout(io.BytesIO(content + more)).parts
+
+
+@pytest.mark.parametrize(
+    ("name", "head"),
+    [
+        ("caf", b"caff\0\1\0\0" + b"free" + (2**63 - 1).to_bytes(8, "big")),
+        ("mp4", b"\0\0\0\1ftyp" + (2**64 - 1).to_bytes(8, "big")),
+        ("w64", b"riff\x2e\x91\xcf\x11".ljust(40, b"\0") + bytes(16) + (2**64 - 1).to_bytes(8, "little")),
+        ("rf64", b"RF64\xff\xff\xff\xffWAVEds64\x1c\0\0\0" + (2**64 - 1).to_bytes(8, "little")),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_header_that_points_beyond_any_file_is_read_no_further(name: str, head: bytes) -> None:
+    """No system seeks to 2^63: that would be an error of its own."""
+    layout = read_layout(io.BytesIO(head + bytes(64)))
+    assert [part.start for part in layout.parts] == [0]
