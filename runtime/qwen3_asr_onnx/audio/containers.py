@@ -5,7 +5,8 @@ the length of an MP3 that does not state it. Headers are read here, with the sta
 would leave out is read part by part, or named. Nothing here decodes, and no number of a header decides what is
 allocated.
 
-Sources: RFC 9639 (FLAC), Apple's AIFF and CAF, Sun's AU, Sony's Wave64, EA IFF 85, ISO 14496-12 (MP4), NIST SPHERE.
+Sources: RFC 9639 (FLAC), Apple's AIFF and CAF, Sun's AU, Sony's Wave64, EA IFF 85, ISO 14496-12 (MP4), ISO 13818-1
+(MPEG-TS, MPEG-PS), Microsoft's AVI and ASF, NIST SPHERE.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
-from .layout import HeaderBytes, Layout, Part
+from .layout import BLOCK_BYTES, HeaderBytes, Layout, Part
 from .mpeg import after_id3, mpeg_frame, read_mpeg
 from .ogg import read_ogg
 
@@ -23,6 +24,9 @@ __all__ = ["read_layout"]
 
 _UNKNOWN_FROM = 0x7FFFF000
 """Sizes that programs leave in a WAV header when they write to a pipe."""
+
+_ASF_DATA = bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")
+_ASF_DATA_HEADER_BYTES = 50
 
 _W64_DATA = b"data\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 
@@ -103,7 +107,8 @@ def _read_riff(data: HeaderBytes, layout: Layout) -> None:
         size, *_ = struct.unpack_from("<Q" if is_long else "<I", data.at(start + (20 if is_long else 4), 8).ljust(8))
         end = start + 8 + size + size % 2
         for name, offset, length in _chunks(data, start + 12, end, "<"):
-            if name == b"data" and 0 < length < _UNKNOWN_FROM:
+            is_audio = name == b"data" or (name == b"LIST" and data.at(offset, 4) == b"movi")  # the latter in AVI
+            if is_audio and 0 < length < _UNKNOWN_FROM:
                 _missing(layout, data, offset + length)
         if not _follows(data, layout, start, end):
             return
@@ -158,6 +163,17 @@ def _read_mp4(data: HeaderBytes, layout: Layout) -> None:
         offset += size
 
 
+def _read_asf(data: HeaderBytes, layout: Layout) -> None:
+    offset = 0
+    while len(head := data.at(offset, 24)) == 24:
+        size = int.from_bytes(head[16:], "little")
+        if head[:16] == _ASF_DATA and size >= _ASF_DATA_HEADER_BYTES:  # a broadcast states less
+            _missing(layout, data, offset + size)
+        if size < 24:
+            return
+        offset += size
+
+
 def _read_voc(data: HeaderBytes, layout: Layout) -> None:
     offset = int.from_bytes(data.at(20, 2), "little")
     while (head := data.at(offset, 4))[:1] not in (b"", b"\0"):
@@ -193,6 +209,23 @@ def _read_transport_stream(data: HeaderBytes, layout: Layout) -> None:
         layout.faults.append("its last packet is cut")
 
 
+_PACK, _PROGRAM_END = b"\0\0\1\xba", b"\0\0\1\xb9"
+
+
+def _read_program_stream(data: HeaderBytes, layout: Layout) -> None:
+    """Walk the packets from the last pack on: a stream of them promises no length, but each packet does."""
+    start = max(0, data.size - BLOCK_BYTES)
+    offset = start + data.at(start, BLOCK_BYTES).rfind(_PACK)
+    while (head := data.at(offset, 14))[:4] != _PROGRAM_END and (head[:3] == b"\0\0\1" or 0 < len(head) < 6):
+        if head[:4] == _PACK:
+            is_mpeg_1 = len(head) > 4 and head[4] >> 4 == 2
+            offset += 12 if is_mpeg_1 else 14 + (head[-1] & 7)
+        else:
+            offset += 6 + int.from_bytes(head[4:6], "big")
+    if offset > data.size:
+        layout.faults.append("its last packet is cut")
+
+
 _READERS: tuple[tuple[int, bytes, Callable[[HeaderBytes, Layout], None]], ...] = (
     (0, b"fLaC", _read_flac),
     (0, b"OggS", read_ogg),
@@ -204,9 +237,11 @@ _READERS: tuple[tuple[int, bytes, Callable[[HeaderBytes, Layout], None]], ...] =
     (0, b"dns.", _read_au),
     (0, b"riff\x2e\x91\xcf\x11", _read_w64),
     (0, b"caff", _read_caf),
+    (0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", _read_asf),
     (4, b"ftyp", _read_mp4),
     (0, b"Creative Voice File", _read_voc),
     (0, b"NIST_1A", _read_sphere),
     (0, b"2BIT", _read_avr),
     (0, b"G", _read_transport_stream),
+    (0, _PACK, _read_program_stream),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from tests.support.clips import synthetic_clip
+from tests.support.programs import find
 
 from qwen3_asr_onnx import AudioError, TruncatedAudioWarning, load_audio
 from qwen3_asr_onnx.audio.containers import read_layout
@@ -57,6 +59,33 @@ def test_a_cut_file_is_never_silently_short(kind: str) -> None:
     assert whole_s == pytest.approx(SECONDS, abs=0.06)
     assert said == []
     for cut in np.random.default_rng(0).integers(len(whole) // 20, len(whole) - 1, 12):
+        try:
+            seconds, said = read(whole[:cut])
+        except AudioError:
+            continue
+        assert said or seconds > SECONDS - TOLERATED_S, cut
+
+
+BY_FFMPEG = {
+    "avi": "libmp3lame", "asf": "wmav2", "mpeg": "mp2", "matroska": "aac", "mpegts": "aac", "adts": "aac",
+    "mp4": "aac", "wv": "wavpack", "ac3": "ac3", "flv": "aac",
+}  # fmt: skip
+
+
+@pytest.mark.program("ffmpeg")
+@pytest.mark.parametrize("container", BY_FFMPEG)
+def test_a_cut_file_of_another_container_is_not_either(container: str, tmp_path: Path) -> None:
+    program = find("ffmpeg")
+    assert program is not None
+    made = tmp_path / "made"
+    raw = ["-f", "f32le", "-ar", "44100", "-ac", "1", "-i", "-"]
+    command = [program, "-v", "error", *raw, "-c:a", BY_FFMPEG[container], "-f", container, str(made)]
+    subprocess.run(command, input=synthetic_clip(SECONDS * 2.75625).tobytes(), check=True)
+    whole = made.read_bytes()
+    whole_s, said = read(whole)
+    assert whole_s == pytest.approx(SECONDS, abs=0.15)
+    assert said == []
+    for cut in np.random.default_rng(0).integers(len(whole) // 20, len(whole) - 1, 5):
         try:
             seconds, said = read(whole[:cut])
         except AudioError:
