@@ -14,7 +14,8 @@ from qwen3_asr_onnx.errors import AudioError, MissingExtra
 from .blocks import AudioStream
 from .containers import read_layout
 from .ffmpeg import ffmpeg_stream, find_ffmpeg
-from .libsndfile import libsndfile_stream, open_part
+from .layout import Part
+from .libsndfile import PartOfFile, ReadOn, libsndfile_stream, open_part
 from .wav import WavHeader, is_wav, read_wav_blocks, read_wav_header
 
 __all__ = ["open_stream"]
@@ -58,7 +59,7 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
     except ImportError:
         sound, has_soundfile = None, False
     if sound is not None:
-        return stack.enter_context(libsndfile_stream(sound, file, layout, name))
+        return stack.enter_context(libsndfile_stream(sound, file, layout, name, _by_ffmpeg(file, name, timeout_s)))
     file.seek(0)
     ffmpeg = find_ffmpeg()
     if ffmpeg is not None:
@@ -71,6 +72,29 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
     raise AudioError(
         f"{name}: neither WAV nor a format soundfile knows; for M4A, WebM, video and others install ffmpeg"
     )
+
+
+def _by_ffmpeg(file: BinaryIO, name: str, timeout_s: float) -> ReadOn:
+    """Return what reads on behind a damage, at which libsndfile ends and ffmpeg, where it is installed, does not."""
+
+    def read_on(part: Part, sample_rate: int, n_read: int) -> Iterator[Waveform]:
+        ffmpeg = find_ffmpeg()
+        if ffmpeg is None:
+            return
+        with ExitStack() as stack:
+            copy = _copy_to_path(PartOfFile(file, part), stack)
+            try:
+                stream = stack.enter_context(ffmpeg_stream(ffmpeg, copy, name, timeout_s, ()))
+            except AudioError:  # it knows the format no better
+                return
+            if stream.sample_rate != sample_rate:
+                return
+            left = n_read
+            for block in stream.blocks:
+                yield block[left:]
+                left = max(0, left - len(block))
+
+    return read_on
 
 
 def _wav_stream(file: BinaryIO, header: WavHeader, name: str) -> AudioStream:
@@ -113,7 +137,7 @@ def _is_text(head: bytes) -> bool:
     return all(character.isprintable() or character in "\t\n\r\f\ufeff" for character in text)
 
 
-def _copy_to_path(file: BinaryIO, stack: ExitStack) -> Path:
+def _copy_to_path(file: BinaryIO | PartOfFile, stack: ExitStack) -> Path:
     """Write the file to disk for ffmpeg, which must seek in MP4 and cannot in a pipe."""
     path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qwen3-asr-"))) / "audio"
     with path.open("wb") as copy:

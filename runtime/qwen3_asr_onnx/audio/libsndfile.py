@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from qwen3_asr_onnx.arrays import Waveform
 
@@ -15,29 +15,37 @@ from .layout import Layout, Part
 if TYPE_CHECKING:
     import soundfile
 
-__all__ = ["libsndfile_stream", "open_part", "promised_frames"]
+__all__ = ["PartOfFile", "libsndfile_stream", "open_part", "promised_frames"]
 
 _UNKNOWN_FRAMES = 1 << 62
 """libsndfile says 2^63 - 1 frames when the container does not say."""
 
 
-class _PartOfFile:
-    """One part of a file as a file of its own: what soundfile asks of a file object."""
+ReadOn: TypeAlias = Callable[[Part, int, int], Iterator[Waveform]]
+"""Part, its sampling rate in Hz, how many of its frames were read -> blocks of those behind, as far as another decoder
+finds them."""
 
-    def __init__(self, file: BinaryIO, part: Part, prefix: bytes) -> None:
+
+class PartOfFile:
+    """One part of a file as a file of its own, with what soundfile asks of one."""
+
+    def __init__(self, file: BinaryIO, part: Part, prefix: bytes = b"") -> None:
         self._file, self._start, self._prefix = file, part.start - len(prefix), prefix
         self._size = len(prefix) + part.end - part.start
         self._position = 0
 
     def tell(self) -> int:
+        """Return the position."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move, and return the new position."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = max(0, base + offset)
         return self._position
 
     def read(self, n_bytes: int) -> bytes:
+        """Return up to so many bytes, none at the end."""
         prefix = self._prefix[self._position : self._position + n_bytes]
         self._position += len(prefix)
         left = min(n_bytes - len(prefix), self._size - self._position)
@@ -58,10 +66,10 @@ def open_part(file: BinaryIO, part: Part) -> soundfile.SoundFile | None:
     import soundfile  # the [audio] extra
 
     try:
-        sound = soundfile.SoundFile(_PartOfFile(file, part, b""), "r")
+        sound = soundfile.SoundFile(PartOfFile(file, part, b""), "r")
         if part.prefix and sound.frames < (part.n_frames or 0):  # its guess is where it would stop
             sound.close()
-            sound = soundfile.SoundFile(_PartOfFile(file, part, part.prefix), "r")
+            sound = soundfile.SoundFile(PartOfFile(file, part, part.prefix), "r")
     except soundfile.LibsndfileError:
         return None
     # soundfile would seek to where it is after every block: libmpg123 then forgets the bits that its next frames need
@@ -71,7 +79,9 @@ def open_part(file: BinaryIO, part: Part) -> soundfile.SoundFile | None:
 
 
 @contextmanager
-def libsndfile_stream(first: soundfile.SoundFile, file: BinaryIO, layout: Layout, name: str) -> Iterator[AudioStream]:
+def libsndfile_stream(
+    first: soundfile.SoundFile, file: BinaryIO, layout: Layout, name: str, read_on: ReadOn
+) -> Iterator[AudioStream]:
     """Give the audio of all parts of a file, and close libsndfile's side of it at the end.
 
     Args:
@@ -79,6 +89,7 @@ def libsndfile_stream(first: soundfile.SoundFile, file: BinaryIO, layout: Layout
         file: the file; stays open.
         layout: its parts and faults.
         name: what to call it in errors.
+        read_on: asked for the rest of a part in which libsndfile gave up.
 
     Raises:
         AudioError: the sampling rate is out of range.
@@ -88,7 +99,7 @@ def libsndfile_stream(first: soundfile.SoundFile, file: BinaryIO, layout: Layout
         for part in layout.parts[1:]:
             promised = None if promised is None or part.n_frames is None else promised + part.n_frames
         stream = AudioStream(check_rate(first.samplerate, name), promised, iter(()))
-        stream.blocks = _blocks(first, file, layout, stream)
+        stream.blocks = _blocks(first, file, layout, stream, read_on)
         yield stream
 
 
@@ -97,7 +108,11 @@ def promised_frames(sound: soundfile.SoundFile, part: Part) -> int | None:
     return part.n_frames if part.prefix or sound.frames >= _UNKNOWN_FRAMES else sound.frames
 
 
-def _blocks(first: soundfile.SoundFile, file: BinaryIO, layout: Layout, stream: AudioStream) -> Iterator[Waveform]:
+def _blocks(
+    first: soundfile.SoundFile, file: BinaryIO, layout: Layout, stream: AudioStream, read_on: ReadOn
+) -> Iterator[Waveform]:
+    import soundfile
+
     n_read = 0
     for part in layout.parts:
         sound = first if part is layout.parts[0] else open_part(file, part)
@@ -109,21 +124,24 @@ def _blocks(first: soundfile.SoundFile, file: BinaryIO, layout: Layout, stream: 
             if sound.samplerate != stream.sample_rate:
                 stream.faults.append(f"{at} begins another file, at {sound.samplerate} Hz; it was not read")
                 continue
-            for block in _part_blocks(sound, stream.faults):
-                n_read += len(block)
-                yield block
+            n_before = n_read
+            try:
+                for block in _part_blocks(sound):
+                    n_read += len(block)
+                    yield block
+            except soundfile.LibsndfileError as error:
+                stream.faults.append(f"{_reason(error)} at {n_read / stream.sample_rate:.2f} s")
+                for block in read_on(part, stream.sample_rate, n_read - n_before):
+                    n_read += len(block)
+                    yield block
     stream.faults += layout.faults
 
 
-def _part_blocks(sound: soundfile.SoundFile, faults: list[str]) -> Iterator[Waveform]:
-    import soundfile
-
-    while True:
-        try:
-            block = sound.read(BLOCK_FRAMES, dtype="float32")
-        except soundfile.LibsndfileError as error:
-            faults.append(error.error_string.strip(" .\n") or "the data is damaged")
-            return
-        if not len(block):
-            return
+def _part_blocks(sound: soundfile.SoundFile) -> Iterator[Waveform]:
+    while len(block := sound.read(BLOCK_FRAMES, dtype="float32")):
         yield to_mono(block)
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    why: str = error.error_string.removeprefix("Error : ").strip(" .\n")
+    return "the data is damaged" if not why or why.startswith("Unspecified") else why

@@ -16,6 +16,9 @@ __all__ = ["read_ogg"]
 _OGG_BEGIN, _OGG_END = 2, 4
 _OPUS_RATE = 48_000
 
+_LONGEST_PAGE_S = 60
+"""255 packets of Opus are 31 s. A position further behind the last one is a damaged one."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Page:
@@ -68,8 +71,10 @@ class _OggPart:
             self.has_begun = True
             if page.number != self.expected.get(page.serial, page.number):
                 faults.append(f"pages are missing at {self.at}")
+        n_pages = max(1, page.number + 1 - self.expected.get(page.serial, page.number))
         self.expected[page.serial] = page.number + 1
-        self.granule = max(self.granule, page.granule)
+        if not self.granule or page.granule - self.granule <= n_pages * _LONGEST_PAGE_S * max(self.rate, 1):
+            self.granule = max(self.granule, page.granule)
         if page.flags & _OGG_END:
             self.ended.add(page.serial)
 

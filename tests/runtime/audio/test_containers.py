@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 import subprocess
 import warnings
@@ -16,6 +17,7 @@ from tests.support.clips import synthetic_clip
 from tests.support.programs import find
 
 from qwen3_asr_onnx import AudioError, TruncatedAudioWarning, load_audio
+from qwen3_asr_onnx.audio import formats
 from qwen3_asr_onnx.audio.containers import read_layout
 from qwen3_asr_onnx.audio.loading import probe_duration
 
@@ -50,6 +52,12 @@ def read(content: bytes) -> tuple[float, list[str]]:
         warnings.simplefilter("always")
         seconds = len(load_audio(content)) / RATE
     return seconds, [str(one.message) for one in caught]
+
+
+def load_audio_quietly(content: bytes) -> npt.NDArray[np.float32]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return load_audio(content)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -91,6 +99,44 @@ def test_a_cut_file_of_another_container_is_not_either(container: str, tmp_path:
         except AudioError:
             continue
         assert said or seconds > SECONDS - TOLERATED_S, cut
+
+
+def damaged_in_the_middle(kind: str) -> bytes:
+    content = encoded(kind, synthetic_clip(SECONDS))
+    middle = len(content) // 2
+    return content[:middle] + np.random.default_rng(0).bytes(2_000) + content[middle + 2_000 :]
+
+
+@pytest.mark.program("ffmpeg")
+@pytest.mark.parametrize("kind", ["flac", "mp3"])
+def test_behind_a_damage_ffmpeg_reads_on(kind: str) -> None:
+    seconds, (said,) = read(damaged_in_the_middle(kind))
+    assert seconds > SECONDS - 1.0
+    assert re.search(r" at \d\.\d\d s", said)
+    whole, found = load_audio(encoded(kind, synthetic_clip(SECONDS))), load_audio_quietly(damaged_in_the_middle(kind))
+    np.testing.assert_array_equal(found[:RATE], whole[:RATE])
+    loud = whole[-2 * RATE :]  # decoders differ by some samples of delay
+    likeness = np.correlate(found[-3 * RATE :], loud, "valid").max() / np.square(loud).sum()
+    assert likeness == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["flac", "mp3"])
+def test_without_it_the_place_of_the_damage_is_told(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "find_ffmpeg", lambda: None)
+    seconds, (said,) = read(damaged_in_the_middle(kind))
+    assert 0.5 < seconds < SECONDS / 2
+    assert f" at {seconds:.2f} s" in said
+
+
+def test_a_damaged_position_in_an_ogg_file_is_not_believed() -> None:
+    content = bytearray(encoded("opus", synthetic_clip(SECONDS)))
+    page = content.index(b"OggS", len(content) // 2)
+    content[page + 12] ^= 0x40  # 2^54 samples on
+    following = content.index(b"OggS", page + 4)
+    content[following : following + 4] = b"gone"
+    _, (said,) = read(bytes(content))
+    (at_s,) = re.findall(r"at (\d+\.\d+) s", said)
+    assert float(at_s) < SECONDS
 
 
 @pytest.mark.parametrize("kind", JOINED)
