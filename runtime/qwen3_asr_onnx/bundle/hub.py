@@ -114,13 +114,13 @@ def is_reachable() -> bool:
     endpoint = urlsplit(constants.ENDPOINT)
     via = None if proxy_bypass(endpoint.hostname or "") else getproxies().get(endpoint.scheme)
     address = urlsplit(via) if via and "//" in via else endpoint
-    port = address.port or (443 if address.scheme == "https" else 80)
+    host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
     connected = threading.Event()
 
     def connect() -> None:
         with (
             contextlib.suppress(OSError, ValueError),
-            socket.create_connection((address.hostname or "", port), REACH_S),
+            socket.create_connection((host, port), REACH_S),
         ):
             connected.set()
 
