@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -282,7 +283,7 @@ def test_json_that_is_no_config_is_refused(original: Path, name: str, text: str)
 def test_a_stop_token_by_itself_or_twice_counts_once(original: Path) -> None:
     stop = SHAPE.token_id("<|im_end|>")
     for value in (stop, [stop, stop]):
-        edit(original, lambda config, value=value: config.update(eos_token_id=value), "generation_config.json")
+        edit(original, partial(dict.update, eos_token_id=value), "generation_config.json")
         assert Checkpoint.open(original).eos_tokens == (stop,)
 
 
