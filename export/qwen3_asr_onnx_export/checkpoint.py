@@ -13,13 +13,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qwen3_asr_onnx.alignment.units import ALIGNER_LANGUAGES
+from qwen3_asr_onnx.bundle.fields import Section
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims, MelParams, TimestampHead
 from qwen3_asr_onnx.bundle.names import HEAD
+from qwen3_asr_onnx.bundle.sections import (
+    BLOCK_FRAMES,
+    MAX_CLASSES,
+    MAX_HEAD_DIM,
+    MAX_HEADS,
+    MAX_LAYERS,
+    MAX_MELS,
+    MAX_POSITIONS,
+    MAX_SEGMENT_MS,
+    MAX_STOPS,
+    MAX_VOCABULARY,
+    MAX_WIDTH,
+    WINDOW_FRAMES,
+)
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.text.languages import LANGUAGES
 
 from .shapes import expected_shapes
-from .tensor_index import Layout, TensorRef, read_json, tensor_index
+from .tensor_index import Layout, TensorRef, read_json, refuse_adapter, tensor_index
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +43,8 @@ __all__ = ["Checkpoint"]
 
 SEGMENT_MS = 80
 """Milliseconds per time class where a processor config says nothing: the default of transformers' processor."""
+
+REMEDY = "is this checkpoint complete? Download it again"
 
 CONFIG_FILE = "config.json"
 EMBED = "model.embed_tokens.weight"
@@ -75,36 +92,31 @@ class Checkpoint:
         Raises:
             BundleError: not a Qwen3-ASR checkpoint, or a file or tensor is missing, damaged or of the wrong shape.
         """
+        refuse_adapter(path)
         config = read_json(path / CONFIG_FILE, required=True)
         layout = _layout(path, config)
-        thinker = config["thinker_config"] if layout == "original" else config
-        audio = _section(path, thinker, "audio_config")
-        text = _section(path, thinker, "text_config")
-        generation = read_json(path / "generation_config.json", required=False)
-        try:
-            encoder = _encoder_dims(audio)
-            decoder = _decoder_dims(text)
-            _refuse_unknown_maths(path, audio, text)
-            eos = generation.get("eos_token_id", thinker.get("eos_token_id"))
-            if eos is None:
-                raise KeyError("eos_token_id (generation_config.json)")
-            checkpoint = cls(
-                path=path,
-                layout=layout,
-                encoder=encoder,
-                decoder=decoder,
-                mel=_mel_params(path, audio),
-                audio_token=int(thinker["audio_token_id"]),
-                eos_tokens=tuple(int(i) for i in (eos if isinstance(eos, list) else [eos])),
-                languages=tuple(config.get("support_languages") or _languages(config)),
-                tied=_tied(thinker, text) and not _is_aligner(config),
-                tensors=tensor_index(path, layout),
-                timestamps=_timestamp_head(path, config) if _is_aligner(config) else None,
-            )
-        except KeyError as error:
-            raise BundleError(
-                f"{path / CONFIG_FILE}: no field {error.args[0]}; is this checkpoint complete?"
-            ) from error
+        top = Section(config, path / CONFIG_FILE, remedy=REMEDY)
+        thinker = top.section("thinker_config") if layout == "original" else top
+        audio, text = thinker.section("audio_config"), thinker.section("text_config")
+        decoder = _decoder_dims(text)
+        encoder = _encoder_dims(audio, decoder)
+        _refuse_unknown_maths(audio, text)
+        mel = _mel_params(path, audio)
+        aligner = _is_aligner(config)
+        languages = top.texts("support_languages", 100, ())
+        checkpoint = cls(
+            path=path,
+            layout=layout,
+            encoder=encoder,
+            decoder=decoder,
+            mel=mel,
+            audio_token=thinker.integer("audio_token_id", 0, decoder.vocab_size - 1),
+            eos_tokens=_eos_tokens(path, thinker, decoder.vocab_size - 1),
+            languages=languages or (ALIGNER_LANGUAGES if aligner else tuple(LANGUAGES)),
+            tied=_tied(thinker, text) and not aligner,
+            timestamps=_timestamp_head(path, top, layout, decoder) if aligner else None,
+            tensors=tensor_index(path, layout),
+        )
         checkpoint._check_tensors()
         return checkpoint
 
@@ -177,101 +189,118 @@ def _layout(path: Path, config: Mapping[str, Any]) -> Layout:
     if config.get("format") == "qwen3-asr-onnx":
         raise BundleError(f"{path}: this is an exported bundle already; give the checkpoint it was made from")
     if config.get("model_type") != "qwen3_asr":
-        raise BundleError(f"{path}: model_type is {config.get('model_type')!r}; this exporter knows 'qwen3_asr'")
-    return "original" if isinstance(config.get("thinker_config"), dict) else "native"
+        raise BundleError(
+            f"{path}: model_type is {str(config.get('model_type'))[:80]!r}; this exporter knows 'qwen3_asr'"
+        )
+    if config.get("quantization_config") is not None:
+        raise BundleError(
+            f"{path}: quantization_config says that these weights are quantized already; give the checkpoint that they "
+            "were made from"
+        )
+    return "original" if "thinker_config" in config else "native"
 
 
 def _is_aligner(config: Mapping[str, Any]) -> bool:
     thinker = config.get("thinker_config")
     inner = thinker if isinstance(thinker, dict) else config
-    kinds = {inner.get("model_type"), *(config.get("architectures") or ())}
-    return bool(kinds & {"qwen3_forced_aligner", "Qwen3ASRForTokenClassification"}) or "classify_num" in inner
+    listed = config.get("architectures")
+    kinds = [inner.get("model_type"), *(listed if isinstance(listed, list) else ())]
+    return any(kind in ("qwen3_forced_aligner", "Qwen3ASRForTokenClassification") for kind in kinds) or (
+        "classify_num" in inner
+    )
 
 
-def _languages(config: Mapping[str, Any]) -> tuple[str, ...]:
-    return ALIGNER_LANGUAGES if _is_aligner(config) else tuple(LANGUAGES)
+def _tied(thinker: Section, text: Section) -> bool:
+    """Return whether the head is the table: the model's own config decides, as in transformers, not its text part."""
+    key = "tie_word_embeddings"
+    return thinker.flag(key) if thinker.has(key) else text.flag(key, True)
 
 
-def _tied(thinker: Mapping[str, Any], text: Mapping[str, Any]) -> bool:
-    return bool(text.get("tie_word_embeddings", thinker.get("tie_word_embeddings", False)))
+def _eos_tokens(path: Path, thinker: Section, last: int) -> tuple[int, ...]:
+    """Return the ids that end generation, each once."""
+    file = path / "generation_config.json"
+    generation = Section(read_json(file, required=False), file, remedy=REMEDY)
+    key = "eos_token_id"
+    source = generation if generation.has(key) else thinker
+    if not source.has(key):
+        raise BundleError(f"{path / CONFIG_FILE}: no field {key} (generation_config.json); {REMEDY}")
+    return source.id_or_ids(key, last, MAX_STOPS)
 
 
-def _timestamp_head(path: Path, config: Mapping[str, Any]) -> TimestampHead:
+def _timestamp_head(path: Path, top: Section, layout: Layout, text: DecoderDims) -> TimestampHead:
     """Return the head of an aligner: the original layout counts its classes, transformers lists their labels."""
-    thinker = config.get("thinker_config")
-    if isinstance(thinker, dict):
-        classes, segment_ms = int(thinker["classify_num"]), config["timestamp_segment_time"]
+    key = "timestamp_segment_time"
+    if layout == "original":
+        classes, times = top.section("thinker_config").integer("classify_num", 2, MAX_CLASSES), top
     else:
-        if config.get("token_classification_bias", False):
+        if top.flag("token_classification_bias", False):
             raise BundleError(f"{path / CONFIG_FILE}: token_classification_bias is true; this exporter knows false")
-        processor = read_json(path / "processor_config.json", required=False)
-        classes, segment_ms = len(config["id2label"]), processor.get("timestamp_segment_time", SEGMENT_MS)
-    if segment_ms != int(segment_ms) or segment_ms < 1:
-        raise BundleError(f"{path}: timestamp_segment_time is {segment_ms}; give whole milliseconds")
-    return TimestampHead(classes, int(segment_ms), int(config["timestamp_token_id"]))
+        file = path / "processor_config.json"
+        classes, times = len(top.mapping("id2label")), Section(read_json(file, required=False), file, remedy=REMEDY)
+    segment_ms = times.number(key, 0, 1e9, SEGMENT_MS) if layout == "native" else times.number(key, 0, 1e9)
+    if not 1 <= segment_ms <= MAX_SEGMENT_MS or segment_ms != int(segment_ms):
+        raise BundleError(f"{path}: {key} is {segment_ms:g}; give whole milliseconds")
+    return TimestampHead(classes, int(segment_ms), top.integer("timestamp_token_id", 0, text.vocab_size - 1))
 
 
-def _section(path: Path, config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    section = config.get(name)
-    if not isinstance(section, dict):
-        raise BundleError(f"{path / CONFIG_FILE}: no {name}; is this checkpoint complete?")
-    return section
-
-
-def _encoder_dims(audio: Mapping[str, Any]) -> EncoderDims:
+def _encoder_dims(audio: Section, text: DecoderDims) -> EncoderDims:
+    half = BLOCK_FRAMES // 2
     return EncoderDims(
-        layers=int(audio["encoder_layers"]),
-        d_model=int(audio["d_model"]),
-        heads=int(audio["encoder_attention_heads"]),
-        ffn=int(audio["encoder_ffn_dim"]),
-        conv_channels=int(audio["downsample_hidden_size"]),
-        output_dim=int(audio["output_dim"]),
-        block_frames=2 * int(audio["n_window"]),
-        window_frames=int(audio["n_window_infer"]),
+        layers=audio.integer("encoder_layers", 1, MAX_LAYERS),
+        d_model=audio.integer("d_model", 1, MAX_WIDTH),
+        heads=audio.integer("encoder_attention_heads", 1, MAX_HEADS),
+        ffn=audio.integer("encoder_ffn_dim", 1, 4 * MAX_WIDTH),
+        conv_channels=audio.integer("downsample_hidden_size", 1, MAX_WIDTH),
+        output_dim=audio.integer("output_dim", text.hidden, text.hidden),
+        # The front end and the windows of this family: the runtime knows no others.
+        block_frames=2 * audio.integer("n_window", half, half),
+        window_frames=audio.integer("n_window_infer", WINDOW_FRAMES, WINDOW_FRAMES),
     )
 
 
-def _decoder_dims(text: Mapping[str, Any]) -> DecoderDims:
-    rope = text.get("rope_parameters") or {}
-    heads = int(text["num_attention_heads"])
+def _decoder_dims(text: Section) -> DecoderDims:
+    heads = text.integer("num_attention_heads", 1, MAX_HEADS)
+    hidden = text.integer("hidden_size", 1, MAX_WIDTH)
+    if heads % text.integer("num_key_value_heads", 1, heads):
+        raise text.refuse("num_key_value_heads", f"a divisor of {heads}, the num_attention_heads")
+    rope = text.section("rope_parameters") if text.has("rope_parameters") else text
     return DecoderDims(
-        layers=int(text["num_hidden_layers"]),
-        hidden=int(text["hidden_size"]),
-        intermediate=int(text["intermediate_size"]),
+        layers=text.integer("num_hidden_layers", 1, MAX_LAYERS),
+        hidden=hidden,
+        intermediate=text.integer("intermediate_size", 1, 4 * MAX_WIDTH),
         heads=heads,
-        kv_heads=int(text["num_key_value_heads"]),
-        head_dim=int(text.get("head_dim") or int(text["hidden_size"]) // heads),
-        vocab_size=int(text["vocab_size"]),
-        rope_theta=float(rope["rope_theta"] if "rope_theta" in rope else text["rope_theta"]),
-        rms_norm_eps=float(text["rms_norm_eps"]),
-        max_positions=int(text["max_position_embeddings"]),
+        kv_heads=text.integer("num_key_value_heads", 1, heads),
+        head_dim=text.integer("head_dim", 1, MAX_HEAD_DIM) if text.has("head_dim") else hidden // heads,
+        vocab_size=text.integer("vocab_size", 1, MAX_VOCABULARY),
+        rope_theta=(rope if rope.has("rope_theta") else text).number("rope_theta", 1.0, 1e12),
+        rms_norm_eps=text.number("rms_norm_eps", 0.0, 1.0),
+        max_positions=text.integer("max_position_embeddings", 1, MAX_POSITIONS),
     )
 
 
-def _refuse_unknown_maths(path: Path, audio: Mapping[str, Any], text: Mapping[str, Any]) -> None:
+def _refuse_unknown_maths(audio: Section, text: Section) -> None:
     """Raise on any setting under which the graphs built here would compute something else than the checkpoint means."""
-    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
-    facts = (
-        ("audio_config.activation_function", audio.get("activation_function", "gelu"), "gelu"),
-        ("audio_config.scale_embedding", audio.get("scale_embedding", False), False),
-        ("text_config.hidden_act", text.get("hidden_act", "silu"), "silu"),
-        ("text_config.attention_bias", text.get("attention_bias", False), False),
-        ("text_config.use_sliding_window", text.get("use_sliding_window", False), False),
-        ("text_config rope_type", rope.get("rope_type", rope.get("type", "default")), "default"),
-    )
-    for name, found, known in facts:
-        if found != known:
-            raise BundleError(f"{path / CONFIG_FILE}: {name} is {found!r}; this exporter knows {known!r} only")
+    audio.fact("activation_function", "gelu")
+    audio.fact("scale_embedding", False)
+    text.fact("hidden_act", "silu")
+    text.fact("attention_bias", False)
+    text.fact("use_sliding_window", False)
+    for name in ("rope_parameters", "rope_scaling"):
+        if text.has(name):
+            rope = text.section(name)
+            rope.fact("rope_type" if rope.has("rope_type") else "type", "default")
 
 
-def _mel_params(path: Path, audio: Mapping[str, Any]) -> MelParams:
-    found = read_json(path / "preprocessor_config.json", required=False)
-    if not found:
-        found = read_json(path / "processor_config.json", required=False).get("feature_extractor", {})
-    default = MelParams()
+def _mel_params(path: Path, audio: Section) -> MelParams:
+    file = path / "preprocessor_config.json"
+    found = Section(read_json(file, required=False), file, remedy=REMEDY)
+    if not file.exists():
+        file = path / "processor_config.json"
+        found = Section(read_json(file, required=False), file, remedy=REMEDY).section("feature_extractor", {})
+    known = MelParams()
     return MelParams(
-        sample_rate=int(found.get("sampling_rate", default.sample_rate)),
-        n_fft=int(found.get("n_fft", default.n_fft)),
-        hop_length=int(found.get("hop_length", default.hop_length)),
-        n_mels=int(audio["num_mel_bins"]),
+        sample_rate=found.integer("sampling_rate", known.sample_rate, known.sample_rate, known.sample_rate),
+        n_fft=found.integer("n_fft", known.n_fft, known.n_fft, known.n_fft),
+        hop_length=found.integer("hop_length", known.hop_length, known.hop_length, known.hop_length),
+        n_mels=audio.integer("num_mel_bins", 1, MAX_MELS),
     )

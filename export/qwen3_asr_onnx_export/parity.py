@@ -1,7 +1,8 @@
 """Bundle graphs against transformers' own layers on random inputs, in bounded memory.
 
 The decoder graph is cut at its layer boundaries and run layer by layer beside upstream's layer with the same weights,
-so a 1.7B check needs the memory of one layer. The expected side is upstream code: no wrapper is involved.
+so a 1.7B check needs the memory of one layer. The expected side is upstream code on tensors that safetensors reads: no
+wrapper is involved, nor what the export reads the checkpoint with.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.model.session import import_onnxruntime
 
 from .checkpoint import EMBED, Checkpoint
+from .stored import StoredTensors
 
 __all__ = ["TOLERANCE", "check_decoder", "check_encoder"]
 
@@ -70,9 +72,10 @@ def check_decoder(graph: Path, checkpoint: Checkpoint, progress: Callable[[], ob
     dims = checkpoint.decoder
     length = PROMPT_LENGTH + 1
     start = int(np.random.default_rng(0).integers(0, dims.vocab_size - length))
-    embeds = checkpoint.read_rows(EMBED, start, start + length).float()[None]
+    stored = StoredTensors(checkpoint.path)
+    embeds = stored.rows(EMBED, start, start + length)[None]
     model = ir.load(graph)
-    expected = _upstream_layers(checkpoint, embeds)
+    expected = _upstream_layers(dims, stored, embeds)
     state: tuple[Floats, ...] = (embeds.numpy(),)
     for layer in range(dims.layers):
         session = _session(_layer_graph(model, layer), graph.parent)
@@ -84,7 +87,7 @@ def check_decoder(graph: Path, checkpoint: Checkpoint, progress: Callable[[], ob
     session = _session(_head_graph(model, dims), graph.parent)
     (logits,) = _run(session, {**values, names.POSITIONS: np.array([[0, length - 1]])})
     del session  # the head is the largest tensor: unmap it before upstream's copy is read
-    wanted = _upstream_logits(checkpoint, hidden[0, [0, -1]]).numpy()
+    wanted = _upstream_logits(checkpoint, stored, hidden[0, [0, -1]]).numpy()
     _compare(f"{graph.name}, logits", logits[0], wanted)
     progress()
 
@@ -147,6 +150,10 @@ def _run_layer(session: Any, dims: DecoderDims, layer: int, state: tuple[Floats,
 
 def _compare(what: str, found: Floats, expected: Floats) -> None:
     scale = float(np.abs(expected).max())
+    if not np.isfinite(scale):
+        raise BundleError(
+            f"{what}: transformers' own answer is not a number; the weights of this checkpoint are absurd"
+        )
     difference = float(np.abs(found - expected).max())
     if not difference <= TOLERANCE * max(scale, 1e-6):
         raise BundleError(
@@ -155,13 +162,9 @@ def _compare(what: str, found: Floats, expected: Floats) -> None:
         )
 
 
-def _load(module: nn.Module, checkpoint: Checkpoint, names: Mapping[str, str]) -> None:
-    """Fill a module: names maps its parameters to the checkpoint's tensors."""
-    module.load_state_dict({own: checkpoint.read(name).float() for own, name in names.items()})
-
-
-def _load_prefix(module: nn.Module, checkpoint: Checkpoint, prefix: str) -> None:
-    _load(module, checkpoint, {name: prefix + name for name in module.state_dict()})
+def _load(module: nn.Module, stored: StoredTensors, prefix: str) -> None:
+    """Fill a module with the tensors whose names are those of its parameters behind a prefix."""
+    module.load_state_dict({name: stored.rows(prefix + name) for name in module.state_dict()})
 
 
 def _audio_config(dims: EncoderDims, n_mels: int) -> Any:
@@ -188,10 +191,10 @@ def _upstream_encoder(checkpoint: Checkpoint, mel: Floats, n_frames: tuple[int, 
     """Return upstream's features per window: its stem, then its layers one at a time, then its projector."""
     from transformers.models.qwen3_asr.modeling_qwen3_asr import Qwen3ASRAudioEncoderLayer, Qwen3ASREncoder
 
-    dims, tower = checkpoint.encoder, "audio_tower."
+    dims, tower, stored = checkpoint.encoder, "audio_tower.", StoredTensors(checkpoint.path)
     config = _audio_config(dims, checkpoint.mel.n_mels)
     encoder = Qwen3ASREncoder(config).eval()
-    _load_prefix(encoder, checkpoint, tower)
+    _load(encoder, stored, tower)
     norm, encoder.ln_post = encoder.ln_post, nn.Identity()
     mask = (torch.arange(mel.shape[2])[None] < torch.tensor(n_frames)[:, None]).long()
     hidden = encoder(torch.from_numpy(mel), mask).last_hidden_state
@@ -199,11 +202,11 @@ def _upstream_encoder(checkpoint: Checkpoint, mel: Floats, n_frames: tuple[int, 
     bounds = torch.tensor(np.cumsum([0, *counts]), dtype=torch.int32)
     layer = Qwen3ASRAudioEncoderLayer(config).eval()
     for i in range(dims.layers):
-        _load_prefix(layer, checkpoint, f"{tower}layers.{i}.")
+        _load(layer, stored, f"{tower}layers.{i}.")
         hidden = layer(hidden, bounds, max_seqlen=max(counts))[0]
     proj1, proj2 = nn.Linear(dims.d_model, dims.d_model), nn.Linear(dims.d_model, dims.output_dim)
-    _load_prefix(proj1, checkpoint, f"{tower}proj1.")
-    _load_prefix(proj2, checkpoint, f"{tower}proj2.")
+    _load(proj1, stored, f"{tower}proj1.")
+    _load(proj2, stored, f"{tower}proj2.")
     features = proj2(nn.functional.gelu(proj1(norm(hidden))))
     return [rows.numpy() for rows in features.split(counts)]
 
@@ -228,11 +231,10 @@ def _text_config(dims: DecoderDims) -> Any:
 
 
 @torch.no_grad()
-def _upstream_layers(checkpoint: Checkpoint, embeds: torch.Tensor) -> Iterator[torch.Tensor]:
+def _upstream_layers(dims: DecoderDims, stored: StoredTensors, embeds: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield upstream's hidden state after every layer, then after the final norm; each (1, S, hidden)."""
     from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer, Qwen3RMSNorm, Qwen3RotaryEmbedding
 
-    dims = checkpoint.decoder
     config = _text_config(dims)
     length = embeds.shape[1]
     rotary = Qwen3RotaryEmbedding(config)(embeds, torch.arange(length)[None])
@@ -240,18 +242,18 @@ def _upstream_layers(checkpoint: Checkpoint, embeds: torch.Tensor) -> Iterator[t
     layer = Qwen3DecoderLayer(config, 0).eval()
     hidden = embeds
     for i in range(dims.layers):
-        _load_prefix(layer, checkpoint, f"model.layers.{i}.")
+        _load(layer, stored, f"model.layers.{i}.")
         output = layer(hidden, attention_mask=mask, position_embeddings=rotary)
         hidden = output[0] if isinstance(output, tuple) else output
         yield hidden
     norm = Qwen3RMSNorm(dims.hidden, eps=dims.rms_norm_eps)
-    _load_prefix(norm, checkpoint, "model.norm.")
+    _load(norm, stored, "model.norm.")
     yield norm(hidden)
 
 
 @torch.no_grad()
-def _upstream_logits(checkpoint: Checkpoint, hidden: torch.Tensor) -> torch.Tensor:
+def _upstream_logits(checkpoint: Checkpoint, stored: StoredTensors, hidden: torch.Tensor) -> torch.Tensor:
     """Return hidden (n, H) times the head, some rows at a time: in float32 the head is the largest tensor of all."""
     starts = range(0, checkpoint.head_rows, HEAD_ROWS)
-    rows = (checkpoint.read_rows(names.HEAD, start, start + HEAD_ROWS).float() for start in starts)
+    rows = (stored.head(start, start + HEAD_ROWS, tied=checkpoint.tied) for start in starts)
     return torch.cat([hidden @ part.T for part in rows], dim=1)

@@ -30,6 +30,7 @@ from qwen3_asr_onnx.bundle.manifest import (
 from qwen3_asr_onnx.bundle.names import HEAD, variant_files
 from qwen3_asr_onnx.bundle.writing import atomic_directory, clear_directory_leftovers, require_space
 from qwen3_asr_onnx.commands.console import progress_bar
+from qwen3_asr_onnx.model.loading import load_tokenizer
 from qwen3_asr_onnx.text.answer import TEXT_TAG
 from qwen3_asr_onnx.text.prompt import FORCED_PREFIX, TEMPLATE
 
@@ -102,6 +103,7 @@ def export_checkpoint(
     _require_space(checkpoint, bundle_dir)
     with atomic_directory(bundle_dir, overwrite=overwrite) as partial:
         records = _write_tokenizer(checkpoint, partial)
+        load_tokenizer(Bundle(partial, _manifest(checkpoint, records, checked=False)))  # as everybody will who reads it
         records |= _write_model(checkpoint, partial, progress=progress)
         if check:
             _check(checkpoint, partial, progress=progress)

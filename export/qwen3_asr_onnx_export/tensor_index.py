@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from qwen3_asr_onnx.bundle.json_text import parse_json, read_regular_text, require_regular
 from qwen3_asr_onnx.errors import BundleError
 
-__all__ = ["Layout", "TensorRef", "read_json", "tensor_index"]
+__all__ = ["Layout", "TensorRef", "read_json", "refuse_adapter", "tensor_index"]
 
 Layout = Literal["original", "native"]
+
+DTYPES = ("F64", "F32", "F16", "BF16")
+"""How weights may be stored, as safetensors spells it."""
 
 NATIVE_PREFIXES = (
     ("model.multi_modal_projector.linear_1.", "audio_tower.proj1."),
@@ -41,13 +44,11 @@ def read_json(path: Path, *, required: bool) -> dict[str, Any]:
         BundleError: it is missing, not JSON, or no object.
     """
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = parse_json(read_regular_text(path), path)
     except FileNotFoundError as error:
         if not required:
             return {}
         raise BundleError(f"{path.parent}: no {path.name}, so this is not a checkpoint directory") from error
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot be read ({error})") from error
     if not isinstance(body, dict):
         raise BundleError(f"{path}: holds no JSON object")
     return body
@@ -67,29 +68,75 @@ def tensor_index(path: Path, layout: Layout) -> dict[str, TensorRef]:
             with safe_open(file, framework="pt") as shard:
                 for key in shard.keys():  # noqa: SIM118 - safe_open is not a mapping
                     part = shard.get_slice(key)
-                    tensors[_canonical(path, layout, key)] = TensorRef(
-                        file, key, tuple(part.get_shape()), str(part.get_dtype())
-                    )
+                    dtype = str(part.get_dtype())
+                    if dtype not in DTYPES:
+                        raise BundleError(
+                            f"{file}: {key} is stored as {dtype}, which is a quantized checkpoint's; this exporter "
+                            f"reads {', '.join(DTYPES)}: give the checkpoint that it was made from"
+                        )
+                    tensors[_canonical(path, layout, key)] = TensorRef(file, key, tuple(part.get_shape()), dtype)
         except (SafetensorError, OSError) as error:
             raise BundleError(f"{file}: damaged or truncated ({error}); download it again") from error
     return tensors
 
 
 def _weight_files(path: Path) -> Iterator[Path]:
-    index = path / "model.safetensors.index.json"
-    if not index.exists():
-        single = path / "model.safetensors"
-        if not single.is_file():
-            raise BundleError(f"{path}: neither model.safetensors nor {index.name}; is the download complete?")
+    """Yield the files with the weights, found in the order in which transformers looks: one file before an index."""
+    single, index = path / "model.safetensors", path / "model.safetensors.index.json"
+    if single.exists():
+        require_regular(single)
         yield single
         return
+    if not index.exists():
+        raise BundleError(f"{path}: neither {single.name} nor {index.name}; {_what_else(path)}")
     weight_map = read_json(index, required=True).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise BundleError(f"{index}: no weight_map; download it again")
+    for name in weight_map.values():
+        if not isinstance(name, str) or not name.endswith(".safetensors") or Path(name).name != name or "\\" in name:
+            raise BundleError(
+                f"{index}: weight_map names {str(name)[:80]!r}, which is no .safetensors file of this folder; "
+                "download it again"
+            )
     for name in sorted(set(weight_map.values())):
-        if not (path / name).is_file():
+        if not (path / name).exists():
             raise BundleError(f"{path / name}: missing, {index.name} lists it; is the download complete?")
+        require_regular(path / name)
         yield path / name
+
+
+def _what_else(path: Path) -> str:
+    """Return what a folder without weights in safetensors files seems to be, and what to do about it."""
+    names = sorted(entry.name for entry in path.iterdir())
+    pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
+    others = [name for name in names if name.endswith((".gguf", ".ggml"))]
+    if pickles:
+        return (
+            f"{pickles[0]} holds the weights as a pickle, which can run code when it is read; convert it, in a place "
+            "that may run it, with transformers' save_pretrained (it writes safetensors)"
+        )
+    if others:
+        return f"{others[0]} is made for llama.cpp; give the checkpoint that it was made from"
+    return "is the download complete?"
+
+
+def refuse_adapter(path: Path) -> None:
+    """Raise where a folder holds a LoRA adapter, which is no model by itself.
+
+    Raises:
+        BundleError: it does; the message names the model that it belongs to, where that is known.
+    """
+    config = path / "adapter_config.json"
+    if not config.exists() and not (path / "adapter_model.safetensors").exists():
+        return
+    if (path / "model.safetensors").exists() or (path / "model.safetensors.index.json").exists():
+        return  # transformers' trainers leave both; what counts is the whole model
+    base = read_json(config, required=False).get("base_model_name_or_path")
+    of = f" of {base}" if isinstance(base, str) else ""
+    raise BundleError(
+        f"{path}: this is a LoRA adapter{of}, not a model; merge it into its base (peft: merge_and_unload, then "
+        "save_pretrained) and export the result"
+    )
 
 
 def _canonical(path: Path, layout: Layout, key: str) -> str:

@@ -6,14 +6,17 @@ transformers is only needed to verify the result.
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+from qwen3_asr_onnx.bundle.json_text import parse_json, read_regular_text
+from qwen3_asr_onnx.bundle.sections import MAX_VOCABULARY
 from qwen3_asr_onnx.errors import BundleError
 
 __all__ = ["SPLIT_PATTERN", "build_tokenizer_json", "verify_tokenizer_json"]
+
+MAX_TOKENIZER_BYTES = 256 << 20
 
 # How Qwen2 cuts text into words before BPE: English contractions; a word with at most one leading mark; single digits;
 # a run of marks with the line breaks after it; line breaks; white space. transformers 4.57's `fix_mistral_regex` puts
@@ -75,6 +78,9 @@ def build_tokenizer_json(checkpoint_dir: str | Path, out_path: str | Path) -> No
         shutil.copyfile(ready_made, out_path)
         return
     vocab: dict[str, int] = _read_json(checkpoint_dir / "vocab.json")
+    odd = next((key for key, value in vocab.items() if isinstance(value, bool) or not isinstance(value, int)), None)
+    if odd is not None or not all(0 <= value < MAX_VOCABULARY for value in vocab.values()):
+        raise BundleError(f"{checkpoint_dir / 'vocab.json'}: holds ids that are none; download the checkpoint again")
     merges = _read_merges(checkpoint_dir / "merges.txt")
     tokenizer = _byte_level_bpe(vocab, merges, checkpoint_dir)
     _add_tokens(tokenizer, checkpoint_dir / "tokenizer_config.json")
@@ -144,12 +150,19 @@ def _add_tokens(tokenizer: Any, config_path: Path) -> None:
     """Add the tokens of a `tokenizer_config.json` and check that each got the id written there."""
     from tokenizers import AddedToken
 
-    entries: dict[str, dict[str, Any]] = _read_json(config_path).get("added_tokens_decoder", {})
+    entries = _read_json(config_path).get("added_tokens_decoder", {})
     if not entries:
         raise BundleError(f"{config_path}: no added_tokens_decoder, so the special tokens have no ids")
-    by_id = sorted((int(token_id), entry) for token_id, entry in entries.items())
     flags = ("lstrip", "normalized", "rstrip", "single_word", "special")
-    tokenizer.add_tokens([AddedToken(entry["content"], **{flag: entry[flag] for flag in flags}) for _, entry in by_id])
+    try:
+        by_id = sorted(((int(token_id), entry) for token_id, entry in entries.items()), key=lambda pair: pair[0])
+        tokens = [AddedToken(entry["content"], **{flag: entry[flag] for flag in flags}) for _, entry in by_id]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"{config_path}: damaged added_tokens_decoder ({type(error).__name__}: {error}); "
+            "download the checkpoint again"
+        ) from error
+    tokenizer.add_tokens(tokens)
     for token_id, entry in by_id:
         got = tokenizer.token_to_id(entry["content"])
         if got != token_id:
@@ -158,20 +171,23 @@ def _add_tokens(tokenizer: Any, config_path: Path) -> None:
             )
 
 
-def _read_json(path: Path) -> Any:
-    """Return the content of one of the checkpoint's JSON files."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """Return the object in one of the checkpoint's JSON files."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot read the tokenizer file ({error}); download the checkpoint again") from error
+        body = parse_json(read_regular_text(path, MAX_TOKENIZER_BYTES), path)
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: missing; download the checkpoint again") from error
+    if not isinstance(body, dict):
+        raise BundleError(f"{path}: holds no JSON object; download the checkpoint again")
+    return body
 
 
 def _read_merges(path: Path) -> list[tuple[str, str]]:
     """Return the pairs of a `merges.txt`, in order of rank."""
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: cannot read the tokenizer file ({error}); download the checkpoint again") from error
+        lines = read_regular_text(path, MAX_TOKENIZER_BYTES).split("\n")
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: missing; download the checkpoint again") from error
     merges = []
     for number, line in enumerate(lines, start=1):
         if not line or (number == 1 and line.startswith("#version")):

@@ -24,6 +24,9 @@ from .wrappers.operators import transposed_weights
 
 __all__ = ["Placement", "WeightPlan", "attach", "plan", "write", "write_embeddings"]
 
+LARGEST_WEIGHT = 65504.0
+"""What float16 can hold, which some variants are stored in. Real weights stay below a hundred."""
+
 SLICE_BYTES = 64 << 20
 """Largest float32 piece converted at once."""
 
@@ -110,7 +113,7 @@ def write(
         Size and sha256 of the file.
 
     Raises:
-        BundleError: a tensor cannot be read or holds NaN or infinity.
+        BundleError: a tensor cannot be read, or holds NaN, infinity or numbers that no weight has.
     """
     with path.open("wb") as file:
         out = HashedFile(file, progress)
@@ -150,4 +153,10 @@ def _write_float32(out: HashedFile, tensor: torch.Tensor, name: str) -> None:
         values = piece.to(torch.float32).contiguous().numpy()
         if not np.isfinite(values).all():
             raise BundleError(f"{name} holds NaN or infinity; this checkpoint is broken, download it again")
+        largest = float(max(values.max(), -values.min())) if values.size else 0.0
+        if largest > LARGEST_WEIGHT:
+            raise BundleError(
+                f"{name} holds {largest:.3g}; no weight of a sound model is beyond {LARGEST_WEIGHT:g}: this checkpoint "
+                "is broken, download it again"
+            )
         out.write(values)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -199,7 +201,7 @@ def test_a_missing_field_is_named(original: Path, field: str) -> None:
         thinker["audio_config"].pop(field, None)
 
     edit(original, remove)
-    with pytest.raises(BundleError, match=f"no field {field}"):
+    with pytest.raises(BundleError, match=rf"no field thinker_config\.(audio_config\.)?{field}"):
         Checkpoint.open(original)
 
 
@@ -215,7 +217,161 @@ def test_files_that_are_missing_or_damaged_are_named(original: Path, tmp_path: P
     with pytest.raises(BundleError, match=r"no config\.json, so this is not a checkpoint"):
         Checkpoint.open(tmp_path)
     (original / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(BundleError, match=r"config\.json: cannot be read"):
+    with pytest.raises(BundleError, match=r"config\.json: not valid JSON"):
+        Checkpoint.open(original)
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "value"),
+    [
+        ("config.json", "thinker_config", []),
+        ("config.json", "thinker_config.audio_config", [1]),
+        ("config.json", "thinker_config.text_config", "text"),
+        ("config.json", "thinker_config.audio_config.d_model", "64"),
+        ("config.json", "thinker_config.audio_config.encoder_layers", None),
+        ("config.json", "thinker_config.audio_config.n_window", 30),
+        ("config.json", "thinker_config.audio_config.n_window_infer", 400),
+        ("config.json", "thinker_config.audio_config.num_mel_bins", [128]),
+        ("config.json", "thinker_config.text_config.hidden_size", 2**31),
+        ("config.json", "thinker_config.text_config.num_key_value_heads", 0),
+        ("config.json", "thinker_config.text_config.vocab_size", True),
+        ("config.json", "thinker_config.text_config.rope_theta", "big"),
+        ("config.json", "thinker_config.text_config.rope_scaling", [1]),
+        ("config.json", "thinker_config.text_config.rope_parameters", "default"),
+        ("config.json", "thinker_config.text_config.rms_norm_eps", {}),
+        ("config.json", "thinker_config.text_config.tie_word_embeddings", "yes"),
+        ("config.json", "thinker_config.audio_token_id", -1),
+        ("config.json", "support_languages", "English"),
+        ("config.json", "support_languages", [1]),
+        ("config.json", "architectures", 5),
+        ("generation_config.json", "eos_token_id", -1),
+        ("generation_config.json", "eos_token_id", []),
+        ("generation_config.json", "eos_token_id", [None]),
+        ("generation_config.json", "eos_token_id", "end"),
+        ("generation_config.json", "eos_token_id", [True]),
+        ("generation_config.json", "eos_token_id", 10**9),
+        ("preprocessor_config.json", "hop_length", 320),
+        ("preprocessor_config.json", "sampling_rate", "16000"),
+        ("preprocessor_config.json", "n_fft", None),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_a_field_that_cannot_be_is_refused_by_name(original: Path, file: str, field: str, value: object) -> None:
+    *outer, last = field.split(".")
+
+    def change(config: Config) -> None:
+        for name in outer:
+            config = config[name]
+        config[last] = value
+
+    edit(original, change, file)
+    if field == "architectures":  # nothing depends on it here
+        Checkpoint.open(original)
+        return
+    with pytest.raises(BundleError, match=rf"{file}: .*{last}"):
+        Checkpoint.open(original)
+
+
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "preprocessor_config.json"])
+@pytest.mark.parametrize("text", ["[1]", "[" * 100_000, '{"a": NaN}', "5"])
+def test_json_that_is_no_config_is_refused(original: Path, name: str, text: str) -> None:
+    (original / name).write_text(text, encoding="utf-8")
+    with pytest.raises(BundleError, match=name):
+        Checkpoint.open(original)
+
+
+def test_a_stop_token_by_itself_or_twice_counts_once(original: Path) -> None:
+    stop = SHAPE.token_id("<|im_end|>")
+    for value in (stop, [stop, stop]):
+        edit(original, partial(dict.update, eos_token_id=value), "generation_config.json")
+        assert Checkpoint.open(original).eos_tokens == (stop,)
+
+
+@pytest.mark.parametrize(
+    "name", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..\\x.safetensors", 5, ["a"], "weights.bin"]
+)
+def test_an_index_cannot_lead_out_of_the_folder(tmp_path: Path, name: object) -> None:
+    directory = make_checkpoint(tmp_path / "sharded", SHAPE, CheckpointOptions(shards=3))
+    index = "model.safetensors.index.json"
+    edit(directory, lambda config: config["weight_map"].update({"thinker.lm_head.weight": name}), index)
+    with pytest.raises(BundleError, match=r"index\.json: weight_map names"):
+        Checkpoint.open(directory)
+
+
+def test_one_file_comes_before_a_stale_index(original: Path, tmp_path: Path) -> None:
+    """As in transformers: `save_pretrained` of a smaller model leaves the old index where it is."""
+    sharded = make_checkpoint(tmp_path / "sharded", SHAPE, CheckpointOptions(shards=3))
+    for path in sharded.glob("model*"):
+        shutil.copyfile(path, original / path.name)
+    weights = original / "model.safetensors"
+    tensors = load_file(weights)
+    tensors["thinker.model.norm.weight"] += 1
+    save_file(tensors, weights)
+    assert torch.equal(Checkpoint.open(original).read("model.norm.weight"), tensors["thinker.model.norm.weight"])
+    next(original.glob("model-00001*")).unlink()
+    Checkpoint.open(original)
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(True, False), (False, True)])
+@pytest.mark.parametrize("layout", ["original", "hf"])
+def test_the_outer_config_says_whether_the_head_is_tied(
+    tmp_path: Path, layout: Literal["original", "hf"], outer: bool, inner: bool
+) -> None:
+    directory = make_checkpoint(tmp_path / "one", SHAPE, CheckpointOptions(layout=layout, head="both"))
+
+    def change(config: Config) -> None:
+        config = config.get("thinker_config", config)
+        config["tie_word_embeddings"] = outer
+        config["text_config"]["tie_word_embeddings"] = inner
+
+    edit(directory, change)
+    if layout == "original" or outer:
+        assert Checkpoint.open(directory).tied is outer
+        return
+    with pytest.raises(BundleError, match=r"1 tensors missing, first: lm_head\.weight"):  # transformers stores it once
+        Checkpoint.open(directory)
+
+
+def test_a_lora_adapter_is_called_one(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "Qwen/Qwen3-ASR-0.6B"}')
+    (tmp_path / "adapter_model.safetensors").touch()
+    with pytest.raises(BundleError, match=r"LoRA adapter of Qwen/Qwen3-ASR-0\.6B, not a model; merge it"):
+        Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("pytorch_model.bin", "as a pickle, which can run code"),
+        ("model.pth", "as a pickle"),
+        ("model.gguf", "llama.cpp"),
+        ("x.txt", "is the download complete"),
+    ],
+)
+def test_weights_of_another_kind_are_called_by_name(original: Path, name: str, message: str) -> None:
+    (original / "model.safetensors").rename(original / name)
+    with pytest.raises(BundleError, match=message):
+        Checkpoint.open(original)
+
+
+def test_quantized_checkpoints_are_called_so(original: Path) -> None:
+    file = original / "model.safetensors"
+    tensors = load_file(file)
+    tensors["thinker.model.norm.weight"] = tensors["thinker.model.norm.weight"].to(torch.int8)
+    save_file(tensors, file)
+    with pytest.raises(BundleError, match=r"model\.norm\.weight is stored as I8, which is a quantized checkpoint's"):
+        Checkpoint.open(original)
+    edit(original, lambda config: config.update(quantization_config={"bits": 4}))
+    with pytest.raises(BundleError, match="quantization_config says"):
+        Checkpoint.open(original)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such files")
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors"])
+def test_a_pipe_in_place_of_a_file_is_not_opened(original: Path, name: str) -> None:
+    (original / name).unlink()
+    os.mkfifo(original / name)
+    with pytest.raises(BundleError, match=rf"{name}: is a named pipe"):
         Checkpoint.open(original)
 
 

@@ -19,14 +19,16 @@ pytest.importorskip("torch", reason="needs the export extra")
 
 import onnx
 import torch
+from safetensors.torch import load_file
 from tests.support.checkpoints import SHAPES, CheckpointOptions, make_checkpoint
 from tests.support.clips import synthetic_clip
 from tests.support.traces import traced_once
 
 from qwen3_asr_onnx import Bundle, BundleError, LimitError, TranscribeOptions, Transcriber
 from qwen3_asr_onnx_export import parity, pipeline, weights
-from qwen3_asr_onnx_export.checkpoint import EMBED, Checkpoint
+from qwen3_asr_onnx_export.checkpoint import Checkpoint
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
+from qwen3_asr_onnx_export.tensor_index import TensorRef
 
 pytestmark = pytest.mark.torch
 
@@ -99,12 +101,13 @@ def test_no_tensor_is_stored_twice(bundle: Bundle) -> None:
 
 def test_the_embedding_table_is_the_checkpoint_s(bundle: Bundle, checkpoint: Path) -> None:
     table = np.fromfile(bundle.path / "embed_tokens.bin", np.float16).reshape(SHAPE.vocab_rows, SHAPE.hidden)
-    np.testing.assert_allclose(table, Checkpoint.open(checkpoint).read(EMBED).float().numpy(), rtol=5e-4, atol=1e-7)
+    stored = load_file(checkpoint / "model.safetensors")["thinker.model.embed_tokens.weight"]
+    np.testing.assert_allclose(table, stored.float().numpy(), rtol=5e-4, atol=1e-7)
 
 
 def test_an_untied_head_and_float16_storage(shared_trace: None, tmp_path: Path) -> None:
     """The head may be a tensor of its own: then its logits are, and the table is not."""
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     directory = make_checkpoint(tmp_path / "untied", SHAPE, CheckpointOptions())
     config = directory / "config.json"
@@ -151,6 +154,20 @@ def test_the_check_finds_a_wrong_encoder_weight(bundle: Bundle, checkpoint: Path
         parity.check_encoder(graph, Checkpoint.open(checkpoint))
 
 
+def test_the_check_does_not_read_through_what_it_checks(
+    checkpoint: Path, shared_trace: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that mixes up two tensors writes them both wrong; the same reader would not notice."""
+    reference = Checkpoint._ref
+
+    def mixed_up(self: Checkpoint, name: str) -> TensorRef:
+        return reference(self, name.replace("layers.0.self_attn.q_norm", "layers.1.self_attn.q_norm"))
+
+    monkeypatch.setattr(Checkpoint, "_ref", mixed_up)
+    with pytest.raises(BundleError, match=r"decoder_init\.onnx, layer 0: differs from transformers"):
+        export_checkpoint(checkpoint, tmp_path / "bundle")
+
+
 def test_a_failed_check_publishes_nothing(
     checkpoint: Path, shared_trace: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,7 +198,7 @@ def test_an_error_while_writing_leaves_nothing_behind(
         raise error
 
     monkeypatch.setattr(weights, "write_embeddings", fail)
-    with pytest.raises(type(error)):
+    with pytest.raises(LimitError if isinstance(error, OSError) else type(error)):
         export_checkpoint(checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
 
@@ -212,6 +229,19 @@ def test_weights_that_are_no_numbers_are_refused(
 
     monkeypatch.setattr(Checkpoint, "read_rows", broken)
     with pytest.raises(BundleError, match=r"audio_tower\.ln_post\.bias holds NaN or infinity"):
+        export_checkpoint(checkpoint, tmp_path / "bundle")
+
+
+def test_absurd_weights_are_refused_by_name(
+    checkpoint: Path, shared_trace: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_rows = Checkpoint.read_rows
+
+    def absurd(self: Checkpoint, name: str, start: int, stop: int) -> torch.Tensor:
+        return read_rows(self, name, start, stop).float() * (1e9 if name == "audio_tower.ln_post.weight" else 1)
+
+    monkeypatch.setattr(Checkpoint, "read_rows", absurd)
+    with pytest.raises(BundleError, match=r"audio_tower\.ln_post\.weight holds .*e\+0[89]; no weight of a sound model"):
         export_checkpoint(checkpoint, tmp_path / "bundle")
 
 

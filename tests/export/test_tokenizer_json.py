@@ -80,7 +80,14 @@ def test_a_missing_file_is_named(small_checkpoint: Path, tmp_path: Path, name: s
 @pytest.mark.parametrize(
     ("name", "content", "complaint"),
     [
-        ("vocab.json", '{"a": 0, ', "cannot read"),
+        ("vocab.json", '{"a": 0, ', "not valid JSON"),
+        ("vocab.json", "[1]", "holds no JSON object"),
+        ("vocab.json", '{"a": "0"}', "holds ids that are none"),
+        ("vocab.json", '{"a": -1}', "holds ids that are none"),
+        ("tokenizer_config.json", "[]", "holds no JSON object"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": [1]}', "damaged added_tokens_decoder"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"x": {}}}', "damaged added_tokens_decoder"),
+        ("tokenizer_config.json", '{"added_tokens_decoder": {"4": 5}}', "damaged added_tokens_decoder"),
         ("merges.txt", "#version: 0.2\na\n", "line 2 is 'a'"),
         ("merges.txt", "#version: 0.2\na c\n", "does not fit vocab"),
         ("tokenizer_config.json", "{}", "no added_tokens_decoder"),

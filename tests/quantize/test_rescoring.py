@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.quantize.test_apply import edit_manifest
 from tests.support.logits import logits_after
+from tests.support.manifests import edit_manifest
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.errors import OptionsError

@@ -1,4 +1,4 @@
-"""An object of a manifest whose fields are read one by one, each checked for its type and range."""
+"""An object of a manifest or of a checkpoint's config, read field by field, each checked for its type and range."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 from qwen3_asr_onnx.errors import BundleError
 
 __all__ = ["Section"]
+
+REMEDY = "export or download the bundle again"
 
 MAX_SHOWN = 60
 MAX_ENTRIES = 10_000
@@ -25,14 +27,21 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 class Section:
     """One object of a JSON document, and its name there for errors."""
 
-    def __init__(self, body: object, where: Path, name: str = "") -> None:
+    def __init__(self, body: object, where: Path, name: str = "", remedy: str = REMEDY) -> None:
         """Look at an object.
+
+        Args:
+            body: what may be one.
+            where: the file.
+            name: its dotted path in the file; "" for all of it.
+            remedy: what to do about errors.
 
         Raises:
             BundleError: it is none.
         """
         self._where = where
         self._name = name
+        self._remedy = remedy
         if not isinstance(body, dict):
             raise self._error(name, body, "an object")
         self._body: dict[str, Any] = body
@@ -54,7 +63,8 @@ class Section:
         for field in self._body:
             if field not in known:
                 raise BundleError(
-                    f"{self._where}: unknown field {self._path(_shown(field))}; upgrade qwen3-asr-onnx, or {_REMEDY}"
+                    f"{self._where}: unknown field {self._path(_shown(field))}; upgrade qwen3-asr-onnx, or "
+                    f"{self._remedy}"
                 )
 
     def integer(self, field: str, low: int, high: int, default: int = _REQUIRED) -> int:
@@ -69,9 +79,9 @@ class Section:
             raise self._error(self._path(field), value, allowed)
         return value
 
-    def number(self, field: str, low: float, high: float) -> float:
+    def number(self, field: str, low: float, high: float, default: float = _REQUIRED) -> float:
         """Return a number within [low, high]."""
-        value = self._get(field)
+        value = self._get(field, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
             raise self._error(self._path(field), value, f"a number from {low:g} to {high:g}")
         return float(value)
@@ -85,6 +95,24 @@ class Section:
         if not all(low <= one <= high for one in value) or len(set(value)) != len(value):
             raise self._error(self._path(field), value, f"different whole numbers from {low} to {high}")
         return tuple(value)
+
+    def id_or_ids(self, field: str, last: int, most: int) -> tuple[int, ...]:
+        """Return a token id, or 1 to `most` of them, each once, none above `last`."""
+        value = self._get(field)
+        ids = value if isinstance(value, list) else [value]
+        if not 1 <= len(ids) <= most or any(isinstance(one, bool) or not isinstance(one, int) for one in ids):
+            raise self._error(self._path(field), value, f"a token id or a list of 1 to {most} of them")
+        if not all(0 <= one <= last for one in ids):
+            raise self._error(self._path(field), value, f"a token id from 0 to {last}, or a list of them")
+        return tuple(dict.fromkeys(ids))
+
+    def fact(self, field: str, known: object) -> None:
+        """Check that a field, if it is there, has the only value that is known here."""
+        value = self._body.get(field, known)
+        if value is not None and (value != known or isinstance(value, bool) != isinstance(known, bool)):
+            raise BundleError(
+                f"{self._where}: {self._path(field)} is {_shown(value)}; this version knows {known!r} only"
+            )
 
     def text(self, field: str, longest: int, default: str = _REQUIRED, *, lines: bool = False) -> str:
         """Return a string of at most `longest` characters, without control characters unless it may have `lines`."""
@@ -106,7 +134,7 @@ class Section:
         if not isinstance(value, str) or value not in known:
             raise BundleError(
                 f"{self._where}: {self._path(field)} is {_shown(value)}, this version knows "
-                f"{' and '.join(map(repr, known))}; upgrade qwen3-asr-onnx, or {_REMEDY}"
+                f"{' and '.join(map(repr, known))}; upgrade qwen3-asr-onnx, or {self._remedy}"
             )
         return value
 
@@ -126,12 +154,19 @@ class Section:
     def plain_name(self, path: str, value: object) -> str:
         """Return `value`, which stands at `path`, if it can name a file in the bundle's own folder and nothing else."""
         if not isinstance(value, str) or not _PLAIN_NAME.fullmatch(value) or len(value.encode()) > MAX_NAME_BYTES:
-            raise BundleError(f"{self._where}: {path}: {_shown(value)} is not a plain file name; {_REMEDY}")
+            raise BundleError(f"{self._where}: {path}: {_shown(value)} is not a plain file name; {self._remedy}")
         return value
 
     def refuse(self, field: str, allowed: str) -> BundleError:
         """Return the error for a field that its neighbours forbid."""
         return self._error(self._path(field), self._body[field], allowed)
+
+    def flag(self, field: str, default: bool = _REQUIRED) -> bool:
+        """Return true or false."""
+        value = self._get(field, default)
+        if not isinstance(value, bool):
+            raise self._error(self._path(field), value, "true or false")
+        return value
 
     def pattern(self, field: str, pattern: str, allowed: str) -> str:
         """Return a string that a regular expression matches whole."""
@@ -149,13 +184,13 @@ class Section:
 
     def section(self, field: str, default: Mapping[str, Any] = _REQUIRED) -> Section:
         """Return an object, to be read in turn."""
-        return Section(self._get(field, default), self._where, self._path(field))
+        return Section(self._get(field, default), self._where, self._path(field), self._remedy)
 
     def _get(self, field: str, default: Any = _REQUIRED) -> Any:
         if field in self._body:
             return self._body[field]
         if default is _REQUIRED:
-            raise BundleError(f"{self._where}: damaged manifest: no field {self._path(field)}; {_REMEDY}")
+            raise BundleError(f"{self._where}: no field {self._path(field)}; {self._remedy}")
         return default
 
     def _checked_text(self, path: str, value: object, longest: int, *, lines: bool = False) -> str:
@@ -169,10 +204,7 @@ class Section:
         return f"{self._name}.{field}" if self._name else field
 
     def _error(self, path: str, value: object, allowed: str) -> BundleError:
-        return BundleError(f"{self._where}: damaged manifest: {path} is {_shown(value)}, not {allowed}; {_REMEDY}")
-
-
-_REMEDY = "export or download the bundle again"
+        return BundleError(f"{self._where}: {path} is {_shown(value)}, not {allowed}; {self._remedy}")
 
 
 def _shown(value: object) -> str:

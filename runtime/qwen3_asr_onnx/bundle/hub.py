@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
 from .manifest import MANIFEST_FILE
 from .writing import FULL_DISK
 
-__all__ = ["ModelKind", "explained", "is_hub_id", "local_folder", "resolve"]
+__all__ = ["ModelKind", "explained", "is_hub_id", "is_reachable", "local_folder", "resolve"]
 
 ModelKind: TypeAlias = Literal["bundle", "checkpoint"]
 """An exported bundle, or the checkpoint it is exported from."""
@@ -25,6 +29,9 @@ _PATTERNS: dict[ModelKind, tuple[str, ...]] = {
 """What each kind is read from; pictures, PyTorch pickles and GGUF files that lie beside it stay where they are."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+REACH_S = 1.5
+"""How long a connection may take. Even over a satellite one is made in a second."""
 
 _REFUSALS = frozenset({401, 403})
 
@@ -84,10 +91,50 @@ def _fetch(repo_id: str, revision: str | None, kind: ModelKind, files: Sequence[
     with explained(repo_id, revision):
         import huggingface_hub
 
-        folder = Path(huggingface_hub.snapshot_download(repo_id, revision=revision, allow_patterns=patterns))
+        only_here = not is_reachable()
+        folder = Path(
+            huggingface_hub.snapshot_download(
+                repo_id, revision=revision, allow_patterns=patterns, local_files_only=only_here
+            )
+        )
     if not (folder / MANIFEST_FILE).is_file() and files is None:  # a checkpoint's has the same name
         raise BundleError(f"{repo_id}: the hub's copy has no {MANIFEST_FILE}, so it is no {kind}; check the name")
     return folder
+
+
+def is_reachable() -> bool:
+    """Return whether the hub, or the proxy on the way to it, takes connections, within 1.5 s.
+
+    huggingface_hub itself needs 25 s and eleven lines to find out that it is offline. False where it must not be asked.
+    """
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return False
+    endpoint = urlsplit(constants.ENDPOINT)
+    via = None if proxy_bypass(endpoint.hostname or "") else getproxies().get(endpoint.scheme)
+    address = urlsplit(via) if via and "//" in via else endpoint
+    host, port = address.hostname or "", address.port or (443 if address.scheme == "https" else 80)
+    connected = threading.Event()
+
+    def connect() -> None:
+        with (
+            contextlib.suppress(OSError, ValueError),
+            socket.create_connection((host, port), REACH_S),
+        ):
+            connected.set()
+
+    # In a thread, because looking up a name knows no time limit.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(REACH_S)
+    return connected.is_set()
+
+
+def _no_connection() -> str:
+    from huggingface_hub import constants
+
+    return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"no connection to {constants.ENDPOINT}"
 
 
 @contextlib.contextmanager
@@ -126,7 +173,7 @@ def explained(repo_id: str, revision: str | None) -> Iterator[None]:
             raise _refused(repo_id, error.__cause__) from error
         raise BundleError(
             f"{repo_id}: no such folder, no earlier download of it, and the hub cannot be reached "
-            f"({_first_line(error.__cause__) or 'HF_HUB_OFFLINE is set'}); check the connection, or give a folder"
+            f"({_first_line(error.__cause__) or _no_connection()}); check the connection, or give a folder"
         ) from error
     except transfer_errors as error:
         if _status(error) in _REFUSALS:

@@ -19,9 +19,10 @@ from typing import Any, Protocol
 from qwen3_asr_onnx.errors import BundleError
 
 from .files import Bundle, file_record
-from .hub import explained, local_folder
+from .hub import explained, is_reachable, local_folder
 from .json_text import parse_json, read_regular_text
 from .manifest import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, Manifest
+from .partials import download_locks, remove_abandoned, remove_unneeded
 from .writing import free_bytes, readable_bytes
 
 __all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder"]
@@ -102,11 +103,15 @@ def open_on_hub(repo_id: str, revision: str | None = None) -> HubBundle:
         from huggingface_hub import errors as hub_errors
 
         try:
-            path = Path(huggingface_hub.hf_hub_download(repo_id, MANIFEST_FILE, revision=revision))
+            only_here = not is_reachable()
+            path = Path(
+                huggingface_hub.hf_hub_download(repo_id, MANIFEST_FILE, revision=revision, local_files_only=only_here)
+            )
         except hub_errors.EntryNotFoundError as error:
             if isinstance(error, hub_errors.LocalEntryNotFoundError):
                 raise
             raise BundleError(f"{repo_id}: {_FOREIGN}: it has no {MANIFEST_FILE}; check the name") from error
+    remove_abandoned(path.parent.parent.parent / "blobs")
     _refuse_checkpoint(repo_id, path)
     return HubBundle(repo_id, path.parent.name, Bundle.open(path.parent))
 
@@ -170,6 +175,7 @@ def pull_to_folder(found: HubBundle, variants: Sequence[str], folder: Path, *, q
             _etag(found, name, record)
             _download(found, name, record, folder / name, bar)
         _restricted(full, names, needed).save(folder)
+        remove_unneeded(folder, (MANIFEST_FILE, *needed))
     return folder
 
 
@@ -251,14 +257,14 @@ def _download(found: HubBundle, name: str, record: FileRecord, target: Path, bar
     Raises:
         BundleError: the content is not what the manifest says; it has been removed.
     """
-    from huggingface_hub import constants, hf_hub_url
+    from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
 
     utils = _hub_utils()
     target.parent.mkdir(parents=True, exist_ok=True)
     # The name that huggingface_hub before version 2 gives to an unfinished download of the same content.
     partial = target.with_name(f"{record.sha256}.incomplete")
-    lock = Path(constants.HF_HUB_CACHE, ".locks", "qwen3-asr-onnx", f"{record.sha256}.lock")
+    lock = download_locks() / f"{record.sha256}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with utils.WeakFileLock(lock):
         if _is_intact(target, record, check=False):  # another process was faster

@@ -26,13 +26,40 @@ from .contents import (
 )
 from .fields import Section
 
-__all__ = ["answer", "decoder", "encoder", "files", "mel", "prompt", "timestamps", "tokens", "variants"]
+__all__ = [
+    "BLOCK_FRAMES",
+    "MAX_CLASSES",
+    "MAX_HEADS",
+    "MAX_HEAD_DIM",
+    "MAX_LAYERS",
+    "MAX_MELS",
+    "MAX_POSITIONS",
+    "MAX_SEGMENT_MS",
+    "MAX_STOPS",
+    "MAX_VOCABULARY",
+    "MAX_WIDTH",
+    "WINDOW_FRAMES",
+    "answer",
+    "decoder",
+    "encoder",
+    "files",
+    "mel",
+    "prompt",
+    "timestamps",
+    "tokens",
+    "variants",
+]
 
 MAX_LAYERS = 512
 MAX_WIDTH = 1 << 16
 MAX_HEADS = 1024
 MAX_VOCABULARY = 1 << 21
 MAX_POSITIONS = 1 << 22
+MAX_HEAD_DIM = 4096
+MAX_MELS = 1024
+MAX_STOPS = 64
+MAX_CLASSES = 1 << 20
+MAX_SEGMENT_MS = 10_000
 MAX_FILE_BYTES = 1 << 46
 BLOCK_FRAMES, WINDOW_FRAMES = 100, 800
 
@@ -64,7 +91,7 @@ def decoder(section: Section) -> DecoderDims:
         intermediate=section.integer("intermediate", 1, 4 * MAX_WIDTH),
         heads=heads,
         kv_heads=section.integer("kv_heads", 1, heads),
-        head_dim=section.integer("head_dim", 1, 4096),
+        head_dim=section.integer("head_dim", 1, MAX_HEAD_DIM),
         vocab_size=section.integer("vocab_size", 1, MAX_VOCABULARY),
         rope_theta=section.number("rope_theta", 1.0, 1e12),
         rms_norm_eps=section.number("rms_norm_eps", 0.0, 1.0),
@@ -81,7 +108,7 @@ def mel(section: Section) -> MelParams:
         sample_rate=section.integer("sample_rate", known.sample_rate, known.sample_rate),
         n_fft=section.integer("n_fft", known.n_fft, known.n_fft),
         hop_length=section.integer("hop_length", known.hop_length, known.hop_length),
-        n_mels=section.integer("n_mels", 1, 1024),
+        n_mels=section.integer("n_mels", 1, MAX_MELS),
     )
 
 
@@ -89,7 +116,7 @@ def tokens(section: Section, text: DecoderDims) -> SpecialTokens:
     """Return the special tokens, known to be in the vocabulary."""
     section.only(_names(SpecialTokens))
     last = text.vocab_size - 1
-    return SpecialTokens(section.integer("audio", 0, last), section.integers("eos", 0, last, 64))
+    return SpecialTokens(section.integer("audio", 0, last), section.integers("eos", 0, last, MAX_STOPS))
 
 
 def prompt(section: Section) -> PromptPieces:
@@ -102,8 +129,8 @@ def timestamps(section: Section, text: DecoderDims) -> TimestampHead:
     """Return the head of an aligner."""
     section.only(_names(TimestampHead))
     return TimestampHead(
-        classes=section.integer("classes", 2, 1 << 20),
-        segment_ms=section.integer("segment_ms", 1, 10_000),
+        classes=section.integer("classes", 2, MAX_CLASSES),
+        segment_ms=section.integer("segment_ms", 1, MAX_SEGMENT_MS),
         token=section.integer("token", 0, text.vocab_size - 1),
     )
 

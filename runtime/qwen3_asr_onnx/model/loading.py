@@ -6,12 +6,13 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE, Manifest, Variant
+from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE, AnswerGrammar, Manifest, Variant
 from qwen3_asr_onnx.errors import BundleError, ProviderError
-from qwen3_asr_onnx.text.prompt import AUDIO_TOKEN, build_prompt
+from qwen3_asr_onnx.text.prompt import AUDIO_TOKEN, END_OF_TURN, build_prompt
 from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
 from .decoder import Decoder
@@ -137,10 +138,24 @@ def load_tokenizer(bundle: Bundle) -> Tokenizer:
         if ordinary:
             raise BundleError(f"{path}: {field} has {ordinary[0]}, which is no special token; {OTHER_MODEL}")
     if manifest.answer is not None:
-        tokenizer.special_id(manifest.answer.tag)
+        _check_answers(path, manifest, manifest.answer, tokenizer)
     for language in (None, "English"):
         build_prompt(tokenizer, manifest.prompt.template, 1, "", language, manifest.prompt.forced)
     return tokenizer
+
+
+def _check_answers(path: Path, manifest: Manifest, answer: AnswerGrammar, tokenizer: Tokenizer) -> None:
+    """Raise unless a transcript begins behind the tag that a forced prompt ends with, and ends where a turn does."""
+    tokenizer.special_id(answer.tag)
+    forced = manifest.prompt.forced
+    if "{language}" not in forced or not forced.endswith(answer.tag):
+        raise BundleError(
+            f"{path.parent}: prompt.forced is {forced[:100]!r}, which does not hold {{language}} and end with "
+            f"{answer.tag}; export or download the bundle again"
+        )
+    end = tokenizer.special_id(END_OF_TURN)
+    if end not in manifest.tokens.eos:
+        raise BundleError(f"{path}: {END_OF_TURN} has the id {end}, which tokens.eos does not hold; {OTHER_MODEL}")
 
 
 def load_session(

@@ -12,7 +12,7 @@ from qwen3_asr_onnx.errors import BundleError
 
 from .tokenizer import Tokenizer
 
-__all__ = ["AUDIO_TOKEN", "FORCED_PREFIX", "TEMPLATE", "Prompt", "build_prompt"]
+__all__ = ["AUDIO_TOKEN", "END_OF_TURN", "FORCED_PREFIX", "TEMPLATE", "Prompt", "build_prompt"]
 
 TEMPLATE = (
     "<|im_start|>system\n{context}<|im_end|>\n"
@@ -26,6 +26,9 @@ FORCED_PREFIX = "language {language}<asr_text>"
 
 AUDIO_TOKEN = "<|audio_pad|>"  # noqa: S105 - a placeholder in the prompt, not a secret
 """The token repeated once per row of encoder output, whose embeddings those rows replace."""
+
+END_OF_TURN = "<|im_end|>"
+"""The token that ends an answer, as it ends every turn of the template."""
 
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 # Whatever looks like a special token in a template must be one: spelling it out as plain text would go unnoticed.

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import pytest
-from tests.quantize.test_apply import edit_manifest, encoded, logits, relative_rms
+from tests.quantize.test_apply import encoded, logits, relative_rms
 from tests.support.clips import synthetic_clip
 from tests.support.logits import logits_after
+from tests.support.manifests import edit_manifest
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.errors import OptionsError, ProviderError

@@ -94,7 +94,7 @@ def test_an_absent_variant_raises_and_lists_what_there_is(tiny_bundle: Path) -> 
         ('{"thinker_config": {}}', "looks like a checkpoint; run: qwen3-asr-onnx export"),
         ('{"format": "qwen3-asr-onnx", "format_version": 99}', "bundle format 99, this version reads 2; upgrade"),
         ('{"format": "qwen3-asr-onnx", "format_version": 1}', "bundle format 1, this version reads 2; export"),
-        ('{"format": "qwen3-asr-onnx", "format_version": 2}', "damaged manifest"),
+        ('{"format": "qwen3-asr-onnx", "format_version": 2}', "no field kind; export or download the bundle again"),
     ],
 )
 def test_a_bad_manifest_says_what_is_wrong(tmp_path: Path, text: str, message: str) -> None:

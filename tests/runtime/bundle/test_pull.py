@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import namedtuple
 from collections.abc import Iterator
@@ -300,6 +301,141 @@ def test_what_is_no_bundle_is_refused(hub: FakeHub, config: bytes | None, messag
     with pytest.raises(BundleError, match=message):
         fetch_variant("owner/other")
     assert set(hub.fetched()) <= {MANIFEST_FILE}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("files", {"../../x": {"size": 1, "sha256": "0" * 64}}),
+        ("files", {"encoder.onnx": {"size": 1, "sha256": "../" * 21 + "x"}}),
+        ("files", {"encoder.onnx": {"size": 1, "sha256": ["0"] * 64}}),
+        ("files", {"encoder.onnx": {"size": "1", "sha256": "0" * 64}}),
+        ("files", {"encoder.onnx": "0" * 64}),
+        ("files", [["encoder.onnx", 1]]),
+        ("variants", {"small": {"encoder": "/etc/passwd"}}),
+        ("variants", {"../small": {}}),
+        ("variants", {"small": None}),
+    ],
+    ids=str,
+)
+def test_a_hostile_manifest_on_the_hub_is_refused(hub: FakeHub, tmp_path: Path, field: str, value: object) -> None:
+    body = json.loads(hub.files[REPO][MANIFEST_FILE])
+    hub.files[REPO][MANIFEST_FILE] = json.dumps(body | {field: value}).encode()
+    for arguments in ([], ["--all"], ["-o", str(tmp_path / "out")]):
+        assert cli.main(["pull", REPO, *arguments]) == 2
+    assert set(hub.fetched()) == {MANIFEST_FILE}
+    assert not (tmp_path / "out").exists()
+
+
+def test_nesting_on_the_hub_is_refused(hub: FakeHub) -> None:
+    hub.files[REPO][MANIFEST_FILE] = b"[" * 100_000
+    with pytest.raises(BundleError, match="levels deep"):
+        fetch_variant(REPO)
+
+
+def test_an_etag_cannot_lead_out_of_the_cache(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = namedtuple("metadata", "size etag")
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda url: metadata(None, "../../../../x"))
+    with pytest.raises(BundleError, match="which is no digest"):
+        fetch_variant(REPO, "small")
+
+
+@pytest.mark.parametrize("to_folder", [False, True])
+@pytest.mark.parametrize("variants", [["--all"], ["--variant", "small"], []])
+def test_what_was_pulled_verifies(
+    hub: FakeHub, tmp_path: Path, capsys: pytest.CaptureFixture[str], variants: list[str], to_folder: bool
+) -> None:
+    """Although the manifest lists files that no variant reads, and so does nobody download."""
+    arguments = ["-o", str(tmp_path / "out")] if to_folder else []
+    assert cli.main(["pull", REPO, *variants, *arguments]) == 0
+    folder = capsys.readouterr().out.strip()
+    assert cli.main(["info", folder, "--verify"]) == 0
+    assert "files are as the manifest says" in capsys.readouterr().out
+
+
+def test_a_hub_id_verifies(hub: FakeHub, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["pull", REPO, "--all"]) == 0
+    assert cli.main(["info", REPO, "--verify"]) == 0
+    assert cli.main(["info", REPO]) == 0
+    assert "missing" not in capsys.readouterr().out
+
+
+def test_without_a_connection_it_fails_at_once_in_one_line(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import constants
+
+    def wait(_: float) -> None:
+        pytest.fail("it waits for another attempt")
+
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:1/{repo_id}/{revision}/{filename}")
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", wait)
+    assert cli.main(["pull", REPO]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "the hub cannot be reached (no connection to http://127.0.0.1:1)" in err
+
+
+def test_without_a_connection_what_is_cached_is_used(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    folder = fetch_variant(REPO, "small")
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
+    hub.asked.clear()
+    assert fetch_variant(REPO, "small") == folder
+    assert hub.asked == []
+
+
+def test_a_host_that_never_answers_is_given_up_on(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall that drops what it gets, or a name server that does."""
+    from qwen3_asr_onnx.bundle import hub as hub_module
+
+    release = threading.Event()
+
+    def hang(*_: object) -> None:
+        release.wait(10)
+        raise TimeoutError
+
+    monkeypatch.setattr(hub_module, "REACH_S", 0.05)
+    monkeypatch.setattr("socket.create_connection", hang)
+    assert not hub_module.is_reachable()
+    release.set()
+
+
+def test_a_proxy_is_what_must_be_reachable(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    from qwen3_asr_onnx.bundle.hub import is_reachable
+
+    assert is_reachable()
+    monkeypatch.setattr("qwen3_asr_onnx.bundle.hub.proxy_bypass", lambda host: False)
+    monkeypatch.setattr("qwen3_asr_onnx.bundle.hub.getproxies", lambda: {"http": "http://127.0.0.1:1"})
+    assert not is_reachable()
+
+
+def test_attempts_of_dead_processes_are_removed(hub: FakeHub, tmp_path: Path) -> None:
+    """huggingface_hub 2 never comes back to a file that it has begun."""
+    import filelock
+
+    folder = fetch_variant(REPO, "small")
+    blobs, locks = folder.parents[1] / "blobs", tmp_path / "cache" / ".locks" / "models--owner--tiny"
+    ours = blobs / f"{'a' * 64}.incomplete"
+    dead, alive = (blobs / f"{etag * 40}.0123abcd.incomplete" for etag in "bc")
+    for path in (ours, dead, alive):
+        path.write_bytes(b"part")
+    locks.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(locks / f"{'c' * 40}.lock"):
+        fetch_variant(REPO, "small")
+    assert (ours.exists(), dead.exists(), alive.exists()) == (True, False, True)
+
+
+def test_what_a_killed_pull_left_in_a_folder_goes(hub: FakeHub, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    unfinished = (f"{'a' * 64}.incomplete", f"{MANIFEST_FILE}.incomplete", "tokenizer.json.incomplete")
+    for name in unfinished:
+        (folder / name).write_bytes(b"part")
+    pull_to_folder(open_on_hub(REPO), ["small"], folder)
+    assert pulled(folder) == sorted([*SMALL, *COMMON])
 
 
 def test_a_repository_that_contradicts_its_manifest_is_named(hub: FakeHub) -> None:

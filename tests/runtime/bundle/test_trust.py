@@ -99,6 +99,13 @@ def test_a_field_that_cannot_be_is_refused_by_name(bundle_copy: Path, field: str
         ("variants.fp32.rescored", 8, "graph has no 'final_hidden'"),
         ("tokens.audio", 304, r"<\|audio_pad\|> has the id 305, and tokens\.audio is 304"),
         ("tokens.eos", [300, 7], r"tokens\.eos has 7, which is no special token"),
+        ("tokens.eos", [300], r"<\|im_end\|> has the id 302, which tokens\.eos does not hold"),
+        (
+            "prompt.forced",
+            "language <asr_text>",
+            r"prompt\.forced is 'language <asr_text>', which does not hold {language}",
+        ),
+        ("prompt.forced", "{language}<|im_end|>", r"end with <asr_text>"),
         ("prompt.template", "{context}<|nobody|>{audio}{forced}", r"no token '<\|nobody\|>'"),
         ("prompt.template", "{context}{forced}", "exactly once"),
         ("answer", {"kind": "language-tag", "tag": "<text>"}, "no token '<text>'"),
