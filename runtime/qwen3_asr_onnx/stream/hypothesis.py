@@ -4,8 +4,12 @@ The prompt is: system turn, audio, end of the user turn, text. Attention is caus
 window of 8 s, so the decoder's cache of the system turn and of finished windows stays valid as audio arrives. Only the
 unfinished window and what stands behind it are read again. The text of last time is a draft: one pass over all of its
 tokens gives the choice of the model at each, and writing goes on from the first that differs (speculative decoding with
-the model's own last answer as the draft; Leviathan et al. 2023). What comes out is what greedy decoding from scratch
-would write.
+the model's own last answer as the draft; Leviathan et al. 2023).
+
+What comes out is what greedy decoding from scratch would write of the same features. Those of a finished window are as
+of the time it was finished, and that is all a recording can differ in: the front end cuts off what lies 80 dB below
+the loudest moment, so where a later moment is louder, a recording cuts off more of the quiet window before. Windows are
+not read anew for it: that would cost a prompt each time somebody raises their voice.
 """
 
 from __future__ import annotations
@@ -103,7 +107,8 @@ class StreamDecoder:
 
         Args:
             audio: (n_samples,) float32, 16 kHz: the whole stretch from its start, longer or shorter than last time.
-                Finished windows that were heard before are taken as unchanged.
+                Finished windows that were heard before are taken as unchanged, and as they were heard then: with the
+                floor below the loudest moment so far.
             fixed: ids the answer begins with, whatever the model would choose.
             draft: ids that probably follow them; affects the speed, never the result.
             limit: most ids to write behind `fixed`, at least 1.
