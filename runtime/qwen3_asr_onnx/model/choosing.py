@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Choice", "Chooser", "greedy"]
+__all__ = ["Choice", "Chooser", "Denial", "greedy"]
 
 Choice: TypeAlias = tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]
 """The token of each row, (rows,), and its natural-log probability, (rows,)."""
@@ -34,3 +35,23 @@ def greedy(logits: npt.NDArray[np.float32], _written: Sequence[Sequence[int]] = 
     # log softmax at the maximum is minus the log of the sum of exp(x - max).
     logprobs = -np.log(np.exp(logits - best[:, None]).sum(axis=-1, dtype=np.float64))
     return tokens, logprobs
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """How a model that was told the language would have said that nobody speaks.
+
+    Forced or not, it names the language before the transcript. What it would have named is known from the same pass:
+    from the logits at the position in front of the name.
+
+    Attributes:
+        back: how many positions before the last one of the prompt that is.
+        token: what it would have written there for nobody.
+    """
+
+    back: int
+    token: int
+
+    def holds(self, logits: npt.NDArray[np.float32]) -> bool:
+        """Return whether the model would have said so; (vocab,) logits of that position."""
+        return int(logits.argmax()) == self.token

@@ -92,6 +92,7 @@ class StreamDecoder:
         self._head = prompt.ids[: prompt.audio_start]
         self._tail: Rows = model.embeddings.rows(prompt.ids[after_audio:])
         room = prompter.room(prompt, WAY_OUT)
+        self._denial = prompter.denial
         self._cache = KvCache(manifest.decoder, 1, len(prompt.ids) + min(n_text, room))
         self._head_is_read = False
         self._n_windows = 0
@@ -120,10 +121,16 @@ class StreamDecoder:
         clock = time.perf_counter()
         past = self._read_head() + n_kept * self._window_tokens
         rest = np.concatenate([features, self._tail, self._rows(fixed)])
-        draft = draft[: min(MAX_DRAFT, limit - 1)]
-        tokens, logprobs = self._judge(past, rest, draft)
+        # Behind words that are committed, nobody doubts any more that somebody speaks.
+        denial = None if fixed else self._denial
+        back = 0 if denial is None else denial.back
+        draft = draft[: min(MAX_DRAFT - back, limit - 1)]
+        logits = self._read(past, rest, draft, back)
         self._n_windows = n_windows
         prefilled = time.perf_counter()
+        if denial is not None and denial.holds(logits[0]):
+            return Hypothesis((), (), "stop_token", 0, heard + Timings(prefill_s=prefilled - clock))
+        tokens, logprobs = (chosen.tolist() for chosen in greedy(logits[-1 - len(draft) :]))
         n_checked = next((i for i, token in enumerate(draft) if token != tokens[i]), len(draft))
         kept = [*tokens[: n_checked + 1]]
         written, more, end = self._go_on(past + len(rest) + n_checked, kept, limit, watch)
@@ -138,11 +145,12 @@ class StreamDecoder:
             self._head_is_read = True
         return len(self._head)
 
-    def _judge(self, past: int, rest: Rows, draft: Sequence[int]) -> tuple[list[int], list[float]]:
-        """Read the prompt's rest and a draft; return the model's choice and its log probability after each.
+    def _read(self, past: int, rest: Rows, draft: Sequence[int], back: int) -> Rows:
+        """Read the prompt's rest and a draft; return the logits that judge them.
 
-        The draft goes through the step graph, whose weights would have written it; where the prompt has no weights of
-        its own, one pass does both.
+        They are those of `back` positions before the prompt's last one, if that is not 0, and of all that follow: of
+        the prompt's last position and of each token of the draft. The draft goes through the step graph, whose weights
+        would have written it; where the prompt has no weights of its own, one pass does both.
         """
         decoder = self._model.decoder
         needed = past + len(rest) + len(draft)
@@ -150,13 +158,10 @@ class StreamDecoder:
             self._cache.grow(1, past, needed)
         if decoder.init is decoder.step or not draft:
             both = np.concatenate([rest, self._rows(draft)])
-            logits = decoder.extend(self._cache, 0, both, past, n_logits=1 + len(draft))
-        else:
-            first = decoder.extend(self._cache, 0, rest, past)
-            others = decoder.extend(self._cache, 0, self._rows(draft), past + len(rest), n_logits=len(draft), step=True)
-            logits = np.concatenate([first, others])
-        tokens, logprobs = greedy(logits)
-        return tokens.tolist(), logprobs.tolist()
+            return decoder.extend(self._cache, 0, both, past, n_logits=back + 1 + len(draft))
+        first = decoder.extend(self._cache, 0, rest, past, n_logits=back + 1)
+        others = decoder.extend(self._cache, 0, self._rows(draft), past + len(rest), n_logits=len(draft), step=True)
+        return np.concatenate([first, others])
 
     def _go_on(
         self, length: int, ids: list[int], limit: int, watch: Watch | None
