@@ -34,7 +34,8 @@ class TranscribeOptions:
     """How to transcribe. Every field has a default that suits a file of unknown content.
 
     Attributes:
-        language: name ("English") or code ("en") to force; None lets the model detect it.
+        language: name ("English") or code ("en") to force; None or "" lets the model detect it. Where the model hears
+            nobody there are no words, forced or not.
         context: background text for the system turn, for example names. Special tokens in it are plain text.
         timestamps: "word" times every word with the transcriber's forced aligner; "none" leaves it out.
         max_new_tokens: limit of generated tokens per segment; None allows 64 + 32 per second of audio, more than

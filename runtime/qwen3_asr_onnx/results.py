@@ -23,11 +23,12 @@ End: TypeAlias = Literal["stop_token", "limit", "watch", "interrupt"]
 asked for it; the whole batch was told to stop."""
 
 WordFlag: TypeAlias = Literal[
-    "out_of_order", "beyond_end", "plateau", "zero_length", "improbable", "unsupported_language"
+    "out_of_order", "beyond_end", "plateau", "zero_length", "improbable", "unsupported_language", "text_mismatch"
 ]
 """What makes the times of a word less certain than usual: the model's times did not follow each other and were
 repaired; they lie after the end of the audio; neighbours share one time; the word has no length; the model itself gave
-the times a low probability; the aligner was not trained on the language."""
+the times a low probability; the aligner was not trained on the language; the whole text does not seem to be what is
+said."""
 
 
 @dataclass(frozen=True, slots=True)

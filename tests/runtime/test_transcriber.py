@@ -160,6 +160,20 @@ def test_a_forced_language_is_in_the_prompt_and_the_result(asr: Transcriber) -> 
     assert forced.token_ids != asr.transcribe(clip, TranscribeOptions(max_new_tokens=8)).token_ids
 
 
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_a_blank_language_is_none(asr: Transcriber, blank: str) -> None:
+    """Forms and configuration files have no other way to say so."""
+    clip = synthetic_clip(2.5)
+    given, none = (TranscribeOptions(language=language, max_new_tokens=8) for language in (blank, None))
+    assert asr.transcribe(clip, given).token_ids == asr.transcribe(clip, none).token_ids
+    streams = [asr.stream(options) for options in (given, none)]
+    blank_ids, none_ids = (
+        [update.segment and update.segment.token_ids for update in [*stream.feed(clip), *stream.finish()]]
+        for stream in streams
+    )
+    assert blank_ids == none_ids
+
+
 def test_an_unknown_language_suggests_the_closest(asr: Transcriber) -> None:
     with pytest.raises(OptionsError, match=r"Germn.*German"):
         asr.transcribe(synthetic_clip(1.0), TranscribeOptions(language="Germn"))

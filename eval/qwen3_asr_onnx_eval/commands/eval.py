@@ -73,7 +73,7 @@ def _run(args: Namespace) -> int:
         from qwen3_asr_onnx.text.languages import resolve_language
 
         args.force_language, args.language = (
-            resolve_language(name) if name else "" for name in (args.force_language, args.language)
+            resolve_language(name) if name.strip() else "" for name in (args.force_language, args.language)
         )
     specs = _specs(args)
     dataset = open_dataset(args.dataset, default_language=args.language, by_segment=args.by_segment).limited(args.limit)

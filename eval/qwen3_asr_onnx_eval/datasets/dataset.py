@@ -143,7 +143,7 @@ class DatasetBuilder:
             self.problem(utterance.where, reason)
             return
         self._first_use[utterance.id] = utterance.where
-        named = utterance.language or (self.default_language if utterance.text.strip() else "")
+        named = utterance.language.strip() or (self.default_language if utterance.text.strip() else "")
         language = resolve_language(named) if named else ""
         values = {name: getattr(utterance, name) for name in Utterance.__slots__}
         self.utterances.append(Utterance(**{**values, "language": language}))
@@ -159,7 +159,7 @@ class DatasetBuilder:
             return f"the id {utterance.id!r} was used before, at {self._first_use[utterance.id]}"
         if utterance.end_s is not None and not 0 <= utterance.start_s < utterance.end_s:
             return f"it runs from {utterance.start_s} to {utterance.end_s} s; an end must come after its start"
-        if utterance.language:
+        if utterance.language.strip():
             try:
                 resolve_language(utterance.language)
             except OptionsError as error:

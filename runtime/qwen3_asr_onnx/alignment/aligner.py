@@ -22,10 +22,11 @@ from qwen3_asr_onnx.options import AlignOptions, changed
 from qwen3_asr_onnx.results import Word
 from qwen3_asr_onnx.text.languages import resolve_language
 
+from .fit import flag_mismatch
 from .loading import AlignmentModel, load_aligner
 from .prompt import build_alignment_prompt, encode_units, fixed_tokens
 from .slots import SlotAnswers
-from .times import Span, settle, timed_words
+from .times import Span, at_the_end, settle, timed_words
 from .units import Unit, segment_words
 from .windows import WindowLimits, choose_window, settled_words
 
@@ -149,7 +150,8 @@ class Aligner:
 
         Args:
             audio: path, URL, bytes, file object, (array, sample_rate), or a 16 kHz float32 waveform.
-            text: what is said in it. Words that are not said get times all the same, in order, of low probability.
+            text: what is said in it. Words that are not said get times all the same, in order. A text that is much
+                longer or shorter than the speech is noticed: all its words are flagged "text_mismatch".
             language: name ("English") or code ("en") of the transcript's language.
             options: how to align.
             progress: called with the seconds of audio just settled.
@@ -192,12 +194,11 @@ class Aligner:
         found: list[Words] = []
         waiting: list[_Input] = []
         for audio, text, name in zip(audios, texts, names, strict=True):
-            waveform = load_audio(audio, self.limits)
-            waiting.append(self._input(waveform, text, name))
+            waiting.append(self._input(load_audio(audio, self.limits), text, name))
             if sum(entry.duration_s for entry in waiting) >= GROUP_SECONDS:
-                found += self._align_inputs(waiting, options, progress)
+                found += self._align_given(waiting, options, progress)
                 waiting = []
-        return found + self._align_inputs(waiting, options, progress)
+        return found + self._align_given(waiting, options, progress)
 
     def align_waveform(
         self,
@@ -223,7 +224,7 @@ class Aligner:
         try:
             (words,) = self._align_inputs([entry], options, None, offset_s)
         except LimitError:
-            spans, probabilities = _at_the_end(entry, 0)
+            spans, probabilities = at_the_end(entry.waveform.size * 1000 // SAMPLE_RATE, len(entry.ids))
             words = self._words(entry, spans, probabilities, options, offset_s)
         return words
 
@@ -279,6 +280,11 @@ class Aligner:
             block_tokens=n_audio_tokens(manifest.encoder.block_frames, manifest.encoder.block_frames),
         )
 
+    def _align_given(self, inputs: Sequence[_Input], options: AlignOptions, progress: Progress | None) -> list[Words]:
+        """Align texts of the caller's, which may be those of other audios."""
+        aligned = self._align_inputs(inputs, options, progress)
+        return [flag_mismatch(words, entry.waveform) for words, entry in zip(aligned, inputs, strict=True)]
+
     def _align_inputs(
         self, inputs: Sequence[_Input], options: AlignOptions, progress: Progress | None, offset_s: float = 0.0
     ) -> list[Words]:
@@ -314,7 +320,7 @@ class Aligner:
                 if start == 0:
                     raise
                 # So many words were left over that the text cannot be that of the audio. None is lost.
-                yield _at_the_end(entry, first)
+                yield at_the_end(entry.waveform.size * 1000 // SAMPLE_RATE, len(entry.ids) - first)
                 return
             samples = entry.waveform[start : start + window.n_samples]
             (answers,) = self.answer([samples], [entry.ids[first : first + window.n_units]])
@@ -338,9 +344,3 @@ class Aligner:
     ) -> Words:
         settle(spans, entry.waveform.size * 1000 // SAMPLE_RATE, self._head.segment_ms, move=options.refine)
         return timed_words(entry.units, spans, probabilities, offset_s, supported=entry.supported)
-
-
-def _at_the_end(entry: _Input, first: int) -> tuple[list[Span], list[float]]:
-    """Return times for the words from `first` on that nothing is known about."""
-    end_ms = entry.waveform.size * 1000 // SAMPLE_RATE
-    return [Span(end_ms, end_ms) for _ in entry.ids[first:]], [0.0] * len(entry.ids[first:])

@@ -17,7 +17,7 @@ from qwen3_asr_onnx.results import Word, WordFlag
 
 from .units import Unit
 
-__all__ = ["Span", "repair_order", "settle", "timed_words"]
+__all__ = ["Span", "at_the_end", "repair_order", "settle", "timed_words"]
 
 IMPROBABLE = 0.3
 """Words below this probability are flagged; see INVESTIGATION.md, entry 029."""
@@ -145,6 +145,11 @@ def _make_room(spans: Sequence[Span], first: int, last: int, duration_ms: int, s
 
 def _spare(neighbour: Span | None, step_ms: int) -> int:
     return 0 if neighbour is None else min(step_ms, neighbour.end_ms - neighbour.start_ms) // 2
+
+
+def at_the_end(duration_ms: int, count: int) -> tuple[list[Span], list[float]]:
+    """Return times and probabilities of so many words that nothing is known about."""
+    return [Span(duration_ms, duration_ms) for _ in range(count)], [0.0] * count
 
 
 def timed_words(

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qwen3_asr_onnx.arrays import SAMPLE_RATE
+from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio.loading import load_audio
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra, OptionsError
 from qwen3_asr_onnx.model.session import DEVICES
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         words = aligner.align(waveform, text, args.language, progress=bar.update)
         language = aligner.resolve_language(args.language)
-    _warn(words)
+    _warn(words, waveform)
     result = writer(_transcript(text, language, duration_s, words))
     if args.output is None:
         emit(result)
@@ -134,12 +134,18 @@ def _transcript(text: str, language: str, duration_s: float, words: Sequence[Wor
     return Transcript(squeezed, language, duration_s, segments, timed, (), "eos", 0.0)
 
 
-def _warn(words: Sequence[Word]) -> None:
-    improbable = sum("improbable" in word.flags for word in words)
+def _warn(words: Sequence[Word], waveform: Waveform) -> None:
     if not words:
         say("warning: the text has no words: nothing to align")
-    elif 2 * improbable >= len(words):
-        say(f"warning: {improbable} of {len(words)} words are improbable where they were put; does the text match?")
+        return
+    from qwen3_asr_onnx.alignment.fit import median_probability, why_mismatched
+
+    why = why_mismatched(words, waveform)
+    if why is not None:
+        say(
+            f"warning: the text does not seem to be what is said: {why}, median probability "
+            f"{median_probability(words):.2f}; is it the text of this audio?"
+        )
 
 
 COMMAND = Command("align", "find when every word of a known text is spoken", add_arguments, run)

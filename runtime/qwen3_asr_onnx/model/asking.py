@@ -20,10 +20,12 @@ from qwen3_asr_onnx.bundle.manifest import Manifest
 from qwen3_asr_onnx.errors import LimitError
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.results import Timings
+from qwen3_asr_onnx.text.answer import NOBODY
 from qwen3_asr_onnx.text.languages import resolve_language
 from qwen3_asr_onnx.text.prompt import Prompt, build_prompt
 from qwen3_asr_onnx.text.tokenizer import Tokenizer
 
+from .choosing import Denial
 from .embeddings import Embedded, EmbeddingTable
 from .encoder import AudioEncoder
 from .features import log_mel, n_audio_tokens, n_frames
@@ -88,8 +90,8 @@ class Prompter:
         Raises:
             OptionsError: the language is unknown.
         """
-        known = model.manifest.languages
-        return cls(model, options, None if options.language is None else resolve_language(options.language, known))
+        asked, known = options.language or "", model.manifest.languages
+        return cls(model, options, resolve_language(asked, known) if asked.strip() else None)
 
     @property
     def tag(self) -> str:
@@ -111,6 +113,19 @@ class Prompter:
         end = max(i for i, token in enumerate(ids) if token in tokenizer.added_tokens) + 1
         ids[end:] = self.written(tokenizer.decode(ids[end:]) + written)
         return Prompt(np.array(ids, dtype=np.int64), prompt.audio_start, n_audio_tokens)
+
+    @cached_property
+    def denial(self) -> Denial | None:
+        """How the model would say that nobody speaks, were the language not forced; None where it is not."""
+        if self.language is None:
+            return None
+        pieces, tokenizer = self.model.manifest.prompt, self.model.tokenizer
+        forced, nobody = (
+            build_prompt(tokenizer, pieces.template, 1, "", name, pieces.forced).ids.tolist()
+            for name in (self.language, NOBODY)
+        )
+        at = next((i for i, (one, other) in enumerate(zip(forced, nobody, strict=False)) if one != other), None)
+        return None if at is None else Denial(len(forced) - at, nobody[at])
 
     def written(self, text: str) -> list[int]:
         """Return the ids of text the model wrote before; `<asr_text>` and other added tokens in it are recognised."""

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic
 
 import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.bundle.names import EMBEDS, POSITIONS, SEQLENS, TOTAL
-from qwen3_asr_onnx.results import End
 
-from .choosing import Chooser, decide, greedy
+from .choosing import Chooser, Denial, decide, greedy
 from .decoder import Decoder, int32
 from .embeddings import Embedded
 from .kv_cache import KvCache
+from .rows import Generated, Key, Row, Watch
 
 __all__ = ["Batch", "Generated", "Watch", "continue_greedy", "generate"]
 
@@ -29,79 +28,6 @@ GROWTH_TOKENS = 256
 
 SHARED_FROM = 32
 """Prompts that begin alike for this many tokens or more have their beginning read once; less is not worth it."""
-
-Watch: TypeAlias = Callable[[Sequence[int]], bool]
-"""Called with all ids of a row after each new one; True ends the row. It sees the live list: copy what is kept."""
-
-Key = TypeVar("Key")
-
-
-@dataclass(frozen=True, slots=True)
-class Generated:
-    """What the model wrote for one prompt.
-
-    Attributes:
-        token_ids: generated ids, the stop token excluded.
-        logprobs: natural-log probability of each of them; of the stop token too, as the last, where one was written.
-        end: why the row ended.
-        prefill_s: seconds spent on the prompt.
-        decode_s: this row's share of the seconds spent on steps.
-    """
-
-    token_ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    end: End
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-
-
-@dataclass(slots=True)
-class Row(Generic[Key]):
-    """A prompt on its way.
-
-    Attributes:
-        key: what its owner knows it by.
-        length: valid positions in the cache.
-        limit: most tokens to generate.
-        eos: ids that end it.
-        watch: sees the ids after each new one; True ends it.
-        token: the last token chosen, not in the cache yet.
-        ids: tokens generated, the stop token excluded.
-        logprobs: of all tokens chosen.
-        end: why it ended; None while it runs.
-        prefill_s: seconds spent on the prompt.
-        decode_s: its share of the seconds spent on steps.
-    """
-
-    key: Key
-    length: int
-    limit: int
-    eos: frozenset[int]
-    watch: Watch | None
-    token: int = -1
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    end: End | None = None
-    prefill_s: float = 0.0
-    decode_s: float = 0.0
-
-    def accept(self, token: int, logprob: float) -> None:
-        """Take the next token and settle whether it is the last."""
-        self.token = token
-        self.logprobs.append(logprob)
-        if token in self.eos:
-            self.end = "stop_token"
-            return
-        self.ids.append(token)
-        if self.watch is not None and self.watch(self.ids):
-            self.end = "watch"
-        elif len(self.ids) >= self.limit:
-            self.end = "limit"
-
-    def result(self) -> Generated:
-        """Return what it generated, once it has ended."""
-        assert self.end is not None
-        return Generated(tuple(self.ids), tuple(self.logprobs), self.end, self.prefill_s, self.decode_s)
 
 
 def generate(
@@ -223,7 +149,16 @@ class Batch(Generic[Key]):
     def _free_place(self) -> int:
         return self._rows.index(None) if None in self._rows else len(self._rows)
 
-    def add(self, key: Key, prompt: Embedded, limit: int, watch: Watch | None = None, *, n_shared: int = 0) -> None:
+    def add(
+        self,
+        key: Key,
+        prompt: Embedded,
+        limit: int,
+        watch: Watch | None = None,
+        *,
+        n_shared: int = 0,
+        denial: Denial | None = None,
+    ) -> None:
         """Read a prompt and choose its first token.
 
         Args:
@@ -233,6 +168,7 @@ class Batch(Generic[Key]):
             watch: sees the ids after each new one; True ends the row.
             n_shared: with how many positions all prompts that give this number begin alike, less than n_tokens: where
                 it pays, they are read once, and copied from row to row.
+            denial: ends the row at once, with nothing written, if the model would have written that nobody speaks.
         """
         started = time.perf_counter()
         if not self.n_active and self._max_positions is not None and self._used_with(len(prompt)) > self._max_positions:
@@ -245,10 +181,14 @@ class Batch(Generic[Key]):
             self._grow(len(prompt))
         n_shared = n_shared if n_shared >= SHARED_FROM else 0
         past = self._take_shared(place, n_shared)
-        logits = self._decoder.extend(self._cache, place, prompt[past:], past)
-        tokens, logprobs = decide(self._choose, logits, [row.ids], self._decoder.init.path)
+        n_logits = 1 if denial is None else 1 + denial.back
+        logits = self._decoder.extend(self._cache, place, prompt[past:], past, n_logits=n_logits)
         self._shared[place] = n_shared
-        row.accept(int(tokens[0]), float(logprobs[0]))
+        if denial is not None and denial.holds(logits[0]):
+            row.end = "stop_token"
+        else:
+            tokens, logprobs = decide(self._choose, logits[-1:], [row.ids], self._decoder.init.path)
+            row.accept(int(tokens[0]), float(logprobs[0]))
         row.prefill_s = time.perf_counter() - started
 
     def _take_shared(self, place: int, n_shared: int) -> int:

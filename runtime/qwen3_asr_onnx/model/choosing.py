@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx.errors import BundleError
 
-__all__ = ["Choice", "Chooser", "decide", "greedy", "refuse_nan"]
+__all__ = ["Choice", "Chooser", "Denial", "decide", "greedy", "refuse_nan"]
 
 Choice: TypeAlias = tuple[npt.NDArray[np.integer], npt.NDArray[np.floating]]
 """The token of each row, (rows,), and its natural-log probability, (rows,)."""
@@ -62,3 +63,23 @@ def refuse_nan(values: npt.NDArray[np.floating], what: str, graph: Path) -> None
             f"{graph}: the {what} that this graph gives are not numbers (NaN or infinity): its weights are damaged; "
             f"check them with: qwen3-asr-onnx info --verify {graph.parent}"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """How a model that was told the language would have said that nobody speaks.
+
+    Forced or not, it names the language before the transcript. What it would have named is known from the same pass:
+    from the logits at the position in front of the name.
+
+    Attributes:
+        back: how many positions before the last one of the prompt that is.
+        token: what it would have written there for nobody.
+    """
+
+    back: int
+    token: int
+
+    def holds(self, logits: npt.NDArray[np.float32]) -> bool:
+        """Return whether the model would have said so; (vocab,) logits of that position."""
+        return int(logits.argmax()) == self.token

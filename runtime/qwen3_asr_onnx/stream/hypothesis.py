@@ -4,8 +4,12 @@ The prompt is: system turn, audio, end of the user turn, text. Attention is caus
 window of 8 s, so the decoder's cache of the system turn and of finished windows stays valid as audio arrives. Only the
 unfinished window and what stands behind it are read again. The text of last time is a draft: one pass over all of its
 tokens gives the choice of the model at each, and writing goes on from the first that differs (speculative decoding with
-the model's own last answer as the draft; Leviathan et al. 2023). What comes out is what greedy decoding from scratch
-would write.
+the model's own last answer as the draft; Leviathan et al. 2023).
+
+What comes out is what greedy decoding from scratch would write of the same features. Those of a finished window are as
+of the time it was finished, and that is all a recording can differ in: the front end cuts off what lies 80 dB below
+the loudest moment, so where a later moment is louder, a recording cuts off more of the quiet window before. Windows are
+not read anew for it: that would cost a prompt each time somebody raises their voice.
 """
 
 from __future__ import annotations
@@ -88,6 +92,7 @@ class StreamDecoder:
         self._head = prompt.ids[: prompt.audio_start]
         self._tail: Rows = model.embeddings.rows(prompt.ids[after_audio:])
         room = prompter.room(prompt, WAY_OUT)
+        self._denial = prompter.denial
         self._cache = KvCache(manifest.decoder, 1, len(prompt.ids) + min(n_text, room))
         self._head_is_read = False
         self._n_windows = 0
@@ -103,7 +108,8 @@ class StreamDecoder:
 
         Args:
             audio: (n_samples,) float32, 16 kHz: the whole stretch from its start, longer or shorter than last time.
-                Finished windows that were heard before are taken as unchanged.
+                Finished windows that were heard before are taken as unchanged, and as they were heard then: with the
+                floor below the loudest moment so far.
             fixed: ids the answer begins with, whatever the model would choose.
             draft: ids that probably follow them; affects the speed, never the result.
             limit: most ids to write behind `fixed`, at least 1.
@@ -115,10 +121,17 @@ class StreamDecoder:
         clock = time.perf_counter()
         past = self._read_head() + n_kept * self._window_tokens
         rest = np.concatenate([features, self._tail, self._rows(fixed)])
-        draft = draft[: min(MAX_DRAFT, limit - 1)]
-        tokens, logprobs = self._judge(past, rest, draft)
+        # Behind words that are committed, nobody doubts any more that somebody speaks.
+        denial = None if fixed else self._denial
+        back = 0 if denial is None else denial.back
+        draft = draft[: min(MAX_DRAFT - back, limit - 1)]
+        logits = self._read(past, rest, draft, back)
         self._n_windows = n_windows
         prefilled = time.perf_counter()
+        if denial is not None and denial.holds(logits[0]):
+            return Hypothesis((), (), "stop_token", 0, heard + Timings(prefill_s=prefilled - clock))
+        chosen = decide(greedy, logits[-1 - len(draft) :], (), self._model.decoder.init.path)
+        tokens, logprobs = (values.tolist() for values in chosen)
         n_checked = next((i for i, token in enumerate(draft) if token != tokens[i]), len(draft))
         kept = [*tokens[: n_checked + 1]]
         written, more, end = self._go_on(past + len(rest) + n_checked, kept, limit, watch)
@@ -133,11 +146,12 @@ class StreamDecoder:
             self._head_is_read = True
         return len(self._head)
 
-    def _judge(self, past: int, rest: Rows, draft: Sequence[int]) -> tuple[list[int], list[float]]:
-        """Read the prompt's rest and a draft; return the model's choice and its log probability after each.
+    def _read(self, past: int, rest: Rows, draft: Sequence[int], back: int) -> Rows:
+        """Read the prompt's rest and a draft; return the logits that judge them.
 
-        The draft goes through the step graph, whose weights would have written it; where the prompt has no weights of
-        its own, one pass does both.
+        They are those of `back` positions before the prompt's last one, if that is not 0, and of all that follow: of
+        the prompt's last position and of each token of the draft. The draft goes through the step graph, whose weights
+        would have written it; where the prompt has no weights of its own, one pass does both.
         """
         decoder = self._model.decoder
         needed = past + len(rest) + len(draft)
@@ -145,13 +159,10 @@ class StreamDecoder:
             self._cache.grow(1, past, needed)
         if decoder.init is decoder.step or not draft:
             both = np.concatenate([rest, self._rows(draft)])
-            logits = decoder.extend(self._cache, 0, both, past, n_logits=1 + len(draft))
-        else:
-            first = decoder.extend(self._cache, 0, rest, past)
-            others = decoder.extend(self._cache, 0, self._rows(draft), past + len(rest), n_logits=len(draft), step=True)
-            logits = np.concatenate([first, others])
-        tokens, logprobs = decide(greedy, logits, (), decoder.init.path)
-        return tokens.tolist(), logprobs.tolist()
+            return decoder.extend(self._cache, 0, both, past, n_logits=back + 1 + len(draft))
+        first = decoder.extend(self._cache, 0, rest, past, n_logits=back + 1)
+        others = decoder.extend(self._cache, 0, self._rows(draft), past + len(rest), n_logits=len(draft), step=True)
+        return np.concatenate([first, others])
 
     def _go_on(
         self, length: int, ids: list[int], limit: int, watch: Watch | None

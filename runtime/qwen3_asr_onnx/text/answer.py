@@ -18,6 +18,7 @@ from .scripts import is_spaceless
 from .tokenizer import Tokenizer
 
 __all__ = [
+    "NOBODY",
     "NO_SPEECH",
     "REPLACEMENT",
     "TEXT_TAG",
@@ -38,8 +39,11 @@ TEXT_TAG = "<asr_text>"
 REPLACEMENT = "\ufffd"
 """What half a character at the end of an answer is decoded to."""
 
+NOBODY = "None"
+"""What the model names as the language when nobody speaks."""
+
 _LANGUAGE_PREFIX = "language "
-_NOBODY = "language none"
+_NOBODY = _LANGUAGE_PREFIX + NOBODY.lower()
 
 _MAX_PATTERN_CHARS = 20
 _MIN_PATTERN_CHARS = 2  # a pattern is looked for only where this many characters could still repeat

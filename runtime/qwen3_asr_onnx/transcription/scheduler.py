@@ -142,7 +142,14 @@ class Pipeline:
         (features,), spent = hear(self._model, [request.clip.samples])
         embedded = self._model.embeddings.splice(prompt.ids, features, prompt.audio_start)
         request = replace(request, spent=request.spent + spent)
-        self._batch.add(request, embedded, request.limit, self._settings.watch, n_shared=prompt.audio_start)
+        self._batch.add(
+            request,
+            embedded,
+            request.limit,
+            self._settings.watch,
+            n_shared=prompt.audio_start,
+            denial=self._prompter.denial,
+        )
 
     def _settle(self, request: ClipRequest, result: Generated) -> None:
         """Put a finished row where it belongs; a loop is tried again in two halves, once."""

@@ -136,6 +136,25 @@ def test_text_of_something_else_is_flagged_and_ordered(aligner: Aligner) -> None
     assert np.mean([word.probability for word in wrong]) < np.mean([word.probability for word in right])
 
 
+def test_a_text_of_another_length_is_noticed(aligner: Aligner) -> None:
+    """Of a text of the right length the miniature is as sure as of the right one: no test of it could pass."""
+    fits = [aligner.align(CLIPS / row["file"], row["text"], row["language"]) for row in SHORT]
+    assert not [word for words in fits for word in words if "text_mismatch" in word.flags]
+    too_long = aligner.align(CLIPS / ENGLISH["file"], " ".join(STORY["text"].split()[:40]), "English")
+    too_short = aligner.align(CLIPS / STORY["file"], ENGLISH["text"], "English")
+    assert all("text_mismatch" in word.flags for word in (*too_long, *too_short))
+
+
+def test_one_warning_for_a_text_that_does_not_fit(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audio, text = str(CLIPS / ENGLISH["file"]), " ".join(STORY["text"].split()[:40])
+    assert main(["align", str(bundle), audio, text, "-l", "en", "-q"]) == 0
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert "warning: the text does not seem to be what is said: " in warning
+    assert "words have no place of their own, median probability 0." in warning
+    assert main(["align", str(bundle), audio, ENGLISH["text"], "-l", "en", "-q"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("text", "language"), [("今天天气很好", "English"), ("hello there", "Chinese"), ("Привет, мир", "German")]
 )

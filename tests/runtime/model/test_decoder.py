@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from tests.support.logits import logits_after
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.model.asking import Prompter, hear
 from qwen3_asr_onnx.model.batch import SHARED_FROM, Batch, Generated, continue_greedy, generate
-from qwen3_asr_onnx.model.choosing import Choice, greedy
+from qwen3_asr_onnx.model.choosing import Choice, Denial, greedy
 from qwen3_asr_onnx.model.decoder import Decoder
 from qwen3_asr_onnx.model.embeddings import Embedded
 from qwen3_asr_onnx.model.kv_cache import KvCache
@@ -91,9 +92,11 @@ def test_a_context_that_all_prompts_begin_with_is_read_once(
     read: list[int] = []
     extend = Decoder.extend
 
-    def counted(self: Decoder, cache: KvCache, row: int, embedded: Embedded, past: int = 0) -> npt.NDArray[np.float32]:
+    def counted(
+        self: Decoder, cache: KvCache, row: int, embedded: Embedded, past: int = 0, **options: Any
+    ) -> npt.NDArray[np.float32]:
         read.append(len(embedded))
-        return extend(self, cache, row, embedded, past)
+        return extend(self, cache, row, embedded, past, **options)
 
     monkeypatch.setattr(Decoder, "extend", counted)
     cache = KvCache(asr.decoder.dims, rows, capacity)
@@ -135,6 +138,24 @@ def test_a_watch_ends_its_row_and_no_other(asr: Transcriber, prompts: list[Embed
     ((second, whole),) = batch.run()
     assert (first, stopped.end, stopped.token_ids) == (0, "watch", alone[0].token_ids[:5])
     assert (second, whole.end, whole.token_ids) == (1, "limit", alone[1].token_ids)
+
+
+@pytest.mark.parametrize("back", [1, 3])
+def test_a_denial_ends_its_row_before_it_writes(
+    asr: Transcriber, prompts: list[Embedded], alone: list[Generated], back: int
+) -> None:
+    """The verdict is that of the position asked for; without it nothing changes."""
+    prompt = prompts[0]
+    cache = KvCache(asr.decoder.dims, 1, len(prompt))
+    denied = int(asr.decoder.extend(cache, 0, prompt[:-back])[0].argmax())
+    batch: Batch[str] = Batch(asr.decoder, KvCache(asr.decoder.dims, 2, 400), eos=())
+    batch.add("denied", prompt, LIMIT, denial=Denial(back, denied))
+    batch.add("heard", prompt, LIMIT, denial=Denial(back, denied + 1))
+    results: dict[str, Generated] = {}
+    while batch.n_active:
+        results.update(batch.run())
+    assert (results["denied"].token_ids, results["denied"].logprobs, results["denied"].end) == ((), (), "stop_token")
+    assert results["heard"].token_ids == alone[0].token_ids
 
 
 def test_an_interrupt_stops_after_one_step_and_keeps_what_is_there(

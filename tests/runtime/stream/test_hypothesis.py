@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from tests.support.clips import synthetic_clip
 
@@ -22,6 +23,7 @@ from qwen3_asr_onnx.model.loading import Model, load_model
 from qwen3_asr_onnx.stream.hypothesis import LOOKAHEAD_SAMPLES, MAX_DRAFT, StreamDecoder
 
 LIMIT = 24
+WINDOW_TOKENS = 104  # 8 s
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,13 @@ def from_scratch(model: Model, audio: Waveform, fixed: Sequence[int] = (), conte
     return found.token_ids
 
 
+def written(model: Model, features: npt.NDArray[np.float32]) -> tuple[int, ...]:
+    """Return what greedy decoding makes of features."""
+    prompt = asking(model, "").prompt(len(features))
+    (found,) = generate(model.decoder, [model.embeddings.splice(prompt.ids, features, prompt.audio_start)], [LIMIT])
+    return found.token_ids
+
+
 def asking(model: Model, context: str) -> Prompter:
     return Prompter(model, TranscribeOptions(context=context))
 
@@ -78,6 +87,27 @@ def test_the_same_tokens_as_from_scratch(
         assert found.token_ids == from_scratch(model, audio, context="Anna")
         assert len(found.logprobs) == len(found.token_ids) + (found.end == "stop_token")
         draft = found.token_ids
+
+
+def test_after_a_quiet_start_windows_stay_as_they_were_heard(model: Model, clip: Waveform) -> None:
+    """Each 8 s louder than those before: the tokens are those of features as of the time each was finished."""
+    audio = clip * np.repeat([1e-4, 1e-2, 1.0], [8 * SAMPLE_RATE, 8 * SAMPLE_RATE, clip.size - 16 * SAMPLE_RATE])
+    audio = audio.astype(np.float32)
+    decoder, finished = make(model), 0
+    kept: list[npt.NDArray[np.float32]] = []
+    for end_s in (7.5, 9.0, 12.0, 15.9, 17.0, 17.9):
+        heard = audio[: round(end_s * SAMPLE_RATE)]
+        found = decoder.listen(heard, (), (), LIMIT)
+        (features,), _ = hear(model, [heard])
+        features = np.concatenate([*kept, features[len(kept) * WINDOW_TOKENS :]])
+        assert found.token_ids == written(model, features)
+        for window in range(finished, int(end_s // 8)):
+            kept.append(features[window * WINDOW_TOKENS : (window + 1) * WINDOW_TOKENS])
+            finished += 1
+    (whole,), _ = hear(model, [heard])
+    assert not np.allclose(whole[:WINDOW_TOKENS], kept[0], atol=1e-3), "a recording cuts more off"
+    again = make(model)
+    assert again.listen(heard, (), (), LIMIT).token_ids == written(model, whole), "heard at once it is a recording"
 
 
 def test_fixed_ids_are_kept_and_continued_greedily(model: Model, clip: Waveform) -> None:

@@ -119,6 +119,45 @@ def test_silence_and_noise_give_no_words(asr: Transcriber, row: dict[str, Any]) 
         assert all(not update.tentative for update in updates)
 
 
+def sounds_without_speech() -> dict[str, Waveform]:
+    rng, t = np.random.default_rng(5), np.arange(4 * SAMPLE_RATE) / SAMPLE_RATE
+    brown = np.cumsum(rng.standard_normal(t.size))
+    kinds = {
+        "silence": 0 * t,
+        "faint noise": 1e-3 * rng.standard_normal(t.size),
+        "loud noise": 0.1 * rng.standard_normal(t.size),
+        "rumble": 0.1 * brown / np.abs(brown).max(),
+        "hum": 0.1 * np.sin(2 * np.pi * 50 * t),
+        "tone": 0.1 * np.sin(2 * np.pi * 440 * t),
+    }
+    made = {name: np.asarray(samples, np.float32) for name, samples in kinds.items()}
+    return made | {row["file"]: waveform(row["file"]) for row in ROWS if not row["text"]}
+
+
+@pytest.mark.parametrize("language", ["English", "German", "Chinese"])
+def test_a_forced_language_makes_nobody_speak(asr: Transcriber, language: str) -> None:
+    """The model would have said that nobody speaks: the language is forced, not the speech."""
+    options = TranscribeOptions(language=language)
+    for name, audio in sounds_without_speech().items():
+        found = asr.transcribe(audio, options)
+        assert (found.text, found.stop_reason, found.avg_logprob) == ("", "no_speech", 0.0), name
+        updates = run(asr, np.tile(audio, 2), options, StreamOptions())
+        assert text_of(updates) == "", name
+        assert not any(update.tentative for update in updates), name
+
+
+def test_a_forced_language_leaves_speech_as_it_is(asr: Transcriber) -> None:
+    """The prompt's one other pass changes no word: what is written is what was written without the question."""
+    for row in SPOKEN:
+        if row["duration_s"] < 12 and "," not in row["language"]:
+            audio = waveform(row["file"])
+            detected = asr.transcribe(audio)
+            forced = asr.transcribe(audio, TranscribeOptions(language=row["language"]))
+            assert forced.text == detected.text
+            streamed = run(asr, audio, TranscribeOptions(language=row["language"]), StreamOptions(hold_back=1000))
+            assert text_of(streamed) == forced.text
+
+
 @pytest.mark.parametrize(("offset", "hz", "amplitude"), [(0.05, 50, 0.0), (0.1, 60, 0.1), (0.0, 50, 0.3)])
 def test_an_offset_or_hum_costs_a_stream_no_words(asr: Transcriber, offset: float, hz: float, amplitude: float) -> None:
     for file in ("en_1.flac", "de_1.flac"):

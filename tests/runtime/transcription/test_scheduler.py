@@ -71,9 +71,9 @@ def test_a_long_context_is_read_once_for_all_pieces(
     read: list[int] = []
     extend = Decoder.extend
 
-    def counted(self: Decoder, cache: KvCache, row: int, embedded: Embedded, past: int = 0) -> Any:
+    def counted(self: Decoder, cache: KvCache, row: int, embedded: Embedded, past: int = 0, **options: Any) -> Any:
         read.append(past)
-        return extend(self, cache, row, embedded, past)
+        return extend(self, cache, row, embedded, past, **options)
 
     monkeypatch.setattr(Decoder, "extend", counted)
     assert [one.token_ids for one in asr.transcribe_many(clips, options)] == expected

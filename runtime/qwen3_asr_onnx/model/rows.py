@@ -1,0 +1,84 @@
+"""One prompt on its way through a batch, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeAlias, TypeVar
+
+from qwen3_asr_onnx.results import End
+
+__all__ = ["Generated", "Key", "Row", "Watch"]
+
+Watch: TypeAlias = Callable[[Sequence[int]], bool]
+"""Called with all ids of a row after each new one; True ends the row. It sees the live list: copy what is kept."""
+
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What the model wrote for one prompt.
+
+    Attributes:
+        token_ids: generated ids, the stop token excluded.
+        logprobs: natural-log probability of each of them; of the stop token too, as the last, where one was written.
+        end: why the row ended.
+        prefill_s: seconds spent on the prompt.
+        decode_s: this row's share of the seconds spent on steps.
+    """
+
+    token_ids: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    end: End
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+
+@dataclass(slots=True)
+class Row(Generic[Key]):
+    """A prompt on its way.
+
+    Attributes:
+        key: what its owner knows it by.
+        length: valid positions in the cache.
+        limit: most tokens to generate.
+        eos: ids that end it.
+        watch: sees the ids after each new one; True ends it.
+        token: the last token chosen, not in the cache yet.
+        ids: tokens generated, the stop token excluded.
+        logprobs: of all tokens chosen.
+        end: why it ended; None while it runs.
+        prefill_s: seconds spent on the prompt.
+        decode_s: its share of the seconds spent on steps.
+    """
+
+    key: Key
+    length: int
+    limit: int
+    eos: frozenset[int]
+    watch: Watch | None
+    token: int = -1
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    end: End | None = None
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+
+    def accept(self, token: int, logprob: float) -> None:
+        """Take the next token and settle whether it is the last."""
+        self.token = token
+        self.logprobs.append(logprob)
+        if token in self.eos:
+            self.end = "stop_token"
+            return
+        self.ids.append(token)
+        if self.watch is not None and self.watch(self.ids):
+            self.end = "watch"
+        elif len(self.ids) >= self.limit:
+            self.end = "limit"
+
+    def result(self) -> Generated:
+        """Return what it generated, once it has ended."""
+        assert self.end is not None
+        return Generated(tuple(self.ids), tuple(self.logprobs), self.end, self.prefill_s, self.decode_s)
