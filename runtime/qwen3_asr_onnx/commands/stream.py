@@ -26,6 +26,7 @@ from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
 from qwen3_asr_onnx.stream.stream import POLICIES
 
+from .arguments import at_least_one, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, say
 from .live_text import Display, JsonLines, Lines
@@ -69,11 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
     model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
-    model.add_argument("--threads", metavar="N", type=int, help="CPU threads (default: one per core)")
+    model.add_argument("--threads", metavar="N", type=at_least_one, help="CPU threads (default: one per core)")
 
     speech = parser.add_argument_group("speech")
-    speech.add_argument("-l", "--language", help='name or code, as "English" or "en" (default: detect)')
-    speech.add_argument("--context", metavar="TEXT", default="", help="background, such as names that may occur")
+    speech.add_argument("-l", "--language", type=utf8_text, help='name or code, as "English" or "en" (default: detect)')
+    speech.add_argument(
+        "--context", metavar="TEXT", type=utf8_text, default="", help="background, such as names that may occur"
+    )
     speech.add_argument("--policy", choices=list(POLICIES), default=DEFAULTS.policy, help="see the README")
     speech.add_argument(
         "--split",

@@ -147,7 +147,7 @@ def test_the_module_runs_like_the_command() -> None:
 
 def test_handlers_are_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     before = [signal.getsignal(number) for number in signals.ENDING]
-    during = []
+    during: list[object] = []
 
     def look(args: argparse.Namespace) -> int:
         during.extend(signal.getsignal(number) for number in signals.ENDING)

@@ -15,7 +15,7 @@ from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.audio.loading import OpenAudio
+from qwen3_asr_onnx.audio.loading import OpenAudio, open_audio
 from qwen3_asr_onnx.model import batch
 from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.batch import Batch
@@ -221,7 +221,6 @@ def test_a_read_that_never_ends_costs_nothing_of_what_was_heard(
     asr: Transcriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cancel = threading.Event()
-    real = recording.open_audio
 
     class Stalled:
         def __enter__(self) -> OpenAudio:
@@ -235,7 +234,9 @@ def test_a_read_that_never_ends_costs_nothing_of_what_was_heard(
         def __exit__(self, *_: object) -> None:
             pass
 
-    monkeypatch.setattr(recording, "open_audio", lambda audio: Stalled() if isinstance(audio, str) else real(audio))
+    monkeypatch.setattr(
+        recording, "open_audio", lambda audio: Stalled() if isinstance(audio, str) else open_audio(audio)
+    )
     first, second = asr.transcribe_many([synthetic_clip(2.0), "pipe"], FOUR_TOKENS, cancel=cancel)
     assert len(first.token_ids) >= 1
     assert (second.stop_reason, second.segments) == ("cancelled", ())
