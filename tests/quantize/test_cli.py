@@ -45,16 +45,17 @@ def test_refusals(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="does not exist"):
         run(tmp_path / "absent", "--recipe", "int4")
     run(bundle, "--recipe", "int4", "--quiet")
-    with pytest.raises(BundleError, match="--force"):
+    with pytest.raises(BundleError, match="pass --overwrite"):
         run(bundle, "--recipe", "int4")
-    assert run(bundle, "--recipe", "int4", "--force", "--quiet") == 0
+    assert run(bundle, "--recipe", "int4", "--overwrite", "-q") == 0
+    assert run(bundle, "--recipe", "int4", "--force", "-q") == 0  # its name until now
 
 
 @pytest.mark.parametrize("threads", ["0", "-1", "two"])
 def test_threads_must_be_a_number(bundle: Path, threads: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(bundle, "--recipe", "int4", "--threads", threads)
-    assert "is not a number of cores" in capsys.readouterr().err or threads == "-1"
+    assert "is not a whole number above 0" in capsys.readouterr().err or threads == "-1"
 
 
 def write_clip(path: Path, seconds: float) -> Path:
