@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
@@ -22,6 +23,7 @@ from . import align, info, pull, stream, transcribe
 from .arguments import Parser
 from .command import EXIT_FAILED, EXIT_USAGE, Command
 from .console import PROGRAM, abandon_stdout_if_broken, incomplete_display, say, use_safe_encodings
+from .delivery import reason
 from .signals import ending_signals_raise, exit_status
 
 __all__ = ["main", "parse_args", "run"]
@@ -54,7 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: the entry point of `qwen3-asr-onnx`."""
     use_safe_encodings()
     try:
-        with ending_signals_raise():
+        with ending_signals_raise(), warnings.catch_warnings():
+            # Numbers that are none are told by name where they come from; numpy's own words would only come before.
+            warnings.simplefilter("ignore", RuntimeWarning)
             status = run(parse_args(sys.argv[1:] if argv is None else argv))
         complaint = incomplete_display()
         if complaint is not None:
@@ -70,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         return EXIT_USAGE
     except OSError as error:
-        say(f"error: {error}")
+        say(f"error: {reason(error)}")
         return EXIT_FAILED
     finally:
         abandon_stdout_if_broken()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE
-from qwen3_asr_onnx.audio.blocks import AudioStream
+from qwen3_asr_onnx.audio.blocks import AudioStream, check_rate
 from qwen3_asr_onnx.audio.microphone import list_microphones, open_microphone
 from qwen3_asr_onnx.audio.raw_pcm import PCM_FORMATS, open_pcm
 from qwen3_asr_onnx.errors import AudioError, OptionsError
@@ -114,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
         raise OptionsError("which bundle? qwen3-asr-onnx stream BUNDLE [INPUT]")
     if args.channels < 1:
         raise OptionsError(f"--channels is {args.channels}; give at least 1")
+    if args.input == "-":
+        _check_rate(args.rate)
     options = TranscribeOptions(language=args.language, context=args.context, split=args.split)
     streaming = StreamOptions(policy=args.policy, chunk_s=args.chunk_seconds)
     display: Display = JsonLines() if args.json else Lines(tentative=not args.quiet)
@@ -122,6 +124,14 @@ def run(args: argparse.Namespace) -> int:
         with contextlib.ExitStack() as stack:
             source = _open(args, stack)
             return _listen(stream, source, display, args)
+
+
+def _check_rate(rate: int) -> None:
+    """Refuse a rate by the name of its option: what reads the samples would blame a header that is not there."""
+    try:
+        check_rate(rate, "--rate")
+    except AudioError as error:
+        raise OptionsError(str(error).partition(". ")[0]) from error
 
 
 def _open(args: argparse.Namespace, stack: contextlib.ExitStack) -> AudioStream:

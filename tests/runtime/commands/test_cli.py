@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from qwen3_asr_onnx.commands import cli, signals
@@ -136,6 +138,18 @@ def test_plugged_in_verbs_are_interrupted_alike(
     plug_in(monkeypatch, export=lambda: command("export", interrupt))
     assert cli.main(["export", "x"]) == 130
     assert capsys.readouterr().err == "qwen3-asr-onnx: interrupted\n"
+
+
+def test_numpy_adds_nothing_to_what_a_verb_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def overflow(args: argparse.Namespace) -> int:
+        assert np.isinf(np.full(1, 3e38, np.float32) * np.float32(10))
+        raise OSError(errno.ENOSPC, "No space left on device", "variant.data")
+
+    plug_in(monkeypatch, mine=lambda: command("mine", overflow))
+    assert cli.main(["mine", "x"]) == 1
+    assert capsys.readouterr().err == "qwen3-asr-onnx: error: variant.data: No space left on device\n"
 
 
 def test_the_module_runs_like_the_command() -> None:
