@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,6 +19,8 @@ from .libsndfile import libsndfile_stream, open_part
 from .wav import WavHeader, is_wav, read_wav_blocks, read_wav_header
 
 __all__ = ["open_stream"]
+
+LOG = logging.getLogger(__name__)
 
 _HEAD_BYTES = 512
 
@@ -47,6 +50,7 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
     if is_wav(head):
         header = read_wav_header(file, name)
         if header.is_plain:
+            LOG.debug("%s: read as WAV, without a decoder", name)
             return _wav_stream(file, header, name)
         file.seek(0)
     if _is_text(head):
@@ -58,10 +62,12 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
     except ImportError:
         sound, has_soundfile = None, False
     if sound is not None:
+        LOG.debug("%s: decoded by libsndfile", name)
         return stack.enter_context(libsndfile_stream(sound, file, layout, name))
     file.seek(0)
     ffmpeg = find_ffmpeg()
     if ffmpeg is not None:
+        LOG.debug("%s: decoded by %s", name, ffmpeg)
         real_path = path.expanduser() if path is not None else _copy_to_path(file, stack)
         return stack.enter_context(ffmpeg_stream(ffmpeg, real_path, name, timeout_s, layout.faults))
     if not has_soundfile:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ from .manifest import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, Manifest
 from .writing import free_bytes
 
 __all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder"]
+
+LOG = logging.getLogger(__name__)
 
 _FOREIGN = "no qwen3-asr-onnx bundle"
 
@@ -104,6 +107,7 @@ def open_on_hub(repo_id: str, revision: str | None = None) -> HubBundle:
             if isinstance(error, hub_errors.LocalEntryNotFoundError):
                 raise
             raise BundleError(f"{repo_id}: {_FOREIGN}: it has no {MANIFEST_FILE}; check the name") from error
+    LOG.info("%s: commit %s", repo_id, path.parent.name)
     _refuse_checkpoint(repo_id, path)
     return HubBundle(repo_id, path.parent.name, Bundle.open(path.parent))
 
@@ -259,6 +263,7 @@ def _download(found: HubBundle, name: str, record: FileRecord, target: Path, bar
             bar.update(record.size)
             return
         n_bytes = partial.stat().st_size if partial.exists() else 0
+        LOG.info("%s: %s of %d bytes, %d of them from an earlier attempt", found.repo_id, name, record.size, n_bytes)
         if n_bytes > record.size:
             partial.unlink()
             n_bytes = 0
@@ -278,6 +283,7 @@ def _download(found: HubBundle, name: str, record: FileRecord, target: Path, bar
                 f"{found.repo_id}: {name} arrived damaged: its digest is not the one in {MANIFEST_FILE}. It was "
                 "removed, and the next attempt fetches it anew; if that fails too, tell the owner of the repository"
             )
+        LOG.debug("%s: %s has the digest it should have", found.repo_id, name)
         partial.replace(target)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ from .saturation import refuse_saturation
 from .session import DEVICES, Session, return_free_memory
 
 __all__ = ["Model", "load_model", "load_session", "open_variant"]
+
+LOG = logging.getLogger(__name__)
 
 WRONG_KIND = {
     "asr": "an {} bundle cannot transcribe; give an asr bundle",
@@ -83,6 +86,7 @@ def load_model(bundle: str | os.PathLike[str] | Bundle, variant: str | None, dev
     return_free_memory()
     decoder = Decoder(init, step, embeddings, dims, manifest.tokens.eos, rescored=entry.rescored)
     load_s = time.perf_counter() - started
+    LOG.info("%s: variant %s loaded on %s, %s threads, in %.2f s", opened.path, name, device, threads or "all", load_s)
     return Model(manifest, name, tokenizer, embeddings, AudioEncoder(encoder, manifest.encoder), decoder, load_s)
 
 
@@ -126,6 +130,7 @@ def load_session(
         ProviderError: the device is not available.
     """
     inputs, outputs = interface
+    LOG.debug("%s: opening %s on %s", bundle.path, file, device)
     return Session(
         bundle.require(file),
         inputs=inputs,
