@@ -23,14 +23,17 @@ def audio_name(row: Mapping[str, Any]) -> str:
     Raises:
         OptionsError: the row names no file, or two; the message does not say in which line.
     """
-    found = {name: row[name] for name in AUDIO_FIELDS if row.get(name) is not None}
-    for name, value in found.items():
-        if not isinstance(value, str):
+    found: dict[str, str] = {}
+    for name in AUDIO_FIELDS:
+        value = row.get(name)
+        if not isinstance(value, str | None):
             raise OptionsError(f"{name} is {value!r}; give a string")
-    named = {Path(value) for value in found.values() if value}
+        if value:
+            found[name] = value
+    named = {Path(value) for value in found.values()}
     if not named:
         fields = ", ".join(AUDIO_FIELDS[1:])
         raise OptionsError(f'no path; every line names its audio file, as "path" (or {fields})')
     if len(named) > 1:
         raise OptionsError(f"{' and '.join(found)} name different files; give one of them")
-    return next(value for value in found.values() if value)
+    return next(iter(found.values()))
