@@ -94,8 +94,8 @@ bench: $(VENV)/.dev    ## full-size random checkpoints: export, load, speed and 
 	@$(BIN)/qwen3-asr-onnx bench --output build/bench/results.json
 
 eval: $(VENV)/.dev demo    ## evaluate fp32, int4, int8 and fast variants of the demo's bundle on the miniature's test set (needs the voices)
-	@$(BIN)/qwen3-asr-onnx quantize build/demo/bundle --recipe int8 --force
-	@$(BIN)/qwen3-asr-onnx quantize build/demo/bundle --recipe fast --force
+	@$(BIN)/qwen3-asr-onnx quantize build/demo/bundle --recipe int8 --overwrite
+	@$(BIN)/qwen3-asr-onnx quantize build/demo/bundle --recipe fast --overwrite
 	@$(BIN)/qwen3-asr-onnx eval build/demo/bundle --output build/eval/mini \
 	    --system "transformers float32=transformers:tests/data/mini-asr@float32"
 

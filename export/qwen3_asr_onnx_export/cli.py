@@ -19,7 +19,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--no-check", action="store_true", help="do not compare the graphs with transformers on random inputs"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no summary")
 
 
 def _run(args: Namespace) -> int:

@@ -69,7 +69,7 @@ def quantize_bundle(
     bundle = Bundle.open(path)
     source = _float32_source(bundle)
     if recipe.name in bundle.manifest.variants and not force:
-        raise BundleError(f"{path}: variant {recipe.name!r} exists; pass --force to replace it")
+        raise BundleError(f"{path}: variant {recipe.name!r} exists; pass --overwrite to replace it")
     others = {name: other for name, other in bundle.manifest.variants.items() if name != recipe.name}
     plan = _planned(bundle, recipe, others, calibration)
     _refuse_files_of_others(bundle, recipe.name, plan)
@@ -112,7 +112,7 @@ def quantize_into(
     recover_bundle(path)
     bundle = Bundle.open(path)
     if output.resolve() == path.resolve():
-        raise BundleError(f"{output} is the bundle itself; leave out --output to add the variant to it")
+        raise BundleError(f"{output} is the bundle itself; leave out --output-dir to add the variant to it")
     source = _float32_source(bundle)
     plan = _planned(bundle, recipe, {}, calibration)
     drafted = draft(bundle, source, recipe, plan)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import SUPPRESS, ArgumentParser, Namespace
 from pathlib import Path
 
+from qwen3_asr_onnx.commands.arguments import at_least_one
 from qwen3_asr_onnx.commands.command import EXIT_OK, Command
 
 from .recipes.published import published_recipes
@@ -18,13 +19,19 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("bundle", type=Path, help="bundle directory that `export` wrote; the variant is added to it")
     parser.add_argument("--recipe", required=True, metavar="NAME|FILE", help=f"one of {names}; or a .toml file")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="leave the bundle alone and write a new one of this variant only"
+        "-o",
+        "--output-dir",
+        dest="output",
+        type=Path,
+        metavar="DIR",
+        help="leave the bundle alone and write a new one of this variant only",
     )
     _add_calibration(parser)
     parser.add_argument("--default", action="store_true", help="make it the variant that is used when none is named")
-    parser.add_argument("--force", action="store_true", help="replace the variant, or --output, if it exists")
-    parser.add_argument("--threads", type=_positive, help="cores to use (default: all)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+    parser.add_argument("--overwrite", action="store_true", help="replace the variant, or --output-dir, if it exists")
+    parser.add_argument("--force", dest="overwrite", action="store_true", help=SUPPRESS)  # its name before 0.1
+    parser.add_argument("--threads", type=at_least_one, help="cores to use (default: all)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no summary")
 
 
 def _add_calibration(parser: ArgumentParser) -> None:
@@ -37,12 +44,6 @@ def _add_calibration(parser: ArgumentParser) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"{text!r} is not a number of cores")
-    return int(text)
-
-
 def _run(args: Namespace) -> int:
     from .recipes.recipe import load_recipe
 
@@ -51,7 +52,7 @@ def _run(args: Namespace) -> int:
     from .calibration.clips import load_clips
 
     calibration = tuple(clip.waveform for clip in load_clips(args.calibration))
-    options = {"calibration": calibration, "force": args.force, "progress": not args.quiet, "threads": args.threads}
+    options = {"calibration": calibration, "force": args.overwrite, "progress": not args.quiet, "threads": args.threads}
     if args.output is None:
         bundle = quantize_bundle(args.bundle, recipe, default=args.default, **options)
     else:
@@ -88,14 +89,19 @@ def _add_sweep_arguments(parser: ArgumentParser) -> None:
     )
     _add_calibration(parser)
     parser.add_argument(
-        "--output", type=Path, default=Path("sweep.jsonl"), help="rows; measured ones are kept (default: %(default)s)"
+        "-o",
+        "--output",
+        metavar="FILE",
+        type=Path,
+        default=Path("sweep.jsonl"),
+        help="rows; measured ones are kept (default: %(default)s)",
     )
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw size, error and speed as .svg or .png")
     parser.add_argument(
-        "--max-new-tokens", type=_positive, default=128, help="most tokens per compared clip (default: %(default)s)"
+        "--max-new-tokens", type=at_least_one, default=128, help="most tokens per compared clip (default: %(default)s)"
     )
-    parser.add_argument("--threads", type=_positive, help="cores to use (default: all)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--threads", type=at_least_one, help="cores to use (default: all)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar")
 
 
 def _run_sweep(args: Namespace) -> int:

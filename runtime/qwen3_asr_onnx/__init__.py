@@ -5,6 +5,7 @@ from qwen3_asr_onnx import Transcriber
 print(Transcriber("bundle/").transcribe("talk.flac").text)
 """
 
+import logging
 import typing
 
 from .alignment.aligner import Aligner
@@ -53,6 +54,9 @@ __all__ = [
 ]
 
 __version__: str
+
+# A library says nothing until the program asks: logging.getLogger("qwen3_asr_onnx").setLevel(...) and a handler.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 if not typing.TYPE_CHECKING:  # for a type checker, a module that answers for one name answers for every misspelled one
 

@@ -219,7 +219,7 @@ def test_a_new_variant_is_last_unless_it_shall_be_the_default(bundle: Path) -> N
 def test_an_existing_variant_is_replaced_only_by_force(bundle: Path) -> None:
     quantize_bundle(bundle, recipe("mine", INT4, encoder=Dynamic()))
     before = contents(bundle)
-    with pytest.raises(BundleError, match="variant 'mine' exists; pass --force"):
+    with pytest.raises(BundleError, match="variant 'mine' exists; pass --overwrite"):
         quantize_bundle(bundle, recipe("mine", INT8))
     assert contents(bundle) == before
     replaced = quantize_bundle(bundle, recipe("mine", INT8), force=True)

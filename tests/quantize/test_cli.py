@@ -9,6 +9,7 @@ from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.errors import AudioError, BundleError, OptionsError
+from qwen3_asr_onnx_quantize.calibration.clips import load_clips
 from qwen3_asr_onnx_quantize.cli import COMMAND, SWEEP
 
 
@@ -45,16 +46,17 @@ def test_refusals(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="does not exist"):
         run(tmp_path / "absent", "--recipe", "int4")
     run(bundle, "--recipe", "int4", "--quiet")
-    with pytest.raises(BundleError, match="--force"):
+    with pytest.raises(BundleError, match="pass --overwrite"):
         run(bundle, "--recipe", "int4")
-    assert run(bundle, "--recipe", "int4", "--force", "--quiet") == 0
+    assert run(bundle, "--recipe", "int4", "--overwrite", "-q") == 0
+    assert run(bundle, "--recipe", "int4", "--force", "-q") == 0  # its name until now
 
 
 @pytest.mark.parametrize("threads", ["0", "-1", "two"])
 def test_threads_must_be_a_number(bundle: Path, threads: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(bundle, "--recipe", "int4", "--threads", threads)
-    assert "is not a number of cores" in capsys.readouterr().err or threads == "-1"
+    assert "is not a whole number above 0" in capsys.readouterr().err or threads == "-1"
 
 
 def write_clip(path: Path, seconds: float) -> Path:
@@ -111,12 +113,22 @@ def test_a_sweep_prints_its_table_and_draws_it(
     assert len((tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()) == 12
 
 
+@pytest.mark.parametrize("field", ["path", "file", "audio", "audio_filepath"])
+def test_a_manifest_may_call_its_audio_as_other_tools_do(tmp_path: Path, field: str) -> None:
+    write_clip(tmp_path / "a.wav", 0.2)
+    manifest = tmp_path / "data.jsonl"
+    manifest.write_text(json.dumps({field: "a.wav", "text": "a\u2028b"}, ensure_ascii=False) + "\n", encoding="utf-8")
+    (clip,) = load_clips([str(manifest)])
+    assert (clip.waveform.size, clip.text) == (3200, "a\u2028b")
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("nonsense", r"data.jsonl:1: not valid JSON"),
         ('{"text": "a"}', r"data.jsonl:1: names no audio"),
         ('{"path": 3}', r"data.jsonl:1: names no audio"),
+        ('{"path": "a.wav", "file": "b.wav"}', r"data.jsonl:1: names no audio: path and file name different files"),
         ('{"path": "a.wav", "text": 3}', r"data.jsonl:1: text is 3"),
     ],
 )

@@ -74,13 +74,16 @@ def test_a_run_says_nothing_of_a_home_it_cannot_use(kind: str, tiny_bundle: Path
 
 
 @pytest.mark.program("strace")
-def test_no_socket_is_opened_below_python_either(tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", ["transcribe", "stream", "info"])
+def test_no_socket_is_opened_below_python_either(verb: str, tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     strace = find("strace")
     assert strace is not None
     trace = tmp_path / "trace"
     command = [strace, "-f", "-e", "trace=network,openat,creat,mkdir", "-o", str(trace)]
-    done = run([*command, *transcription(tiny_bundle, clip)], tmp_path / "home", {"PYTHONDONTWRITEBYTECODE": "1"})
+    program = [sys.executable, "-W", "error", "-c", IN_PROCESS, verb, str(tiny_bundle)]
+    arguments = {"transcribe": [str(clip), "--format", "json"], "stream": [str(clip), "--fast"], "info": ["--verify"]}
+    done = run([*command, *program, *arguments[verb]], tmp_path / "home", {"PYTHONDONTWRITEBYTECODE": "1"})
     if "ptrace" in done.stderr.lower():
         pytest.skip("this container does not let a process be traced")
     assert done.returncode == 0, done.stderr

@@ -80,6 +80,7 @@ class BenchPlan:
         variants: variants of ours: "fp32" and published recipes.
         upstream: transformers dtypes to compare with.
         keep: keep the bundles afterwards (checkpoints always stay).
+        quiet: say nothing of how far it is.
     """
 
     shapes: tuple[str, ...]
@@ -89,6 +90,12 @@ class BenchPlan:
     variants: tuple[str, ...] = VARIANTS
     upstream: tuple[str, ...] = UPSTREAM
     keep: bool = False
+    quiet: bool = False
+
+    def say(self, message: str) -> None:
+        """Say how far it is."""
+        if not self.quiet:
+            say(message)
 
 
 def run_bench(plan: BenchPlan, save: Callable[[dict[str, Any]], object] | None = None) -> dict[str, Any]:
@@ -124,12 +131,12 @@ def run_bench(plan: BenchPlan, save: Callable[[dict[str, Any]], object] | None =
 def _bench_shape(shape: BenchShape, plan: BenchPlan) -> Iterator[dict[str, Any]]:
     """Yield the results of a shape, once for each group of models that was run, complete at the end."""
     n_parameters = _n_parameters(shape)
-    with progress_bar(total=2 * n_parameters, unit="B", scale=True) as bar:
+    with progress_bar(total=2 * n_parameters, unit="B", scale=True, quiet=plan.quiet) as bar:
         checkpoint, made = ensure_checkpoint(shape, plan.cache_dir, bar.update)
-    say(f"{shape.name}: checkpoint {checkpoint} {'made' if made else 'reused'}; exporting")
+    plan.say(f"{shape.name}: checkpoint {checkpoint} {'made' if made else 'reused'}; exporting")
     bundle = plan.cache_dir / f"bundle-{shape.name}"
     try:
-        costs = _make_variants(checkpoint, bundle, plan.variants)
+        costs = _make_variants(checkpoint, bundle, plan)
         opened = Bundle.open(bundle)
         found: dict[str, Any] = {
             "parameters": n_parameters,
@@ -149,17 +156,17 @@ def _bench_shape(shape: BenchShape, plan: BenchPlan) -> Iterator[dict[str, Any]]
             shutil.rmtree(bundle, ignore_errors=True)
 
 
-def _make_variants(checkpoint: Path, bundle: Path, variants: Sequence[str]) -> dict[str, Any]:
+def _make_variants(checkpoint: Path, bundle: Path, plan: BenchPlan) -> dict[str, Any]:
     """Export, then quantize; return what each command cost."""
     program = [sys.executable, "-m", "qwen3_asr_onnx"]
     commands = {"export": [*program, "export", str(checkpoint), str(bundle), "--overwrite", "--quiet"]}
-    for name in variants:
+    for name in plan.variants:
         if name != FLOAT32:
             commands[name] = [*program, "quantize", str(bundle), "--recipe", name, "--quiet"]
     costs = {}
     for name, command in commands.items():
         costs[name] = run_and_measure(command).to_dict()
-        say(f"  {name}: {costs[name]['wall_s']:.1f} s")
+        plan.say(f"  {name}: {costs[name]['wall_s']:.1f} s")
     return costs
 
 
@@ -197,7 +204,7 @@ def _run_groups(n_parameters: int, bundle: Path, checkpoint: Path, plan: BenchPl
         psutil.virtual_memory().available - MEMORY_MARGIN_BYTES,
     ):
         together = len(kinds) > 1
-        say(f"in turns: {', '.join(kinds)}" if together else f"{kinds[0]} alone: too little memory for more")
+        plan.say(f"in turns: {', '.join(kinds)}" if together else f"{kinds[0]} alone: too little memory for more")
         yield _in_turns(kinds, bundle, checkpoint, plan)
 
 
@@ -236,14 +243,16 @@ def _in_turns(kinds: Sequence[str], bundle: Path, checkpoint: Path, plan: BenchP
         for clip in plan.clips:
             for i in range(plan.repeats if clip is plan.clips[0] else 1):
                 for worker in workers[:: 1 if i % 2 == 0 else -1]:
-                    runs[clip.name][worker.kind].append(_run(worker, clip))
+                    runs[clip.name][worker.kind].append(_run(worker, clip, plan))
         return {"kinds": list(kinds), "loaded": {worker.kind: worker.loaded for worker in workers}, "runs": runs}
 
 
-def _run(worker: Worker, clip: Workload) -> dict[str, Any]:
+def _run(worker: Worker, clip: Workload, plan: BenchPlan) -> dict[str, Any]:
     time.sleep(SETTLE_S)
     answer = worker.ask("run", audio_s=clip.audio_s, n_tokens=clip.n_tokens)
-    say(f"  {worker.kind} {clip.name}: {sum(answer['token_ms']) / max(len(answer['token_ms']), 1):.1f} ms per token")
+    plan.say(
+        f"  {worker.kind} {clip.name}: {sum(answer['token_ms']) / max(len(answer['token_ms']), 1):.1f} ms per token"
+    )
     return answer
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_asr_onnx.commands.command import EXIT_OK, Command
+from qwen3_asr_onnx.commands.places import check_place
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
 
 from . import scaling
@@ -20,7 +21,9 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--shapes", default="0.6b,1.7b", help="comma-separated: 0.6b, 1.7b, tiny (default: %(default)s)"
     )
-    parser.add_argument("--output", type=Path, help="write all raw measurements to this JSON file")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, help="write all raw measurements to this JSON file"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="rounds of the 11 s clip (default: %(default)s)")
     parser.add_argument(
         "--cache-dir", type=Path, default=Path("build/bench"), help="checkpoints and bundles (default: %(default)s)"
@@ -35,6 +38,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
         help="ours to measure: fp32 and published recipes (default: %(default)s)",
     )
     parser.add_argument("--keep", action="store_true", help="keep the exported bundles")
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing of how far it is")
     parser.add_argument("--report", type=Path, metavar="JSON", help="print the table of earlier results and stop")
     parser.add_argument(
         "--into",
@@ -46,11 +50,15 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 
 def _run(args: Namespace) -> int:
+    for path in (args.output, args.page, args.history):
+        if path is not None:
+            check_place(path)  # hours of measuring come first
     return scaling.run(args) if scaling.is_meant(args) else _run_bench(args)
 
 
 def _run_bench(args: Namespace) -> int:
     from qwen3_asr_onnx.commands.console import emit
+    from qwen3_asr_onnx.outputs.saving import write_atomically
     from qwen3_asr_onnx_eval.bench.report import embed, report
 
     if args.report is not None:
@@ -75,10 +83,11 @@ def _run_bench(args: Namespace) -> int:
 
     def save(results: dict[str, Any]) -> None:
         if args.output is not None:
-            args.output.parent.mkdir(parents=True, exist_ok=True)
-            args.output.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+            write_atomically(args.output, json.dumps(results, indent=1) + "\n")
 
-    plan = BenchPlan(shapes, args.cache_dir, args.repeats, variants=variants, upstream=upstream, keep=args.keep)
+    plan = BenchPlan(
+        shapes, args.cache_dir, args.repeats, variants=variants, upstream=upstream, keep=args.keep, quiet=args.quiet
+    )
     emit(report(run_bench(plan, save)))
     return EXIT_OK
 

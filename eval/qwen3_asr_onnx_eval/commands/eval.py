@@ -8,6 +8,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qwen3_asr_onnx.commands.arguments import at_least_one
 from qwen3_asr_onnx.commands.command import EXIT_FAILED, EXIT_OK, Command
 from qwen3_asr_onnx.commands.console import emit, progress_bar, say
 from qwen3_asr_onnx.commands.signals import exit_status
@@ -33,18 +34,18 @@ def _add_arguments(parser: ArgumentParser) -> None:
     systems.add_argument("--variants", metavar="A,B", help="variants of the bundle (default: all)")
     systems.add_argument("--system", dest="systems", metavar="SYSTEM", action="append", default=[], help=SYSTEM_HELP)
     systems.add_argument("--official-python", metavar="PATH", help="interpreter of an environment with qwen-asr")
-    systems.add_argument("--threads", metavar="N", type=_at_least_one, help="for every system (default: all cores)")
+    systems.add_argument("--threads", metavar="N", type=at_least_one, help="for every system (default: all cores)")
     systems.add_argument("--one-at-a-time", action="store_true", help="load one system after the other: less memory")
 
     data = parser.add_argument_group("data")
     data.add_argument("--language", default="", help="language of entries that name none")
     data.add_argument("--force-language", default="", help="tell every system this language instead of detecting it")
     data.add_argument("--by-segment", action="store_true", help="take each segment of a manifest as an utterance")
-    data.add_argument("--limit", metavar="N", type=_at_least_one, help="only the first N utterances")
+    data.add_argument("--limit", metavar="N", type=at_least_one, help="only the first N utterances")
     data.add_argument("--keep-going", action="store_true", help="evaluate what is usable of a faulty dataset")
 
     running = parser.add_argument_group("running")
-    running.add_argument("--repeats", metavar="N", type=_at_least_one, default=1, help="times per utterance; medians")
+    running.add_argument("--repeats", metavar="N", type=at_least_one, default=1, help="times per utterance; medians")
     running.add_argument(
         "--settle-ms",
         metavar="MS",
@@ -54,7 +55,12 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     running.add_argument("--timeout-s", metavar="S", type=_seconds, default=600.0, help="limit for one utterance")
     running.add_argument(
-        "-o", "--output", metavar="DIR", type=Path, help="folder of results and report (default: build/eval/DATASET)"
+        "-o",
+        "--output-dir",
+        dest="output",
+        metavar="DIR",
+        type=Path,
+        help="folder of results and report (default: build/eval/DATASET)",
     )
     running.add_argument(
         "--overwrite", action="store_true", help="begin anew; the old results become results.previous.jsonl"
@@ -142,12 +148,6 @@ def _said(counts: RunCounts) -> str:
 
 def _folder_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip(".") or "dataset"
-
-
-def _at_least_one(text: str) -> int:
-    if not (text.isdecimal() and int(text) >= 1):
-        raise ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return int(text)
 
 
 def _milliseconds(text: str) -> float:

@@ -16,7 +16,12 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("results", metavar="RUN", type=Path, help="folder that `eval` wrote, or its results.jsonl[.gz]")
     parser.add_argument("--against", metavar="RUN", type=Path, help="an earlier run to compare with")
     parser.add_argument(
-        "-o", "--output", metavar="DIR", type=Path, help="folder for the files (default: beside the results)"
+        "-o",
+        "--output-dir",
+        dest="output",
+        metavar="DIR",
+        type=Path,
+        help="folder for the files (default: beside the results)",
     )
     parser.add_argument(
         "--into",
@@ -26,6 +31,7 @@ def _add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--block", default="eval", help="name of the markers for --into (default: %(default)s)")
     parser.add_argument("--markdown", action="store_true", help="print the tables instead of writing files")
+    parser.add_argument("-q", "--quiet", action="store_true", help="do not say where the files are")
 
 
 def _run(args: Namespace) -> int:
@@ -53,10 +59,12 @@ def _run(args: Namespace) -> int:
     if args.against is not None:
         path = folder / "compare.html"
         write_comparison(load_summary(args.against), summary, path)
-        say(f"comparison: {path}")
+        if not args.quiet:
+            say(f"comparison: {path}")
         return EXIT_OK
     files = write_report(summary, folder)
-    say(f"report: {', '.join(str(path) for path in files)}")
+    if not args.quiet:
+        say(f"report: {', '.join(str(path) for path in files)}")
     return EXIT_OK
 
 

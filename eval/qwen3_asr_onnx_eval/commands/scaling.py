@@ -71,7 +71,7 @@ def _measured(args: Namespace) -> dict[str, Any]:
             whole = results if earlier is None else merge_results(earlier, results)
             write_atomically(args.output, json.dumps(whole, indent=1) + "\n")
 
-    results = run_scaling(plan, say, save)
+    results = run_scaling(plan, (lambda _: None) if args.quiet else say, save)
     return results if earlier is None else merge_results(earlier, results)
 
 

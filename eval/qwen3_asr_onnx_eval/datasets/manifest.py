@@ -3,8 +3,8 @@
     {"path": "a.flac", "text": "Hello.", "language": "English", "sha256": "...", "id": "a", "subset": "clean",
      "speaker": "Anna", "segments": [{"start_s": 0.0, "end_s": 1.5, "text": "Hello."}]}
 
-`path` (relative to the manifest) and `text` are required; text may be left out where segments have it, and is "" where
-nobody speaks. Other fields may be present and are not read.
+`path` (relative to the manifest; also `file`, `audio`, `audio_filepath`) and `text` are required; text may be left out
+where segments have it, and is "" where nobody speaks. Other fields may be present and are not read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from qwen3_asr_onnx.audio.manifests import audio_name
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.text.languages import joins_with_space
 
@@ -72,11 +73,13 @@ def _fault(row: object, by_segment: bool) -> str:
     """Return what is wrong with the form of a row, "" if nothing."""
     if not isinstance(row, dict):
         return "not a JSON object; a line is {...} with path and text"
-    for name in ("path", "text", "language", "id", "subset", "speaker", "sha256"):
+    for name in ("text", "language", "id", "subset", "speaker", "sha256"):
         if not isinstance(row.get(name, ""), (str, type(None))):
             return f"{name} is {row[name]!r}; give a string"
-    if not row.get("path"):
-        return "no path; every line names its audio file"
+    try:
+        audio_name(row)
+    except OptionsError as error:
+        return str(error)
     segments = row.get("segments")
     if segments is not None and not (isinstance(segments, list) and all(_is_segment(one) for one in segments)):
         return 'segments must be a list of {"start_s": number, "end_s": number, "text": string}'
@@ -98,9 +101,10 @@ def _is_segment(one: object) -> bool:
 def _utterances(row: Mapping[str, Any], folder: Path, where: str, by_segment: bool) -> Sequence[Utterance]:
     language = row.get("language") or ""
     segments = row.get("segments") or []
-    identity = row.get("id") or row["path"]
+    name = audio_name(row)
+    identity = row.get("id") or name
     subset, speaker = row.get("subset") or "", row.get("speaker") or ""
-    audio = folder / row["path"]
+    audio = folder / name
     if by_segment:
         return [
             Utterance(

@@ -80,11 +80,20 @@ def run_and_measure(command: Sequence[str]) -> ProcessCost:
             status, max_rss = _poll(process)
     finally:
         if status is None:
-            process.kill()
-            process.wait()
+            _end(process)
     if status != 0:
         raise MeasurementError(f"{' '.join(command)} ended with status {status}")
     return ProcessCost(time.perf_counter() - started, peak_rss, peak_private, max_rss)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a process: it may have files to clean up."""
+    process.terminate()
+    try:
+        process.wait(EXIT_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _poll(process: subprocess.Popen[bytes]) -> tuple[int | None, int | None]:

@@ -296,7 +296,7 @@ def _require_same_settings(spec: SystemSpec, plan: EvaluationPlan, earlier: Sequ
     wanted = _settings(spec, plan)
     changed = [key for key in wanted if row.settings.get(key) != wanted[key]]
     if changed:
-        raise OptionsError(f"the results hold rows of {spec.name!r} with another {changed[0]}; give another --output")
+        raise OptionsError(f"the results hold rows of {spec.name!r} with another {changed[0]}; give another -o DIR")
 
 
 def _require_same_files(runner: _Runner, earlier: Sequence[ResultRow]) -> None:
@@ -304,5 +304,5 @@ def _require_same_files(runner: _Runner, earlier: Sequence[ResultRow]) -> None:
     row = next((row for row in earlier if row.system == runner.spec.name), None)
     if row is not None and row.info.get("sha256") != runner.facts()["info"].get("sha256"):
         raise OptionsError(
-            f"the results hold rows of {runner.spec.name!r} with other files of the same model; give another --output"
+            f"the results hold rows of {runner.spec.name!r} with other files of the same model; give another -o DIR"
         )

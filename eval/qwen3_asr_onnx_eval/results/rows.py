@@ -142,7 +142,7 @@ def read_results(path: Path) -> Results:
         header = Header(**{**head, "problems": tuple(head["problems"])})
         rows = [_row(json.loads(line)) for line in lines[1:]]
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise OptionsError(f"{path}: not a results.jsonl of this version ({error}); give another --output") from error
+        raise OptionsError(f"{path}: not a results.jsonl of this version ({error}); give another -o DIR") from error
     return Results(header, tuple({(row.system, row.id): row for row in rows}.values()), path.parent)
 
 
@@ -206,7 +206,7 @@ def _require_same(path: Path, found: Header, wanted: Header) -> None:
         if getattr(found, name) != getattr(wanted, name):
             raise OptionsError(
                 f"{path}: holds results of {what} ({found.dataset}, {found.n_utterances} utterances); "
-                "give another --output"
+                "give another -o DIR"
             )
 
 

@@ -2,7 +2,8 @@
 
     {"path": "a.flac", "text": "Hello.", "language": "English"}
 
-One object per line; `path` is relative to the manifest. Other fields may be present and are not read.
+One object per line; `path` (also `file`, `audio` or `audio_filepath`) is relative to the manifest. Other fields may be
+present and are not read.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio.loading import load_audio
+from qwen3_asr_onnx.audio.manifests import audio_name
 from qwen3_asr_onnx.errors import OptionsError
 
 __all__ = ["Clip", "clips_digest", "load_clips"]
@@ -59,22 +60,29 @@ def _file(path: str) -> Clip:
 
 def _listed(manifest: Path) -> Iterator[Clip]:
     try:
-        lines = manifest.read_text(encoding="utf-8-sig").splitlines()
+        # Not at the other separators of str.splitlines, which a text may hold.
+        lines = manifest.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise OptionsError(f"{manifest}: cannot be read as a UTF-8 manifest ({error})") from error
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            row = _row(line, f"{manifest}:{number}")
-            yield Clip(load_audio(manifest.parent / row["path"]), row.get("text"))
+            name, text = _row(line, f"{manifest}:{number}")
+            yield Clip(load_audio(manifest.parent / name), text)
 
 
-def _row(line: str, where: str) -> dict[str, Any]:
+def _row(line: str, where: str) -> tuple[str, str | None]:
+    """Return the file a line names, and what is said in it."""
     try:
         row = json.loads(line)
     except ValueError as error:
         raise OptionsError(f"{where}: not valid JSON ({error})") from error
-    if not isinstance(row, dict) or not isinstance(row.get("path"), str) or not row["path"]:
+    if not isinstance(row, dict):
         raise OptionsError(f'{where}: names no audio; give {{"path": "clip.flac", "text": "..."}}')
-    if not isinstance(row.get("text"), str | None):
-        raise OptionsError(f"{where}: text is {row['text']!r}; give a string, or leave it out")
-    return row
+    try:
+        name = audio_name(row)
+    except OptionsError as error:
+        raise OptionsError(f"{where}: names no audio: {error}") from error
+    text = row.get("text")
+    if not isinstance(text, str | None):
+        raise OptionsError(f"{where}: text is {text!r}; give a string, or leave it out")
+    return name, text

@@ -262,7 +262,7 @@ def _made(bundle: Path, recipe: Recipe, calibration: Sequence[Waveform]) -> bool
     if {key: variant.recipe.get(key) for key in wanted} != wanted:
         raise BundleError(
             f"{bundle}: variant {recipe.name!r} exists and was made in another way; give the recipe another name, or "
-            "make the variant again with `quantize --force`"
+            "make the variant again with `quantize --overwrite`"
         )
     return True
 

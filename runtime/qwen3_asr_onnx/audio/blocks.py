@@ -117,11 +117,11 @@ def to_mono(samples: npt.NDArray[Any]) -> Waveform:
         samples: (n,) or (n, channels) floats of any range, or integers of 8, 16 or 32 bits.
     """
     code = samples.dtype.str[1:]
-    with np.errstate(over="ignore"):  # beyond float32 becomes infinite, which the caller reports
+    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 is no number, which the caller reports
         scaled: Waveform = samples.astype(np.float32)
-    if code == "u1":
-        scaled -= np.float32(128)
-    if code in _FULL_SCALE:
-        scaled /= np.float32(_FULL_SCALE[code])
-    mono: Waveform = scaled if scaled.ndim == 1 else scaled.mean(axis=1, dtype=np.float32)
+        if code == "u1":
+            scaled -= np.float32(128)
+        if code in _FULL_SCALE:
+            scaled /= np.float32(_FULL_SCALE[code])
+        mono: Waveform = scaled if scaled.ndim == 1 else scaled.mean(axis=1, dtype=np.float32)
     return mono

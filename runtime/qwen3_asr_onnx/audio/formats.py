@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,6 +22,8 @@ from .libsndfile import PartOfFile, ReadOn, libsndfile_stream, open_part
 from .wav import WavHeader, is_wav, read_wav_blocks, read_wav_header
 
 __all__ = ["open_stream"]
+
+LOG = logging.getLogger(__name__)
 
 _HEAD_BYTES = 512
 
@@ -48,6 +53,7 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
     if is_wav(head):
         header = read_wav_header(file, name)
         if header.is_plain:
+            LOG.debug("%s: read as WAV, without a decoder", name)
             return _wav_stream(file, header, name)
         file.seek(0)
     if _is_text(head):
@@ -59,10 +65,12 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
     except ImportError:
         sound, has_soundfile = None, False
     if sound is not None:
+        LOG.debug("%s: decoded by libsndfile", name)
         return stack.enter_context(libsndfile_stream(sound, file, layout, name, _by_ffmpeg(file, name, timeout_s)))
     file.seek(0)
     ffmpeg = find_ffmpeg()
     if ffmpeg is not None:
+        LOG.debug("%s: decoded by %s", name, ffmpeg)
         real_path = path if path is not None else _copy_to_path(file, stack)
         return stack.enter_context(ffmpeg_stream(ffmpeg, real_path, name, timeout_s, layout.faults))
     if not has_soundfile:
@@ -139,8 +147,14 @@ def _is_text(head: bytes) -> bool:
 
 def _copy_to_path(file: BinaryIO | PartOfFile, stack: ExitStack) -> Path:
     """Write the file to disk for ffmpeg, which must seek in MP4 and cannot in a pipe."""
+    # Where the system can open a file that has no name, nothing is left of it, whatever ends this process.
+    nameless = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+    path = Path(f"/proc/{os.getpid()}/fd/{nameless.fileno()}")
+    if path.exists():
+        shutil.copyfileobj(file, nameless, 1 << 20)
+        nameless.flush()
+        return path
     path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qwen3-asr-"))) / "audio"
     with path.open("wb") as copy:
-        while data := file.read(1 << 20):
-            copy.write(data)
+        shutil.copyfileobj(file, copy, 1 << 20)
     return path

@@ -44,7 +44,7 @@ class PartOfFile:
         self._position = max(0, base + offset)
         return self._position
 
-    def read(self, n_bytes: int) -> bytes:
+    def read(self, n_bytes: int, /) -> bytes:
         """Return up to so many bytes, none at the end."""
         prefix = self._prefix[self._position : self._position + n_bytes]
         self._position += len(prefix)

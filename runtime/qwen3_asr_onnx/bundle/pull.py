@@ -9,6 +9,7 @@ unfinished files away.)
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +27,8 @@ from .partials import download_locks, remove_abandoned, remove_unneeded
 from .writing import free_bytes, readable_bytes
 
 __all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder"]
+
+LOG = logging.getLogger(__name__)
 
 _ETAG = re.compile(r"[0-9A-Za-z_-]{1,128}")
 
@@ -111,6 +114,7 @@ def open_on_hub(repo_id: str, revision: str | None = None) -> HubBundle:
             if isinstance(error, hub_errors.LocalEntryNotFoundError):
                 raise
             raise BundleError(f"{repo_id}: {_FOREIGN}: it has no {MANIFEST_FILE}; check the name") from error
+    LOG.info("%s: commit %s", repo_id, path.parent.name)
     remove_abandoned(path.parent.parent.parent / "blobs")
     _refuse_checkpoint(repo_id, path)
     return HubBundle(repo_id, path.parent.name, Bundle.open(path.parent))
@@ -271,6 +275,7 @@ def _download(found: HubBundle, name: str, record: FileRecord, target: Path, bar
             bar.update(record.size)
             return
         n_bytes = partial.stat().st_size if partial.exists() else 0
+        LOG.info("%s: %s of %d bytes, %d of them from an earlier attempt", found.repo_id, name, record.size, n_bytes)
         if n_bytes > record.size:
             partial.unlink()
             n_bytes = 0
@@ -290,6 +295,7 @@ def _download(found: HubBundle, name: str, record: FileRecord, target: Path, bar
                 f"{found.repo_id}: {name} arrived damaged: its digest is not the one in {MANIFEST_FILE}. It was "
                 "removed, and the next attempt fetches it anew; if that fails too, tell the owner of the repository"
             )
+        LOG.debug("%s: %s has the digest it should have", found.repo_id, name)
         partial.replace(target)
 
 

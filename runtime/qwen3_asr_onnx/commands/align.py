@@ -14,13 +14,15 @@ from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio.loading import load_audio
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra, OptionsError
 from qwen3_asr_onnx.model.session import DEVICES
-from qwen3_asr_onnx.outputs.saving import write_atomically
+from qwen3_asr_onnx.outputs.saving import remove_abandoned, write_atomically
 from qwen3_asr_onnx.outputs.writers import FORMATS, writers
 from qwen3_asr_onnx.results import Segment, Transcript, Word
 
+from .arguments import at_least_one, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, progress_bar, say
 from .delivery import reason
+from .places import check_place
 from .subtitle_options import add_subtitle_arguments, subtitle_style
 
 if TYPE_CHECKING:
@@ -35,8 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `align` to its parser."""
     parser.add_argument("bundle", metavar="BUNDLE", help="directory exported from a forced aligner, or a hub id")
     parser.add_argument("audio", metavar="AUDIO", help="audio file, or http(s) or data: URL")
-    parser.add_argument("text", metavar="TEXT", help="what is said in it, a UTF-8 text file with that, or - for stdin")
-    parser.add_argument("-l", "--language", help='language of the text, name or code, as "English" or "en" (required)')
+    parser.add_argument(
+        "text", metavar="TEXT", type=utf8_text, help="what is said in it, a UTF-8 text file with that, or - for stdin"
+    )
+    parser.add_argument(
+        "-l", "--language", type=utf8_text, help='language of the text, name or code, as "English" or "en" (required)'
+    )
     output = parser.add_argument_group("output", "on stdout unless --output is given")
     output.add_argument("-f", "--format", choices=_offered(), help="default: as --output is named, else tsv")
     output.add_argument("-o", "--output", metavar="FILE", type=Path, help="write FILE; replaces it if it exists")
@@ -44,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
     model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
-    model.add_argument("--threads", metavar="N", type=int, help="CPU threads (default: one per core)")
+    model.add_argument("--threads", metavar="N", type=at_least_one, help="CPU threads (default: one per core)")
     add_subtitle_arguments(parser)
 
 
@@ -64,8 +70,13 @@ def run(args: argparse.Namespace) -> int:
     """
     format_name = _format(args)
     style = subtitle_style(args, [format_name], word_times=True)
-    writer = FORMATS[format_name].write_words or writers(style)[format_name]
+    entry = FORMATS[format_name]
+    writer = entry.write_words or writers(style)[format_name]
+    named = [args.audio] if entry.names_input and writer is not entry.write_words else []
     text = _text(args.text)
+    if args.output is not None:
+        check_place(args.output)
+        remove_abandoned(args.output.parent)
     try:
         waveform = load_audio(args.audio)
     except (AudioError, LimitError, MissingExtra, OSError) as error:
@@ -79,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         words = aligner.align(waveform, text, args.language, progress=bar.update)
         language = aligner.resolve_language(args.language)
     _warn(words, waveform)
-    result = writer(_transcript(text, language, duration_s, words))
+    result = writer(_transcript(text, language, duration_s, words), *named)
     if args.output is None:
         emit(result)
     else:
@@ -113,7 +124,11 @@ def _text(given: str) -> str:
     """
     try:
         if given == "-":
-            return sys.stdin.read()
+            if sys.stdin is None:
+                raise OptionsError("text -: standard input is closed")
+            content: str | bytes = getattr(sys.stdin, "buffer", sys.stdin).read()
+            # UTF-8 as in files, whatever the locale says; a host program's stand-in may give text.
+            return content if isinstance(content, str) else content.decode("utf-8-sig")
         path = Path(given)
         # A long text is no file name, and the system may refuse to look it up.
         if len(given) <= 1024 and "\n" not in given and path.is_file():

@@ -13,14 +13,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
 from qwen3_asr_onnx.errors import MissingExtra, Qwen3AsrError
 
 from . import align, info, pull, stream, transcribe
+from .arguments import Parser
 from .command import EXIT_FAILED, EXIT_USAGE, Command
-from .console import PROGRAM, abandon_stdout_if_broken, say, use_safe_encodings
+from .console import PROGRAM, abandon_stdout_if_broken, incomplete_display, say, use_safe_encodings
+from .delivery import reason
 from .signals import ending_signals_raise, exit_status
 
 __all__ = ["main", "parse_args", "run"]
@@ -53,8 +56,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: the entry point of `qwen3-asr-onnx`."""
     use_safe_encodings()
     try:
-        with ending_signals_raise():
-            return run(parse_args(sys.argv[1:] if argv is None else argv))
+        with ending_signals_raise(), warnings.catch_warnings():
+            # Numbers that are none are told by name where they come from; numpy's own words would only come before.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            status = run(parse_args(sys.argv[1:] if argv is None else argv))
+        complaint = incomplete_display()
+        if complaint is not None:
+            say(f"error: {complaint}")
+            status = status or EXIT_FAILED
+        return status
     except KeyboardInterrupt as interrupt:
         say("interrupted")
         return exit_status(interrupt)
@@ -64,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         return EXIT_USAGE
     except OSError as error:
-        say(f"error: {error}")
+        say(f"error: {reason(error)}")
         return EXIT_FAILED
     finally:
         abandon_stdout_if_broken()
@@ -77,14 +87,17 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         SystemExit: wrong usage (2), or help or the version was asked for (0).
         MissingExtra: the verb is plugged in and a package it imports is missing.
     """
-    parser = argparse.ArgumentParser(prog=PROGRAM, description="Speech to text with Qwen3-ASR on onnxruntime.")
+    parser = Parser(prog=PROGRAM, description="Speech to text with Qwen3-ASR on onnxruntime.")
     parser.add_argument("--version", action="version", version=f"{PROGRAM} {_version()}")
     verbs = parser.add_subparsers(metavar="VERB", required=True)
     for command in _commands_for(argv[0] if argv else ""):
         subparser = verbs.add_parser(command.name, help=command.help, description=command.help)
         command.add_arguments(subparser)
-        subparser.set_defaults(command=command)
-    return parser.parse_args(argv)
+        subparser.set_defaults(command=command, parser=subparser)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,9 +14,21 @@ import sys
 from collections.abc import Iterator
 from typing import Protocol, TextIO
 
-__all__ = ["PROGRAM", "Bar", "abandon_stdout_if_broken", "emit", "progress_bar", "say", "use_safe_encodings"]
+__all__ = [
+    "PROGRAM",
+    "Bar",
+    "abandon_stdout_if_broken",
+    "emit",
+    "incomplete_display",
+    "progress_bar",
+    "say",
+    "use_safe_encodings",
+]
 
 PROGRAM = "qwen3-asr-onnx"
+
+_lacking: set[str] = set()
+"""Encodings of this process's terminal that a result did not fit into."""
 
 
 class Bar(Protocol):
@@ -38,6 +50,11 @@ def emit(text: str) -> None:
     if sys.stdout is None:  # closed by the caller, as in `>&-`
         raise OSError(errno.EBADF, "standard output is closed")
     _write(sys.stdout, text)
+    if sys.stdout.isatty():
+        try:
+            text.encode(sys.stdout.encoding or "utf-8")
+        except UnicodeEncodeError:
+            _lacking.add(sys.stdout.encoding)
 
 
 def say(message: str) -> None:
@@ -78,14 +95,24 @@ def progress_bar(*, total: float | None, unit: str, scale: bool = False, quiet: 
 def use_safe_encodings() -> None:
     """Make stdout and stderr able to print any text in any language.
 
-    A pipe or file gets UTF-8 whatever the locale says (Windows would pick cp1252, which cannot hold most transcripts),
-    unless PYTHONIOENCODING asks for something else. A terminal keeps its encoding; what it cannot show is escaped.
+    A pipe or file gets UTF-8 whatever locale and environment say (Windows would pick cp1252, which cannot hold most
+    transcripts). A terminal keeps its encoding; what it cannot show is escaped, and `incomplete_display` tells.
     """
+    _lacking.clear()
     for stream in (sys.stdout, sys.stderr):
-        if not isinstance(stream, io.TextIOWrapper):
-            continue
-        keep = stream.isatty() or bool(os.environ.get("PYTHONIOENCODING"))
-        stream.reconfigure(encoding=stream.encoding if keep else "utf-8", errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):
+            encoding = stream.encoding if stream.isatty() else "utf-8"
+            stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def incomplete_display() -> str | None:
+    """Return what to tell the user when stdout is a terminal that could not show a part of the results, else None."""
+    if not _lacking:
+        return None
+    return (
+        f"this terminal shows {', '.join(sorted(_lacking))} only: what it cannot is escaped above, as \\u4f60; use a "
+        "UTF-8 locale, or send the output to a file, which is UTF-8 always"
+    )
 
 
 def abandon_stdout_if_broken() -> None:

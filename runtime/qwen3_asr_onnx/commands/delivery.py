@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from qwen3_asr_onnx.outputs.saving import write_atomically
-from qwen3_asr_onnx.outputs.writers import Writer
+from qwen3_asr_onnx.outputs.writers import FORMATS, Writer
 from qwen3_asr_onnx.results import StopReason, Transcript
 
 from .console import emit, say
@@ -48,11 +48,19 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Hands results over: into the job's output files, or to stdout when it has none."""
+    """Hands results over: into the job's output files, or to stdout when it has none.
+
+    Attributes:
+        stdout_format: name of the format for stdout.
+        tally: counts what becomes of the inputs.
+        writers: name of each format -> what makes its text.
+        overwrite: replace what an earlier run kept of an input even by less.
+    """
 
     stdout_format: str
     tally: Tally
     writers: Mapping[str, Writer]
+    overwrite: bool = False
 
     def deliver(self, job: Job, transcript: Transcript) -> None:
         """Write one result.
@@ -64,23 +72,36 @@ class Delivery:
             self._deliver_partial(job, transcript)
             return
         for name, path in job.outputs.items():
-            write_atomically(path, self.writers[name](transcript))
+            write_atomically(path, self._text(name, job, transcript))
+        for path in job.partials.values():
+            path.unlink(missing_ok=True)  # of an earlier run
         if not job.outputs:
             emit(self._stdout_text(job.source.label, transcript))
         self.tally.n_done += 1
 
     def _deliver_partial(self, job: Job, transcript: Transcript) -> None:
         """Keep what there is of an input, and say how much that is; an end that was asked for is no failure of it."""
+        kept: list[str] = []
+        earlier: list[str] = []
         if not job.outputs:
             emit(self._stdout_text(job.source.label, transcript))
         elif _holds_anything(transcript):
-            for name, path in job.outputs.items():
-                write_atomically(partial_path(path), self.writers[name](transcript))
-        kept = _what_is_kept(job, transcript)
+            for name, path in job.partials.items():
+                text = self._text(name, job, transcript)
+                if not self.overwrite and _is_longer(path, text):
+                    earlier.append(str(path))
+                else:
+                    write_atomically(path, text)
+                    kept.append(str(path))
+        told = _what_is_kept(transcript, kept, earlier)
         if transcript.stop_reason == "cancelled":
-            say(about(job.source.label, "interrupted", kept))
+            say(about(job.source.label, "interrupted", told))
         else:
-            self.tally.add_failure(job.source.label, f"{PARTIAL[transcript.stop_reason]}; {kept}")
+            self.tally.add_failure(job.source.label, f"{PARTIAL[transcript.stop_reason]}; {told}")
+
+    def _text(self, name: str, job: Job, transcript: Transcript) -> str:
+        named = [job.source.label] if FORMATS[name].names_input else []
+        return self.writers[name](transcript, *named)
 
     def _stdout_text(self, label: str, transcript: Transcript) -> str:
         if self.stdout_format == "json":
@@ -92,24 +113,28 @@ class Delivery:
         return f"{separator}==> {label} <==\n{text}"  # as head and tail mark several files
 
 
-def partial_path(path: Path) -> Path:
-    """Return where a partial result goes: under a name of its own, so that --resume makes the whole one."""
-    return path.with_name(f"{path.stem}.partial{path.suffix}")
-
-
 def _holds_anything(transcript: Transcript) -> bool:
     return any(segment.text or segment.stop_reason not in PARTIAL for segment in transcript.segments)
 
 
-def _what_is_kept(job: Job, transcript: Transcript) -> str:
+def _is_longer(path: Path, text: str) -> bool:
+    """Return whether the partial result of an earlier run holds more: of one audio, the longer file goes further."""
+    return path.is_file() and path.stat().st_size > len(text.encode("utf-8", "backslashreplace"))
+
+
+def _what_is_kept(transcript: Transcript, kept: Sequence[str], earlier: Sequence[str]) -> str:
     """Return how far the text goes: pieces that were being written when the end came are fragments."""
     if not _holds_anything(transcript):
         return "nothing of it was finished"
     begun = [segment for segment in transcript.segments if segment.stop_reason in PARTIAL]
     done_s = begun[0].start_s if begun else transcript.segments[-1].end_s
-    where = ", ".join(str(partial_path(path)) for path in job.outputs.values())
-    fragments = f"and fragments up to {transcript.segments[-1].end_s:.1f} s are" if begun else "is"
-    return f"the text up to {done_s:.1f} s {fragments} kept" + (f" in {where}" if where else "")
+    extent = f"the text up to {done_s:.1f} s"
+    if begun:
+        extent += f" and fragments up to {transcript.segments[-1].end_s:.1f} s"
+    if earlier:
+        extent = f"{extent}; what an earlier run kept in {', '.join(earlier)} is longer and stays"
+        return f"{extent}, this is in {', '.join(kept)}" if kept else extent
+    return f"{extent} {'are' if begun else 'is'} kept" + (f" in {', '.join(kept)}" if kept else "")
 
 
 def reason(error: Exception) -> str:

@@ -58,15 +58,16 @@ def ending_signals_raise() -> Iterator[None]:
     """Let SIGTERM and SIGHUP clean up and report as Ctrl-C does: by a KeyboardInterrupt, which names the signal.
 
     Only the first raises: a terminal that closes and a service manager send several, and the clean-up must not suffer.
+    Ctrl-C is a person, who may insist.
     """
     seen: list[int] = []
 
     def raise_once(number: int) -> None:
         seen.append(number)
-        if len(seen) == 1:
+        if len(seen) == 1 or number == signal.SIGINT:
             raise KeyboardInterrupt(number)
 
-    with _handlers({number: raise_once for number in ENDING if number != signal.SIGINT}):
+    with handled_by(raise_once):
         yield
 
 

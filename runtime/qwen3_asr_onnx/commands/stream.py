@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE
-from qwen3_asr_onnx.audio.blocks import AudioStream
+from qwen3_asr_onnx.audio.blocks import AudioStream, check_rate
 from qwen3_asr_onnx.audio.microphone import list_microphones, open_microphone
 from qwen3_asr_onnx.audio.raw_pcm import PCM_FORMATS, open_pcm
 from qwen3_asr_onnx.errors import AudioError, OptionsError
@@ -26,6 +26,7 @@ from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
 from qwen3_asr_onnx.stream.stream import POLICIES
 
+from .arguments import at_least_one, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, say
 from .live_text import Display, JsonLines, Lines
@@ -69,11 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model")
     model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
     model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
-    model.add_argument("--threads", metavar="N", type=int, help="CPU threads (default: one per core)")
+    model.add_argument("--threads", metavar="N", type=at_least_one, help="CPU threads (default: one per core)")
 
     speech = parser.add_argument_group("speech")
-    speech.add_argument("-l", "--language", help='name or code, as "English" or "en" (default: detect)')
-    speech.add_argument("--context", metavar="TEXT", default="", help="background, such as names that may occur")
+    speech.add_argument("-l", "--language", type=utf8_text, help='name or code, as "English" or "en" (default: detect)')
+    speech.add_argument(
+        "--context", metavar="TEXT", type=utf8_text, default="", help="background, such as names that may occur"
+    )
     speech.add_argument("--policy", choices=list(POLICIES), default=DEFAULTS.policy, help="see the README")
     speech.add_argument(
         "--split",
@@ -111,6 +114,8 @@ def run(args: argparse.Namespace) -> int:
         raise OptionsError("which bundle? qwen3-asr-onnx stream BUNDLE [INPUT]")
     if args.channels < 1:
         raise OptionsError(f"--channels is {args.channels}; give at least 1")
+    if args.input == "-":
+        _check_rate(args.rate)
     options = TranscribeOptions(language=args.language, context=args.context, split=args.split)
     streaming = StreamOptions(policy=args.policy, chunk_s=args.chunk_seconds)
     display: Display = JsonLines() if args.json else Lines(tentative=not args.quiet)
@@ -119,6 +124,14 @@ def run(args: argparse.Namespace) -> int:
         with contextlib.ExitStack() as stack:
             source = _open(args, stack)
             return _listen(stream, source, display, args)
+
+
+def _check_rate(rate: int) -> None:
+    """Refuse a rate by the name of its option: what reads the samples would blame a header that is not there."""
+    try:
+        check_rate(rate, "--rate")
+    except AudioError as error:
+        raise OptionsError(str(error).partition(". ")[0]) from error
 
 
 def _open(args: argparse.Namespace, stack: contextlib.ExitStack) -> AudioStream:

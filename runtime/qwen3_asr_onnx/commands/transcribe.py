@@ -22,13 +22,14 @@ from qwen3_asr_onnx.options import Split, Timestamps, TranscribeOptions
 from qwen3_asr_onnx.outputs.writers import FORMATS, writers
 from qwen3_asr_onnx.results import StopReason, Transcript
 
+from .arguments import ALL, at_least_one, format_names, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import say
 from .delivery import Delivery, Tally, about, reason
 from .progress import AudioMeter, audio_progress
 from .signals import Asked, exit_status, first_signal_asks
 from .subtitle_options import add_subtitle_arguments, subtitle_style
-from .worklist import Destination, Job, find_sources, plan_jobs
+from .worklist import Destination, Job, find_sources, plan_jobs, remove_leftovers
 
 if TYPE_CHECKING:
     from qwen3_asr_onnx.audio.loading import AudioSource
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--aligner-variant", metavar="VARIANT", help="variant of that bundle (default: its first)")
     model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
-    model.add_argument("--threads", metavar="N", type=_at_least_one, help="CPU threads (default: one per core)")
+    model.add_argument("--threads", metavar="N", type=at_least_one, help="CPU threads (default: one per core)")
     _add_speech_arguments(parser)
     add_subtitle_arguments(parser)
 
@@ -75,13 +76,16 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         dest="formats",
         metavar="FORMAT[,FORMAT]",
-        type=_formats,
+        type=format_names,
         action="extend",
-        help=f"{', '.join(FORMATS)} (default txt); json on stdout is one object per line",
+        help=f"{', '.join(FORMATS)} (default txt), or {ALL}; json on stdout is one object per line",
     )
     place = output.add_mutually_exclusive_group()
     place.add_argument("-o", "--output-dir", metavar="DIR", type=Path, help="write NAME.FORMAT files into DIR")
     place.add_argument("--save", action="store_true", help="write NAME.FORMAT next to each input")
+    output.add_argument(
+        "--keep-extension", action="store_true", help="call the result of a.mp3 a.mp3.txt: a.wav may lie beside it"
+    )
     existing = output.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="skip inputs whose output files exist")
     existing.add_argument("--overwrite", action="store_true", help="replace output files that exist")
@@ -92,9 +96,11 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_speech_arguments(parser: argparse.ArgumentParser) -> None:
     speech = parser.add_argument_group("speech")
-    speech.add_argument("-l", "--language", help='name or code, as "English" or "en" (default: detect)')
+    speech.add_argument("-l", "--language", type=utf8_text, help='name or code, as "English" or "en" (default: detect)')
     context = speech.add_mutually_exclusive_group()
-    context.add_argument("--context", metavar="TEXT", default="", help="background, such as names that may occur")
+    context.add_argument(
+        "--context", metavar="TEXT", type=utf8_text, default="", help="background, such as names that may occur"
+    )
     context.add_argument("--context-file", metavar="FILE", type=Path, help="the same, from a UTF-8 text file")
     speech.add_argument("--max-new-tokens", metavar="N", type=int, help="token limit per segment (default: ample)")
     speech.add_argument(
@@ -156,8 +162,9 @@ def run(args: argparse.Namespace) -> int:
         delivery = Delivery(_stdout_format(args, tally.n_inputs), tally, chosen)
         jobs = [Job(source, {}) for source in sources]
     else:
-        delivery = Delivery("", tally, chosen)
+        delivery = Delivery("", tally, chosen, args.overwrite)
         jobs = plan_jobs(sources, destination)
+        remove_leftovers(sources, destination)
         tally.n_skipped = len(sources) - len(jobs)
     for item in unusable:
         tally.add_failure(item.label, item.reason)
@@ -290,13 +297,15 @@ def _options(args: argparse.Namespace) -> TranscribeOptions:
 def _destination(args: argparse.Namespace) -> Destination | None:
     """Return where files go, None for stdout."""
     if args.output_dir is None and not args.save:
-        if args.resume or args.overwrite:
-            raise OptionsError("--resume and --overwrite are about output files; add --output-dir or --save")
+        if args.resume or args.overwrite or args.keep_extension:
+            option = "--keep-extension is" if args.keep_extension else "--resume and --overwrite are"
+            raise OptionsError(f"{option} about output files; add --output-dir or --save")
         return None
     if args.output_dir is not None and args.output_dir.exists() and not args.output_dir.is_dir():
         raise OptionsError(f"--output-dir {args.output_dir} is not a directory")
     # dict.fromkeys drops repeated formats and keeps their order.
-    return Destination(tuple(dict.fromkeys(args.formats or ["txt"])), args.output_dir, args.resume, args.overwrite)
+    formats = tuple(dict.fromkeys(args.formats or ["txt"]))
+    return Destination(formats, args.output_dir, args.resume, args.overwrite, args.keep_extension)
 
 
 def _how_to_go_on(args: argparse.Namespace, n_done: int) -> str:
@@ -320,24 +329,6 @@ def _stdout_format(args: argparse.Namespace, n_inputs: int) -> str:
     if n_inputs > 1 and not FORMATS[first].can_follow:
         raise OptionsError(f"stdout takes {first} of one input only; add --output-dir or --save for {n_inputs} inputs")
     return first
-
-
-def _formats(text: str) -> list[str]:
-    names = [name.strip().lower() for name in text.split(",")]
-    for name in names:
-        if name not in FORMATS:
-            raise argparse.ArgumentTypeError(f"unknown format {name!r}; choose from {', '.join(FORMATS)}")
-    return names
-
-
-def _at_least_one(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
-    return number
 
 
 COMMAND = Command("transcribe", "turn speech in files, URLs or stdin into text", add_arguments, run)

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from qwen3_asr_onnx.audio.downloads import is_url, url_label
 from qwen3_asr_onnx.audio.loading import AUDIO_SUFFIXES
 from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.outputs.saving import remove_abandoned
 from qwen3_asr_onnx.outputs.writers import FORMATS
 
-__all__ = ["Destination", "Job", "Source", "Unusable", "find_sources", "plan_jobs"]
+from .places import check_place, folded, partial_path, place_of, shortened, tells_case_apart
+
+__all__ = ["Destination", "Job", "Source", "Unusable", "find_sources", "plan_jobs", "remove_leftovers"]
 
 STDIN = "-"
 
 # Characters that Windows forbids in file names, and control characters.
 _UNSAFE_IN_NAMES = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+
+# What Windows takes for a device, whatever follows after a dot.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])\s*", re.IGNORECASE)
+
+_URL_NAME_BYTES = 100
+"""Longest name that is made of a URL, whose own may have no end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +43,13 @@ class Source:
         label: how messages and results name it.
         audio: what is given to the transcriber: a path, or "-", a URL, a data: URL.
         relative: where its results go under an output directory, without a format's suffix.
+        extension: of the audio's own name, as ".mp3"; "" where it has none.
     """
 
     label: str
     audio: str | Path
     relative: Path
+    extension: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +69,14 @@ class Destination:
         directory: output directory; None writes next to each input.
         resume: keep the outputs that exist and make the missing ones.
         overwrite: replace the outputs that exist.
+        keep_extension: call the result of a.mp3 a.mp3.txt, so that a.wav may lie beside it.
     """
 
     formats: tuple[str, ...]
     directory: Path | None
     resume: bool = False
     overwrite: bool = False
+    keep_extension: bool = False
 
     def path(self, source: Source, format_name: str) -> Path:
         """Return the output file of one source in one format."""
@@ -73,15 +86,23 @@ class Destination:
             stem = source.audio.with_suffix("")
         else:
             raise OptionsError(f"{source.label} is not a file, so nothing can be saved next to it; use --output-dir")
-        return stem.with_name(f"{stem.name}.{format_name}")
+        extension = source.extension if self.keep_extension else ""
+        return stem.with_name(f"{stem.name}{extension}.{format_name}")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One source and the files still to be made from it: format name -> path. Empty when results go to stdout."""
+    """One source and the files still to be made from it.
+
+    Attributes:
+        source: the audio.
+        outputs: format name -> path. Empty when results go to stdout.
+        partials: format name -> where a result goes that ends before its audio does.
+    """
 
     source: Source
     outputs: Mapping[str, Path]
+    partials: Mapping[str, Path] = field(default_factory=dict)
 
 
 def find_sources(inputs: Sequence[str]) -> tuple[list[Source], list[Unusable]]:
@@ -110,9 +131,9 @@ def _sources_of(text: str) -> Iterator[Source | Unusable]:
     elif path.is_dir():
         yield from _sources_below(path)
     elif path.is_file():
-        yield Source(text, path, Path(path.stem))
+        yield Source(text, path, Path(path.stem), path.suffix)
     elif path.exists():  # a pipe: there is no place next to it
-        yield Source(text, text, Path(path.stem))
+        yield Source(text, text, Path(path.stem), path.suffix)
     else:
         yield Unusable(text, _why_missing(path))
 
@@ -130,7 +151,7 @@ def _sources_below(directory: Path) -> Iterator[Source | Unusable]:
                 continue
             empty = False
             if path.exists():
-                yield Source(str(path), path, path.relative_to(directory).with_suffix(""))
+                yield Source(str(path), path, path.relative_to(directory).with_suffix(""), path.suffix)
             else:
                 yield Unusable(str(path), _why_missing(path))
     for error in unreadable:
@@ -148,26 +169,21 @@ def plan_jobs(sources: Sequence[Source], destination: Destination) -> list[Job]:
 
     Raises:
         OptionsError: two sources would write one file, an output would replace an input, an output exists and neither
-            resuming nor overwriting was asked for, or a directory cannot be written to.
+            resuming nor overwriting was asked for, or an output cannot be written.
     """
-    inputs = {os.path.realpath(source.audio) for source in sources if isinstance(source.audio, Path)}
-    owners: dict[str, Source] = {}
+    outputs = _outputs(sources, destination)
+    taken = _taken(outputs)
     jobs: list[Job] = []
     in_the_way: list[Path] = []
-    for source in sources:
-        paths = {name: destination.path(source, name) for name in destination.formats}
-        if _already_planned(source, paths, owners):
-            continue
-        for path in paths.values():
-            if os.path.realpath(path) in inputs:
-                raise OptionsError(f"{path} is an input, and the result of {source.label} would replace it")
+    for source, paths in outputs:
         if destination.resume:
             paths = {name: path for name, path in paths.items() if not _is_complete(name, path)}
         elif not destination.overwrite:
             in_the_way.extend(path for path in paths.values() if os.path.lexists(path))
+        for path in paths.values():
+            check_place(path)
         if paths:
-            _check_writable(paths.values())
-            jobs.append(Job(source, paths))
+            jobs.append(Job(source, paths, {name: _partial_of(source, path, taken) for name, path in paths.items()}))
     if in_the_way:
         exist = f"and {len(in_the_way) - 1} more outputs exist" if len(in_the_way) > 1 else "exists"
         raise OptionsError(
@@ -176,34 +192,77 @@ def plan_jobs(sources: Sequence[Source], destination: Destination) -> list[Job]:
     return jobs
 
 
-def _already_planned(source: Source, paths: Mapping[str, Path], owners: dict[str, Source]) -> bool:
-    """Claim the output files of a source; return whether the same audio has claimed them before.
+def remove_leftovers(sources: Sequence[Source], destination: Destination) -> None:
+    """Remove what runs that were killed left where results go: unfinished files, partial results of what is finished.
+
+    Nothing that a living run writes is touched, and no partial result that is younger than the whole one.
+    """
+    outputs = _outputs(sources, destination)
+    taken = _taken(outputs)
+    for folder in {path.parent for _, paths in outputs for path in paths.values()}:
+        remove_abandoned(folder)
+    for source, paths in outputs:
+        for name, path in paths.items():
+            if destination.resume and _is_complete(name, path):
+                partial = _partial_of(source, path, taken)
+                if partial.is_file() and partial.stat().st_mtime <= path.stat().st_mtime:
+                    partial.unlink()
+
+
+def _outputs(sources: Sequence[Source], destination: Destination) -> list[tuple[Source, dict[str, Path]]]:
+    """Return every source once, with the files that are made from it by format.
 
     Raises:
-        OptionsError: different audio has claimed one of them.
+        OptionsError: two sources would write one file, or an output would replace an input.
     """
-    for path in paths.values():
-        owner = owners.setdefault(os.path.normcase(os.path.realpath(path)), source)
-        if owner is source:
-            continue
-        if _same_audio(owner, source):
-            return True
-        raise OptionsError(
-            f"{owner.label} and {source.label} would both write {path}; rename one or transcribe them separately"
-        )
-    return False
+    inputs = {place_of(source.audio) for source in sources if isinstance(source.audio, Path)}
+    owners: dict[str, Source] = {}
+    first_of: dict[str, tuple[Source, str]] = {}
+    clashes: dict[tuple[str, str], Path] = {}
+    found: list[tuple[Source, dict[str, Path]]] = []
+    for source in sources:
+        paths = {name: destination.path(source, name) for name in destination.formats}
+        is_new = True
+        for path in paths.values():
+            place = place_of(path)
+            if place in inputs:
+                raise OptionsError(f"{path} is an input, and the result of {source.label} would replace it")
+            owner = owners.setdefault(place, source)
+            alike, its_place = first_of.setdefault(folded(place), (source, place))
+            if its_place != place and not tells_case_apart(path):
+                owner = alike
+            if owner is not source:
+                is_new = False
+                if not _same_audio(owner, source):
+                    clashes.setdefault((owner.label, source.label), path)
+        if is_new:
+            found.append((source, paths))
+    if clashes:
+        raise _clash(clashes, destination)
+    return found
 
 
-def _check_writable(paths: Iterable[Path]) -> None:
-    """Refuse now what would fail only after the transcribing."""
-    for path in paths:
-        directory = next(parent for parent in path.absolute().parents if parent.exists())
-        if not directory.is_dir():
-            raise OptionsError(f"{path} cannot be written: {directory} is not a directory")
-        if not os.access(directory, os.W_OK):
-            raise OptionsError(f"{path} cannot be written: no permission in {directory}; use another --output-dir")
-        if path.is_dir():
-            raise OptionsError(f"{path} cannot be written: it is a directory")
+def _clash(clashes: Mapping[tuple[str, str], Path], destination: Destination) -> OptionsError:
+    pairs = [f"{one} and {other} would both write {path}" for (one, other), path in clashes.items()]
+    apart = any(Path(one).suffix != Path(other).suffix for one, other in clashes)
+    remedy = "add --keep-extension" if apart and not destination.keep_extension else "rename one of them"
+    return OptionsError("\n  ".join([f"{pairs[0]}; {remedy}, or transcribe them separately", *pairs[1:]]))
+
+
+def _taken(outputs: Sequence[tuple[Source, Mapping[str, Path]]]) -> frozenset[str]:
+    """Return the places of inputs and of whole results."""
+    sources = (source.audio for source, _ in outputs if isinstance(source.audio, Path))
+    return frozenset(map(place_of, (*sources, *(path for _, paths in outputs for path in paths.values()))))
+
+
+def _partial_of(source: Source, path: Path, taken: frozenset[str]) -> Path:
+    """Return where a partial result goes: not where another input of the same folder has, or would have, its own."""
+    partial = partial_path(path, taken)
+    if isinstance(source.audio, Path) and partial.exists():
+        stem = source.audio.with_name(partial.stem)
+        if any(stem.with_name(f"{stem.name}{suffix}").exists() for suffix in AUDIO_SUFFIXES):
+            return partial_path(path, taken | {place_of(partial)})
+    return partial
 
 
 def _is_complete(format_name: str, path: Path) -> bool:
@@ -223,5 +282,8 @@ def _source_from_url(url: str) -> Source | Unusable:
         parts = urlsplit(url)
     except ValueError as error:
         return Unusable("URL", f"{error} in {url}")
-    name = Path(unquote(parts.path)).stem or parts.hostname or "audio"
-    return Source(label, url, Path(_UNSAFE_IN_NAMES.sub("_", name).lstrip(".") or "audio"))
+    path = Path(unquote(parts.path))
+    name = shortened(_UNSAFE_IN_NAMES.sub("_", path.stem or parts.hostname or "audio").lstrip("."), _URL_NAME_BYTES)
+    if _RESERVED.fullmatch(name.partition(".")[0]):
+        name = f"_{name}"
+    return Source(label, url, Path(name or "audio"), _UNSAFE_IN_NAMES.sub("_", path.suffix[:_URL_NAME_BYTES]))

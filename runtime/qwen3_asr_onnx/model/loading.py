@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from .saturation import refuse_saturation
 from .session import DEVICES, Session, return_free_memory
 
 __all__ = ["Model", "load_model", "load_session", "load_tokenizer", "open_variant"]
+
+LOG = logging.getLogger(__name__)
 
 WRONG_KIND = {
     "asr": "an {} bundle cannot transcribe; give an asr bundle",
@@ -84,6 +87,7 @@ def load_model(bundle: str | os.PathLike[str] | Bundle, variant: str | None, dev
     return_free_memory()
     decoder = Decoder(init, step, embeddings, dims, manifest.tokens.eos, rescored=entry.rescored)
     load_s = time.perf_counter() - started
+    LOG.info("%s: variant %s loaded on %s, %s threads, in %.2f s", opened.path, name, device, threads or "all", load_s)
     return Model(manifest, name, tokenizer, embeddings, AudioEncoder(encoder, manifest.encoder), decoder, load_s)
 
 
@@ -173,6 +177,7 @@ def load_session(
         OptionsError: device or threads is not valid.
         ProviderError: the device is not available.
     """
+    LOG.debug("%s: opening %s on %s", bundle.path, file, device)
     return Session(
         bundle.require(file, digest=True),
         interface=interface,

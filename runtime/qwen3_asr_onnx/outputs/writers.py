@@ -18,7 +18,8 @@ from .cues import DEFAULT_STYLE, Cue, SubtitleStyle, cues, segment_cues
 
 __all__ = ["FORMATS", "Format", "Writer", "to_json", "to_srt", "to_tsv", "to_txt", "to_vtt", "to_word_tsv", "writers"]
 
-Writer: TypeAlias = Callable[[Transcript], str]
+Writer: TypeAlias = Callable[..., str]
+"""A transcript in, the text of a file out; where the format names its input, that name follows the transcript."""
 
 ESTIMATE_NOTE = "NOTE\nTimes inside a segment are estimated from the length of the text, not measured.\n"
 
@@ -33,6 +34,7 @@ class Format:
         is_timed: whether it says when things are said, so that it can hold an alignment.
         may_be_empty: whether silence makes an empty file; in others an empty file is a half-written one.
         can_follow: whether one stream can hold those of several inputs.
+        names_input: whether `write` also takes what the input is called, as its second argument.
         write_words: what makes the text of an alignment, where that is not `write`.
     """
 
@@ -41,6 +43,7 @@ class Format:
     is_timed: bool = True
     may_be_empty: bool = False
     can_follow: bool = False
+    names_input: bool = False
     write_words: Writer | None = None
 
 
@@ -50,9 +53,10 @@ def to_txt(transcript: Transcript) -> str:
     return f"{text}\n" if text else ""
 
 
-def to_json(transcript: Transcript) -> str:
-    """Return every field of the transcript as indented JSON."""
-    return json.dumps(transcript.to_dict(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+def to_json(transcript: Transcript, name: str | None = None) -> str:
+    """Return every field of the transcript as indented JSON; what it is of, where that has a name, as "input"."""
+    named = {} if name is None else {"input": name}
+    return json.dumps({**named, **transcript.to_dict()}, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
 def to_srt(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> str:
@@ -98,7 +102,7 @@ def to_word_tsv(transcript: Transcript) -> str:
 
 FORMATS: dict[str, Format] = {
     "txt": Format(to_txt, is_timed=False, may_be_empty=True, can_follow=True),
-    "json": Format(to_json, can_follow=True),
+    "json": Format(to_json, can_follow=True, names_input=True),
     "srt": Format(to_srt, is_subtitle=True, may_be_empty=True),
     "vtt": Format(to_vtt, is_subtitle=True),
     "tsv": Format(to_tsv, write_words=to_word_tsv),

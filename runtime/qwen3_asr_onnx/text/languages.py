@@ -1,8 +1,9 @@
-"""Language names as the model knows them: what a user types ("EN", "en-US", "english") in, the prompt's name out."""
+"""Language names as the model knows them: what a user types ("EN", "en-US", "deutsch") in, the prompt's name out."""
 
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Sequence
 from types import MappingProxyType
 
@@ -53,6 +54,47 @@ LANGUAGES: tuple[str, ...] = tuple(LANGUAGE_CODES)
 
 # Subtags people use for the same languages: ISO 639-1 Tagalog; ISO 639-3 Mandarin, Iranian Persian, standard Malay.
 _OTHER_CODES = {"tl": "Filipino", "cmn": "Chinese", "pes": "Persian", "zsm": "Malay"}
+_ENDONYMS = {
+    "Chinese": "中文 汉语 漢語 普通话 普通話 国语 國語 华语 華語 mandarin",
+    "Cantonese": "粤语 粵語 广东话 廣東話",
+    "Arabic": "العربية عربي",
+    "German": "Deutsch",
+    "French": "français",
+    "Spanish": "español castellano",
+    "Portuguese": "português",
+    "Indonesian": "bahasa_indonesia",
+    "Italian": "italiano",
+    "Korean": "한국어 조선말",
+    "Russian": "русский",
+    "Thai": "ไทย ภาษาไทย",
+    "Vietnamese": "tiếng_việt",
+    "Japanese": "日本語 にほんご",
+    "Turkish": "Türkçe",
+    "Hindi": "हिन्दी हिंदी",
+    "Malay": "bahasa_melayu melayu",
+    "Dutch": "Nederlands",
+    "Swedish": "svenska",
+    "Danish": "dansk",
+    "Finnish": "suomi",
+    "Polish": "polski",
+    "Czech": "čeština česky",
+    "Filipino": "pilipino tagalog",
+    "Persian": "فارسی farsi",
+    "Greek": "ελληνικά",
+    "Romanian": "română",
+    "Hungarian": "magyar",
+    "Macedonian": "македонски",
+}
+"""Name -> what its speakers call the language, and other names in use; a space inside one is written as _."""
+
+
+def _plain(name: str) -> str:
+    """Return a name in any case, with or without its accents, in one form."""
+    letters = unicodedata.normalize("NFKD", name.casefold().replace("_", " "))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
+
+
+_NAME_OF_ENDONYM = {_plain(endonym): name for name, names in _ENDONYMS.items() for endonym in names.split()}
 _NAME_OF_CODE = {code: name for name, code in LANGUAGE_CODES.items()} | _OTHER_CODES
 
 
@@ -66,7 +108,8 @@ def resolve_language(value: str, supported: Sequence[str] = LANGUAGES) -> str:
     """Return the entry of `supported` that `value` means.
 
     Args:
-        value: a language name in any case, or a code: "en", "en-US", "zh_CN", "yue", "fil".
+        value: a language name in any case, in English or in the language itself ("Deutsch", "中文"), or a code: "en",
+            "en-US", "zh_CN", "yue", "fil".
         supported: the names the checkpoint was trained with.
 
     Returns:
@@ -77,13 +120,14 @@ def resolve_language(value: str, supported: Sequence[str] = LANGUAGES) -> str:
     """
     wanted = value.strip().casefold()
     by_folded_name = {name.casefold(): name for name in supported}
-    named = _name_of_code(wanted)
+    named = _name_of_code(wanted) or _NAME_OF_ENDONYM.get(_plain(wanted), "")
     found = by_folded_name.get(wanted) or by_folded_name.get(named.casefold())
     if found is not None:
         return found
     meant = f" ({named})" if named else ""
-    close = difflib.get_close_matches(wanted, by_folded_name, n=1, cutoff=0.5)
-    hint = f"did you mean {by_folded_name[close[0]]}? " if close else ""
+    by_any_name = {endonym: name for endonym, name in _NAME_OF_ENDONYM.items() if name in supported} | by_folded_name
+    close = difflib.get_close_matches(wanted, by_any_name, n=1, cutoff=0.5)
+    hint = f"did you mean {by_any_name[close[0]]}? " if close else ""
     raise OptionsError(
         f"language {value!r}{meant} is not one this model knows; {hint}Give a name or a code of: {', '.join(supported)}"
     )

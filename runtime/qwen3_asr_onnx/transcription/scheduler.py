@@ -6,6 +6,7 @@ taken depends on the batch, never on the length or the number of inputs.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -28,6 +29,8 @@ from .memory import available_bytes
 from .recording import ClipRequest, Input, Slot
 
 __all__ = ["Pipeline", "RunSettings"]
+
+LOG = logging.getLogger(__name__)
 
 MAX_ROWS = 8
 """Most rows by default: a step of 8 costs little more than one of 4, and one of 16 twice as much as one of 8."""
@@ -161,6 +164,7 @@ class Pipeline:
             request.slot.first = request, segment
             if self._interrupt():
                 return  # there is no time to hear it again
+            LOG.debug("a loop in the piece at %.1f s: heard again in two halves", request.clip.start_s)
             first, second = halve_at_quiet(request.clip)
             self._retries.append(ClipRequest.of(self._prompter, first, request.slot, retried=True, spent=spent))
             self._retries.append(ClipRequest.of(self._prompter, second, request.slot, retried=True))
@@ -236,7 +240,9 @@ def _empty_batch(model: Model, batch_size: int | None, settings: RunSettings) ->
     dims, max_positions = model.decoder.dims, None
     if batch_size is None:
         max_positions = _affordable_bytes() // KvCache.position_bytes(dims)
-    cache = KvCache(dims, batch_size or MAX_ROWS, 0)
+    rows = batch_size or MAX_ROWS
+    LOG.debug("a batch of %d rows at most, %s positions", rows, "any" if max_positions is None else max_positions)
+    cache = KvCache(dims, rows, 0)
     return Batch(model.decoder, cache, max_positions=max_positions, eos=settings.eos, choose=settings.choose)
 
 

@@ -75,6 +75,21 @@ def test_every_fault_of_a_manifest_is_named_with_its_line(tmp_path: Path) -> Non
     dataset.require_usable(keep_going=True)
 
 
+@pytest.mark.parametrize("field", ["path", "file", "audio", "audio_filepath"])
+def test_a_manifest_may_call_its_audio_as_other_tools_do(tmp_path: Path, field: str) -> None:
+    write_wav(tmp_path / "a.wav", 0.2)
+    dataset = read_manifest(write_lines(tmp_path / "m.jsonl", {field: "a.wav", "text": "Fine.", "path": "a.wav"}))
+    assert [(u.id, u.audio, u.text) for u in dataset.utterances] == [("a.wav", tmp_path / "a.wav", "Fine.")]
+    twice = read_manifest(write_lines(tmp_path / "m.jsonl", {"path": "a.wav", "audio": "b.wav", "text": "Which?"}))
+    assert [problem.reason for problem in twice.problems] == ["path and audio name different files; give one of them"]
+
+
+def test_the_project_s_own_manifest_is_one() -> None:
+    own = read_manifest(Path(__file__).parents[2] / "data" / "mini-clips" / "manifest.jsonl")
+    assert own.utterances
+    assert not own.problems
+
+
 def test_an_empty_set_is_refused(tmp_path: Path) -> None:
     empty = read_manifest(write_lines(tmp_path / "m.jsonl", ""))
     with pytest.raises(DatasetError, match="no utterance"):

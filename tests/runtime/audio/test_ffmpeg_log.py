@@ -6,6 +6,7 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -112,3 +113,12 @@ def test_ctrl_c_in_a_terminal_does_not_reach_ffmpeg() -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+@pytest.mark.program("ffmpeg")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs a system that opens files without a name")
+def test_what_comes_through_a_pipe_lies_on_disk_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is killed leaves nothing of it."""
+    expected = load_audio(FAULTS / "gap.mkv")
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", lambda **_: pytest.fail("a named copy"))
+    assert np.array_equal(load_audio((FAULTS / "gap.mkv").read_bytes()), expected)

@@ -682,3 +682,12 @@ def test_suffixes_are_lower_case_with_a_dot() -> None:
 def test_the_filter_covers_the_rates_in_use() -> None:
     for rate in (8_000, 11_025, 12_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000):
         assert 16_000 // np.gcd(rate, 16_000) <= resampling._MAX_PHASES
+
+
+@pytest.mark.parametrize("values", [[3e38, 3e38], [np.inf, -np.inf]])
+def test_numbers_that_are_none_are_told_once(values: list[float]) -> None:
+    """Their mean overflows, or is infinity less infinity: numpy would warn of it before the error."""
+    samples = np.zeros((1600, 2), np.float32)
+    samples[100] = values
+    with pytest.raises(AudioError, match="not a finite number"):
+        load_audio((samples, 16_000))

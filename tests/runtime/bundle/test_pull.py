@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import os
 import shutil
 import signal
@@ -200,6 +201,17 @@ def test_a_server_without_ranges_starts_again(hub: FakeHub) -> None:
     hub.cuts.clear()
     hub.ranges = False
     assert (fetch_variant(REPO, "small") / name).read_bytes() == hub.files[REPO][name]
+
+
+def test_the_steps_are_logged(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "qwen3_asr_onnx.bundle.pull"):
+        fetch_variant(REPO, "small")
+    told = [record.getMessage() for record in caplog.records]
+    assert told[0].startswith(f"{REPO}: commit ")
+    assert any(
+        f"{REPO}: {SMALL[-1]} of " in line and line.endswith(" bytes, 0 of them from an earlier attempt")
+        for line in told
+    )
 
 
 def test_damaged_content_is_refused_removed_and_fetched_anew(hub: FakeHub) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint
 from types import ModuleType
 
+import numpy as np
 import pytest
 
 from qwen3_asr_onnx.commands import cli, signals
@@ -138,6 +140,18 @@ def test_plugged_in_verbs_are_interrupted_alike(
     assert capsys.readouterr().err == "qwen3-asr-onnx: interrupted\n"
 
 
+def test_numpy_adds_nothing_to_what_a_verb_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def overflow(args: argparse.Namespace) -> int:
+        assert np.isinf(np.full(1, 3e38, np.float32) * np.float32(10))
+        raise OSError(errno.ENOSPC, "No space left on device", "variant.data")
+
+    plug_in(monkeypatch, mine=lambda: command("mine", overflow))
+    assert cli.main(["mine", "x"]) == 1
+    assert capsys.readouterr().err == "qwen3-asr-onnx: error: variant.data: No space left on device\n"
+
+
 def test_the_module_runs_like_the_command() -> None:
     process = subprocess.run(
         [sys.executable, "-m", "qwen3_asr_onnx", "--version"], capture_output=True, text=True, check=True
@@ -147,7 +161,7 @@ def test_the_module_runs_like_the_command() -> None:
 
 def test_handlers_are_as_before_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     before = [signal.getsignal(number) for number in signals.ENDING]
-    during = []
+    during: list[object] = []
 
     def look(args: argparse.Namespace) -> int:
         during.extend(signal.getsignal(number) for number in signals.ENDING)
@@ -170,8 +184,7 @@ def test_every_verb_cleans_up_and_ends_with_the_status_of_its_signal(
         try:
             signal.raise_signal(getattr(signal, name))
         finally:
-            if name != "SIGINT":
-                signal.raise_signal(signal.SIGTERM)  # a second one must not disturb the clean-up
+            signal.raise_signal(signal.SIGTERM)  # a second one must not disturb the clean-up
             cleaned.append(True)
         return 0
 

@@ -228,7 +228,10 @@ def test_json_lines(heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str]
     [
         ([], "which bundle"),
         (["bundle", "-", "--channels", "0"], "--channels is 0"),
-        (["bundle", "-", "--rate", "5"], "sampling rate is 5 Hz"),
+        (
+            ["bundle", "-", "--rate", "5"],
+            "error: --rate: the sampling rate is 5 Hz; 1000 to 768000 Hz in whole Hz are read\n",
+        ),
         (["bundle", "-", "--chunk-seconds", "0"], "chunk_s is 0.0"),
         (["bundle", "-", "--microphone", "1"], "give one of them"),
         (["bundle", "nowhere.wav"], "no such file"),

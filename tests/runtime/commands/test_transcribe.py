@@ -25,6 +25,7 @@ from qwen3_asr_onnx.commands import transcribe as transcribe_command
 from qwen3_asr_onnx.errors import AudioError, BundleError, MissingExtra, OptionsError, ProviderError
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.outputs.saving import write_atomically
+from qwen3_asr_onnx.outputs.writers import FORMATS
 from qwen3_asr_onnx.results import Segment, StopReason, Timings, Transcript
 from qwen3_asr_onnx.transcription.recording import INPUT_ERRORS
 
@@ -166,6 +167,30 @@ def test_files_in_several_formats(fake: FakeTranscriber, audio: Path, capsys: py
     assert capsys.readouterr() == ("", "qwen3-asr-onnx: 3 transcribed\n")
 
 
+def test_all_formats_and_the_input_s_name_in_json(fake: FakeTranscriber, audio: Path) -> None:
+    assert transcribe("sub/c.wav", "--save", "-f", "all", "-q") == 0
+    files = results_in(audio)
+    assert list(files) == [f"sub/c.{name}" for name in sorted(FORMATS)]
+    assert next(iter(json.loads(files["sub/c.json"]).items())) == ("input", "sub/c.wav")
+
+
+def test_inputs_that_differ_in_their_extension_only(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.mp3", "b.flac", "B.opus"):
+        (audio / name).write_bytes(b"audio")
+    assert transcribe(".", "--save") == 2
+    assert capsys.readouterr().err == (
+        "qwen3-asr-onnx: error: a.mp3 and a.wav would both write a.txt; add --keep-extension, or transcribe them "
+        "separately\n  b.flac and b.wav would both write b.txt\n"
+    )
+    assert transcribe(".", "--save", "--keep-extension", "-q") == 0
+    assert list(results_in(audio))[0:2] == ["B.opus", "B.opus.txt"]
+    assert {"a.mp3.txt", "a.wav.txt", "b.flac.txt", "b.wav.txt"} <= set(results_in(audio))
+    assert transcribe("sub", "-o", "out", "--keep-extension", "-q") == 0
+    assert list(results_in(audio / "out")) == ["c.wav.txt"]
+
+
 def test_save_writes_next_to_the_input(fake: FakeTranscriber, audio: Path) -> None:
     assert transcribe("sub/c.wav", "--save", "--quiet") == 0
     assert results_in(audio) == {"sub/c.txt": "text of c.wav\n"}
@@ -205,6 +230,8 @@ def test_overwrite_does_all_again(fake: FakeTranscriber, audio: Path) -> None:
         (["-", "-"], "read only once"),
         (["a.wav", "--resume"], "add --output-dir or --save"),
         (["a.wav", "--overwrite"], "add --output-dir or --save"),
+        (["a.wav", "--keep-extension"], "--keep-extension is about output files; add --output-dir or --save"),
+        (["a.wav", "-f", "all"], "stdout takes one format"),
         (["a.wav", "-f", "txt,srt"], "stdout takes one format"),
         (["a.wav", "b.wav", "-f", "srt"], "of one input only"),
         (["a.wav", "--output-dir", "b.wav"], "is not a directory"),
@@ -324,6 +351,53 @@ def test_a_partial_result_is_kept_under_a_name_that_says_so(
     fake.heard.clear()
     assert transcribe("a.wav", "b.wav", "sub/c.wav", "--save", "--resume") == 0
     assert fake.heard == ["b.wav"]
+
+
+def test_a_partial_result_is_never_replaced_by_a_shorter_one(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def texts() -> list[str]:
+        return [results_in(audio)["a.partial.txt"], json.loads(results_in(audio)["a.partial.json"])["text"]]
+
+    command = ("a.wav", "--save", "--time-limit", "5", "-f", "txt,json")
+    fake.results["a.wav"] = transcript("The first half", "time_limit")
+    assert transcribe(*command) == 1
+    fake.results["a.wav"] = transcript("The first", "time_limit")
+    capsys.readouterr()
+    for _ in range(2):
+        assert transcribe(*command, "--resume") == 1
+        assert texts() == ["The first half\n", "The first half"]
+        assert (
+            "fragments up to 2.0 s; what an earlier run kept in a.partial.txt, a.partial.json is longer and stays\n"
+        ) in capsys.readouterr().err
+    fake.results["a.wav"] = transcript("The first half and more", "time_limit")
+    assert transcribe(*command, "--resume") == 1
+    assert texts() == ["The first half and more\n", "The first half and more"]
+    fake.results["a.wav"] = transcript("Other", "time_limit")
+    assert transcribe(*command, "--overwrite") == 1
+    assert texts() == ["Other\n", "Other"]
+
+
+def test_a_partial_result_goes_when_the_whole_one_is_there(fake: FakeTranscriber, audio: Path) -> None:
+    fake.results["a.wav"] = transcript("The first half", "time_limit")
+    assert transcribe("a.wav", "--save") == 1
+    assert list(results_in(audio)) == ["a.partial.txt"]
+    del fake.results["a.wav"]
+    assert transcribe("a.wav", "--save", "--resume") == 0
+    assert list(results_in(audio)) == ["a.txt"]
+
+
+def test_a_partial_result_takes_no_name_of_another_input_s_result(fake: FakeTranscriber, audio: Path) -> None:
+    (audio / "a.partial.wav").write_bytes(b"audio")
+    fake.results["a.wav"] = transcript("The first half", "time_limit")
+    assert transcribe("a.wav", "a.partial.wav", "--save") == 1
+    assert results_in(audio) == {"a.partial.txt": "text of a.partial.wav\n", "a.partial2.txt": "The first half\n"}
+    (audio / "a.partial2.txt").unlink()
+    assert transcribe("a.wav", "--save") == 1  # in a run that does not know of the other input
+    assert results_in(audio) == {"a.partial.txt": "text of a.partial.wav\n", "a.partial2.txt": "The first half\n"}
+    del fake.results["a.wav"]
+    assert transcribe("a.wav", "--save", "--resume") == 0
+    assert results_in(audio) == {"a.partial.txt": "text of a.partial.wav\n", "a.txt": "text of a.wav\n"}
 
 
 def test_a_partial_result_on_stdout_fails_the_run(
@@ -643,6 +717,9 @@ def test_stdout_on_a_full_disk_fails_in_one_line(audio: Path) -> None:
         {"LC_ALL": "C"},
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         {"PYTHONUTF8": "1"},
+        {"PYTHONIOENCODING": "cp1252"},
+        {"PYTHONIOENCODING": "ascii:strict"},
+        {"PYTHONIOENCODING": "utf-16"},
     ],
 )
 def test_a_pipe_gets_utf8_in_any_locale(audio: Path, environment: dict[str, str]) -> None:
@@ -651,9 +728,42 @@ def test_a_pipe_gets_utf8_in_any_locale(audio: Path, environment: dict[str, str]
     assert (out.decode().replace("\r", ""), err) == ("你好, Łódź x\n", b"")
 
 
-def test_an_encoding_asked_for_is_kept_and_nothing_crashes(audio: Path) -> None:
-    out, err = talk(1, "a.wav", PYTHONIOENCODING="cp1252").communicate(timeout=60)
-    assert (out.strip(), err) == (rb"\u4f60\u597d, \u0141\xf3d\u017a x".replace(rb"\xf3", b"\xf3"), b"")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows consoles take any text")
+@pytest.mark.parametrize(("encoding", "status"), [("ascii", 1), ("iso8859-1", 1), ("utf-8", 0)])
+def test_a_terminal_that_cannot_show_the_text_fails_the_run_and_shows_what_it_can(
+    audio: Path, encoding: str, status: int
+) -> None:
+    import pty
+    import tty
+
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    done = subprocess.run(
+        [sys.executable, "-c", TALKER, "1", "a.wav"],
+        stdout=slave,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONIOENCODING": encoding},
+        check=False,
+    )
+    shown = os.read(master, 1000)
+    os.close(master)
+    os.close(slave)
+    assert done.returncode == status
+    assert shown.decode(encoding) == "你好, Łódź x\n".encode(encoding, "backslashreplace").decode(encoding)
+    assert done.stderr.count(b"\n") == status
+    assert not status or done.stderr.startswith(f"qwen3-asr-onnx: error: this terminal shows {encoding}".encode())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no such locale")
+def test_options_are_utf8_in_any_locale(audio: Path) -> None:
+    environment = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    wrong = ["a.wav", "-l", "Łódź", "--context", "Łódź"]
+    err = talk(1, *wrong, **environment).communicate(timeout=60)[1]
+    assert err == b""
+    process = talk(1, "a.wav", "--context", os.fsdecode(b"caf\xe9"), **environment)
+    err = process.communicate(timeout=60)[1]
+    assert (process.returncode, err.count(b"\n")) == (2, 1)
+    assert b"is not UTF-8; see qwen3-asr-onnx transcribe --help" in err
 
 
 @pytest.mark.parametrize("environment", [{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {}])

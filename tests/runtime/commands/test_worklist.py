@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from qwen3_asr_onnx.commands.worklist import Destination, Job, find_sources, plan_jobs
+from qwen3_asr_onnx.commands import places, worklist
+from qwen3_asr_onnx.commands.worklist import Destination, Job, find_sources, plan_jobs, remove_leftovers
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs.saving import write_atomically
 
@@ -90,6 +92,9 @@ def test_streams_are_passed_on_as_text_and_keep_secrets_out_of_labels() -> None:
         ("http://example.com/..%5C..%5Cevil.wav", ".._.._evil"),
         ("http://example.com/%2e%2e", ".."),
         ("http://example.com/a%00b.wav", "a_b"),
+        ("http://example.com/AUX.wav", "_AUX"),
+        ("http://example.com/com1.x.wav", "_com1.x"),
+        ("http://example.com/console.wav", "console"),
     ],
 )
 def test_a_url_cannot_name_a_file_outside_the_output_directory(url: str, name: str) -> None:
@@ -219,3 +224,107 @@ def test_places_that_cannot_be_written_are_found_before_the_work(
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
     with pytest.raises(OptionsError, match="no permission"):
         plan([str(tmp_path / "a.wav")], Destination(("txt",), tmp_path / "new" / "deep"))
+
+
+def test_names_that_are_too_long_are_found_before_the_work(tmp_path: Path) -> None:
+    limit = os.pathconf(tmp_path, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    longest, too_long = "ü" * ((limit - 4) // 2) + ".wav", "x" * (limit - 4) + ".wav"
+    touch(tmp_path / longest, tmp_path / too_long)
+    (job,) = plan([str(tmp_path / longest)], Destination(("txt",), None))
+    for path in (*job.outputs.values(), *job.partials.values()):
+        write_atomically(path, "x")
+    assert len(list(tmp_path.iterdir())) == 4
+    with pytest.raises(OptionsError, match=rf"has {limit + 1} bytes, a name may have {limit} there"):
+        plan([str(tmp_path / too_long)], Destination(("json",), tmp_path / "new"))
+    with pytest.raises(OptionsError, match="cannot be written"):
+        plan([str(tmp_path / longest)], Destination(("txt",), tmp_path.joinpath(*["d" * 200] * 30)))
+
+
+def test_the_name_of_a_url_has_an_end(tmp_path: Path) -> None:
+    long = "x" * 1000
+    jobs = plan([f"http://host/{long}1.wav", f"http://host/{long}2.wav"], Destination(("txt",), tmp_path))
+    assert [len(path.name) for path in outputs(jobs)] == [104, 104]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.wav")
+    touch(tmp_path / name)
+    (job,) = plan([str(tmp_path / name)], Destination(("txt",), tmp_path / "out"))
+    write_atomically(job.outputs["txt"], "x")
+    write_atomically(job.partials["txt"], "x")
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"caf\xe9.partial.txt", b"caf\xe9.txt"]  # noqa: PTH208
+
+
+@pytest.mark.parametrize("names", [("a/Talk.wav", "b/talk.wav"), ("a/caf\u00e9.wav", "b/cafe\u0301.wav")])
+def test_names_that_the_disk_may_not_tell_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str]
+) -> None:
+    touch(*(tmp_path / name for name in names))
+    inputs = [str(tmp_path / name) for name in (*names, names[1])]
+    monkeypatch.setattr(worklist, "tells_case_apart", lambda path: True)
+    assert len(plan(inputs, Destination(("txt",), tmp_path / "out"))) == 2
+    monkeypatch.setattr(worklist, "tells_case_apart", lambda path: False)
+    with pytest.raises(OptionsError, match="would both write"):
+        plan(inputs, Destination(("txt",), tmp_path / "out"))
+
+
+def test_a_disk_is_asked_whether_it_tells_case_apart(tmp_path: Path) -> None:
+    (tmp_path / "x").touch()
+    assert places.tells_case_apart(tmp_path / "new" / "a.txt") != (tmp_path / "X").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_link_to_nowhere_is_no_directory(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav")
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OptionsError, match="is not a directory"):
+        plan([str(tmp_path / "a.wav")], Destination(("txt",), tmp_path / "out"))
+
+
+HELD = """
+import sys
+from pathlib import Path
+from qwen3_asr_onnx.outputs import saving
+
+def hold(descriptor):
+    print("held", flush=True)
+    sys.stdin.read()
+
+saving.os.fsync = hold
+saving.write_atomically(Path("x.txt"), "whole")
+"""
+
+
+def test_files_of_killed_runs_go_and_those_of_living_ones_stay(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav", tmp_path / ".qwen3-asr-onnx-nothex00.tmp", tmp_path / "a.txt", tmp_path / "b.partial.txt")
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", HELD]
+    killed, living = (subprocess.Popen(command, cwd=tmp_path, stdin=pipe, stdout=pipe) for _ in range(2))
+    with killed, living:
+        for process in (killed, living):
+            assert process.stdout is not None
+            assert process.stdout.readline().strip() == b"held"
+        killed.kill()
+        killed.wait()
+        assert len(list(tmp_path.glob(".qwen3*"))) == 3
+        sources, _ = find_sources([str(tmp_path / "a.wav")])
+        remove_leftovers(sources, Destination(("txt",), None, resume=True))
+        assert len(list(tmp_path.glob(".qwen3*"))) == 2
+        living.communicate(b"")
+        assert living.returncode == 0
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"a.wav", ".qwen3-asr-onnx-nothex00.tmp", "a.txt", "b.partial.txt", "x.txt"}
+
+
+def test_partial_results_that_a_killed_run_left_beside_whole_ones_go(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav", tmp_path / "a.partial.txt", tmp_path / "a.txt", tmp_path / "a.partial.srt")
+    sources, _ = find_sources([str(tmp_path / "a.wav")])
+    os.utime(tmp_path / "a.txt", (1, 1))
+    remove_leftovers(sources, Destination(("txt", "srt"), None, resume=True))
+    assert (tmp_path / "a.partial.txt").exists(), "it is younger than the whole one: of a run that was to replace that"
+    os.utime(tmp_path / "a.partial.txt", (1, 1))
+    remove_leftovers(sources, Destination(("txt", "srt"), None, overwrite=True))
+    assert (tmp_path / "a.partial.txt").exists()
+    remove_leftovers(sources, Destination(("txt", "srt"), None, resume=True))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.partial.srt", "a.txt", "a.wav"]

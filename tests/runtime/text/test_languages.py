@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.text import languages
 from qwen3_asr_onnx.text.languages import LANGUAGE_CODES, LANGUAGES, joins_with_space, normalize_name, resolve_language
 
 
@@ -52,8 +53,46 @@ def test_codes_with_regions_and_other_codes(value: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("deutsch", "German"),
+        ("DEUTSCH", "German"),
+        ("français", "French"),
+        ("Francais", "French"),
+        ("franc\u0327ais", "French"),
+        ("espanol", "Spanish"),
+        ("TÜRKÇE", "Turkish"),
+        ("turkce", "Turkish"),
+        ("中文", "Chinese"),
+        ("粵語", "Cantonese"),
+        ("日本語", "Japanese"),
+        ("한국어", "Korean"),
+        ("РУССКИЙ", "Russian"),
+        ("ΕΛΛΗΝΙΚΆ", "Greek"),
+        ("Tiếng Việt", "Vietnamese"),
+        ("tieng viet", "Vietnamese"),
+        ("Bahasa Indonesia", "Indonesian"),
+        ("हिंदी", "Hindi"),
+        ("العربية", "Arabic"),
+        ("Tagalog", "Filipino"),
+    ],
+)
+def test_what_a_language_is_called_by_those_who_speak_it(value: str, name: str) -> None:
+    assert resolve_language(value) == name
+    with pytest.raises(OptionsError, match=name):
+        resolve_language(value, ["English"])
+
+
+def test_every_language_but_english_has_a_name_of_its_own() -> None:
+    assert set(languages._ENDONYMS) == set(LANGUAGES) - {"English"}
+    assert not set(languages._NAME_OF_ENDONYM) & (
+        set(LANGUAGE_CODES.values()) | {name.casefold() for name in LANGUAGES}
+    )
+
+
+@pytest.mark.parametrize(
     ("value", "suggestion"),
-    [("Englsh", "English"), ("germn", "German"), ("Cantonees", "Cantonese"), ("jap", "Japanese")],
+    [("Englsh", "English"), ("germn", "German"), ("Cantonees", "Cantonese"), ("jap", "Japanese"), ("deutch", "German")],
 )
 def test_a_slip_gets_the_closest_name_and_the_list(value: str, suggestion: str) -> None:
     with pytest.raises(OptionsError, match=f"did you mean {suggestion}.*Chinese, English, .*Macedonian"):

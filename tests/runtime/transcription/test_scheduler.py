@@ -15,7 +15,7 @@ from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.audio.loading import OpenAudio
+from qwen3_asr_onnx.audio.loading import OpenAudio, open_audio
 from qwen3_asr_onnx.model import batch
 from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.batch import Batch, Generated
@@ -249,7 +249,6 @@ def test_a_read_that_never_ends_costs_nothing_of_what_was_heard(
     asr: Transcriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cancel = threading.Event()
-    real = recording.open_audio
 
     class Stalled:
         def __enter__(self) -> OpenAudio:
@@ -264,7 +263,9 @@ def test_a_read_that_never_ends_costs_nothing_of_what_was_heard(
             pass
 
     monkeypatch.setattr(
-        recording, "open_audio", lambda audio, limits: Stalled() if isinstance(audio, str) else real(audio)
+        recording,
+        "open_audio",
+        lambda audio, limits: Stalled() if isinstance(audio, str) else open_audio(audio, limits),
     )
     first, second = asr.transcribe_many([synthetic_clip(2.0), "pipe"], FOUR_TOKENS, cancel=cancel)
     assert len(first.token_ids) >= 1
