@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -148,13 +147,12 @@ def _is_text(head: bytes) -> bool:
 def _copy_to_path(file: BinaryIO | PartOfFile, stack: ExitStack) -> Path:
     """Write the file to disk for ffmpeg, which must seek in MP4 and cannot in a pipe."""
     # Where the system can open a file that has no name, nothing is left of it, whatever ends this process.
-    nameless = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
-    path = Path(f"/proc/{os.getpid()}/fd/{nameless.fileno()}")
-    if path.exists():
-        shutil.copyfileobj(file, nameless, 1 << 20)
-        nameless.flush()
-        return path
-    path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qwen3-asr-"))) / "audio"
-    with path.open("wb") as copy:
-        shutil.copyfileobj(file, copy, 1 << 20)
+    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+    path = Path(f"/proc/{os.getpid()}/fd/{copy.fileno()}")
+    if not path.exists():
+        path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qwen3-asr-"))) / "audio"
+        copy = stack.enter_context(path.open("wb"))
+    while data := file.read(1 << 20):
+        copy.write(data)
+    copy.flush()
     return path
