@@ -147,7 +147,7 @@ def _is_text(head: bytes) -> bool:
 def _copy_to_path(file: BinaryIO | PartOfFile, stack: ExitStack) -> Path:
     """Write the file to disk for ffmpeg, which must seek in MP4 and cannot in a pipe."""
     # Where the system can open a file that has no name, nothing is left of it, whatever ends this process.
-    copy = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
+    copy: BinaryIO = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115 - the stack closes it
     path = Path(f"/proc/{os.getpid()}/fd/{copy.fileno()}")
     if not path.exists():
         path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qwen3-asr-"))) / "audio"

@@ -47,7 +47,9 @@ def local_folder(name_or_path: str | Path, kind: ModelKind = "bundle") -> Path |
     Raises:
         BundleError: neither a folder nor a hub id.
     """
-    path = Path(name_or_path).expanduser()
+    path = Path(name_or_path)
+    if not os.path.lexists(path):  # a folder that is called ~ is that folder
+        path = path.expanduser()
     if path.is_dir():
         return path
     if path.exists():
