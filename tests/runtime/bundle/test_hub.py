@@ -71,6 +71,8 @@ def test_an_existing_folder_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert resolve("~/owner") == tmp_path / "owner"
+    (tmp_path / "~" / "owner").mkdir(parents=True)
+    assert resolve("~/owner") == Path("~/owner")
 
 
 def test_a_file_is_not_a_bundle(tmp_path: Path) -> None:
