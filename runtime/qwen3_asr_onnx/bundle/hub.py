@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
@@ -110,6 +109,8 @@ def is_reachable() -> bool:
 
     huggingface_hub itself needs 25 s and eleven lines to find out that it is offline. False where it must not be asked.
     """
+    from urllib.request import getproxies, proxy_bypass
+
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

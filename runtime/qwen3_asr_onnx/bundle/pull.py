@@ -24,7 +24,7 @@ from .hub import explained, is_reachable, local_folder
 from .json_text import parse_json, read_regular_text
 from .manifest import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, Manifest
 from .partials import download_locks, remove_abandoned, remove_unneeded
-from .writing import free_bytes, readable_bytes
+from .writing import explained_full_disk, free_bytes, readable_bytes
 
 __all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder"]
 
@@ -160,6 +160,7 @@ def pull_to_folder(found: HubBundle, variants: Sequence[str], folder: Path, *, q
 
     Raises:
         BundleError: as `pull_to_cache`; or the folder holds something else.
+        LimitError: the disk is full.
     """
     full = found.bundle.manifest
     found.needs(variants)
@@ -169,7 +170,8 @@ def pull_to_folder(found: HubBundle, variants: Sequence[str], folder: Path, *, q
     missing = _missing(folder, needed, check=True, quiet=quiet)
     cached = {name for name, record in missing.items() if _is_intact(found.bundle.path / name, record, check=True)}
     _check_possible(found.repo_id, folder, {name: missing[name] for name in missing if name not in cached})
-    with explained(found.repo_id, found.commit), _progress_bar(found.repo_id, missing, quiet=quiet) as bar:
+    bar_shown = _progress_bar(found.repo_id, missing, quiet=quiet)
+    with explained(found.repo_id, found.commit), bar_shown as bar, explained_full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name, record in missing.items():
             if name in cached:

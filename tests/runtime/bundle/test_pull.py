@@ -29,7 +29,7 @@ from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
 from qwen3_asr_onnx.bundle.pull import fetch_variant, open_on_hub, pull_to_cache, pull_to_folder
 from qwen3_asr_onnx.commands import cli
 from qwen3_asr_onnx.compat import Qwen3ASRModel, Qwen3ForcedAligner
-from qwen3_asr_onnx.errors import BundleError, MissingExtra
+from qwen3_asr_onnx.errors import BundleError, LimitError, MissingExtra
 
 REPO = "owner/tiny"
 SMALL = ("encoder.small.onnx", "decoder_init.small.onnx", "decoder_step.small.onnx", "decoder_weights.small.data")
@@ -419,8 +419,8 @@ def test_a_proxy_is_what_must_be_reachable(hub: FakeHub, monkeypatch: pytest.Mon
     from qwen3_asr_onnx.bundle.hub import is_reachable
 
     assert is_reachable()
-    monkeypatch.setattr("qwen3_asr_onnx.bundle.hub.proxy_bypass", lambda host: False)
-    monkeypatch.setattr("qwen3_asr_onnx.bundle.hub.getproxies", lambda: {"http": "http://127.0.0.1:1"})
+    monkeypatch.setattr("urllib.request.proxy_bypass", lambda host: False)
+    monkeypatch.setattr("urllib.request.getproxies", lambda: {"http": "http://127.0.0.1:1"})
     assert not is_reachable()
 
 
@@ -474,6 +474,16 @@ def test_a_disk_that_fills_up_is_explained(hub: FakeHub, monkeypatch: pytest.Mon
     monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
     with pytest.raises(BundleError, match="No space left on device; free some space, or set HF_HOME"):
         fetch_variant(REPO, "small")
+
+
+def test_a_folder_s_full_disk_is_named(hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    found = open_on_hub(REPO)
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    with pytest.raises(LimitError, match=rf"{tmp_path / 'out'}: the disk is full, [0-9,.]+ MB are free"):
+        pull_to_folder(found, ["small"], tmp_path / "out")
 
 
 def test_without_the_extra_the_pip_line_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
