@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.outputs.writers import Writer
-from qwen3_asr_onnx.results import StopReason, Transcript
+from qwen3_asr_onnx.results import Segment, StopReason, Transcript
 
 from .console import emit, say
 from .worklist import Job
 
-__all__ = ["Delivery", "Tally", "about", "reason"]
+__all__ = ["Delivery", "Tally", "about", "about_untagged", "reason"]
 
 PARTIAL: frozenset[StopReason] = frozenset({"time_limit", "cancelled"})
 """Stop reasons of results that end before their audio does."""
+
+
+_SHOWN_IDS = 8
 
 
 @dataclass(slots=True)
@@ -89,6 +92,20 @@ def _how_partial(job: Job, transcript: Transcript) -> str:
     done_s = max((segment.end_s for segment in transcript.segments), default=0.0)
     where = ", ".join(str(_marked(path, transcript)) for path in job.outputs.values())
     return f"the time limit was reached; the text up to {done_s:.1f} s is kept" + (f" in {where}" if where else "")
+
+
+def about_untagged(segments: Sequence[Segment]) -> str | None:
+    """Return a line about the answers that were no transcripts, with what the first began with; None without any."""
+    found = [segment for segment in segments if segment.stop_reason == "no_tag"]
+    if not found:
+        return None
+    first = found[0]
+    ids = [*map(str, first.token_ids[:_SHOWN_IDS]), *(["..."] if len(first.token_ids) > _SHOWN_IDS else [])]
+    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return (
+        f"{first.start_s:.1f} to {first.end_s:.1f} s{others}: the model's answer is no transcript and was dropped; "
+        f"it begins with the token ids {', '.join(ids)}. Is the bundle whole? `info --verify` tells"
+    )
 
 
 def reason(error: Exception) -> str:

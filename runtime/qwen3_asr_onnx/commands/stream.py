@@ -29,10 +29,12 @@ from qwen3_asr_onnx.stream.stream import POLICIES
 
 from .command import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, Command
 from .console import emit, say
+from .delivery import about_untagged
 from .live_text import Display, JsonLines, Lines
 
 if TYPE_CHECKING:
     from qwen3_asr_onnx.stream.stream import Stream
+    from qwen3_asr_onnx.stream.updates import StreamUpdate
     from qwen3_asr_onnx.transcriber import Transcriber
 
 __all__ = ["COMMAND", "add_arguments", "load_transcriber", "run"]
@@ -156,19 +158,26 @@ def _listen(stream: Stream, source: AudioStream, display: Display, args: argpars
                 late_s = lateness.after(stream.fed_s) if is_live else 0.0
                 with interrupts.delayed():
                     for update in stream.feed(block, source.sample_rate, hurried=late_s > args.chunk_seconds):
-                        display.show(update)
+                        _show(display, update)
         except KeyboardInterrupt:
             status = EXIT_OK if args.input is None else EXIT_INTERRUPTED  # how else would one stop a microphone
         except AudioError as error:
             say(f"error: {error}; finishing what was heard")
             status = EXIT_FAILED
         for update in stream.finish():
-            display.show(update)
+            _show(display, update)
     display.end()
     for fault in source.faults:
         say(f"warning: {fault}")
         status = EXIT_FAILED
     return status
+
+
+def _show(display: Display, update: StreamUpdate) -> None:
+    display.show(update)
+    untagged = None if update.segment is None else about_untagged([update.segment])
+    if untagged is not None:
+        say(f"warning: {untagged}")
 
 
 class _Lateness:
