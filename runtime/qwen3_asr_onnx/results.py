@@ -7,13 +7,17 @@ from typing import Any, Literal, TypeAlias
 
 __all__ = ["End", "Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
 
-StopReason: TypeAlias = Literal["eos", "length", "repetition", "context_leak", "no_speech", "time_limit", "cancelled"]
+StopReason: TypeAlias = Literal[
+    "eos", "length", "repetition", "context_leak", "no_tag", "no_speech", "time_limit", "cancelled"
+]
 """Why decoding ended.
 
 - eos: the model stopped.
 - length: the token limit was reached; text may be missing.
 - repetition: the model looped, again after a second attempt; one copy of what it repeated is kept.
 - context_leak: near-silent audio gave words of the context only; the text was dropped.
+- no_tag: on audio that is not near-silent the model wrote something without the tag that a transcript stands behind; it
+  is not taken for one.
 - no_speech: the model stopped without writing a word.
 - time_limit, cancelled: the call was ended from outside; the text is what was there by then.
 """
@@ -147,7 +151,7 @@ class Transcript:
         words: aligned words; None unless word times were asked for.
         token_ids: generated ids of all segments, in order.
         stop_reason: the gravest of the segments' reasons (time_limit and cancelled, then length, repetition,
-            context_leak, eos, no_speech).
+            context_leak, no_tag, eos, no_speech).
         avg_logprob: mean log probability over all generated ids and stop tokens.
         timings: seconds spent in total.
     """

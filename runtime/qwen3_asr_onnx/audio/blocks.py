@@ -76,7 +76,7 @@ def channels_first(samples: npt.NDArray[Any]) -> bool | None:
     """
     if samples.ndim != 2 or not samples.size:
         return None
-    rows, columns = samples.shape
+    rows, columns = map(int, samples.shape)
     if (rows <= _MAX_CHANNELS) != (columns <= _MAX_CHANNELS):
         return rows <= _MAX_CHANNELS
     return False if rows > columns > _MAX_CHANNELS else None

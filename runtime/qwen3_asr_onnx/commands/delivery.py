@@ -9,15 +9,18 @@ from pathlib import Path
 
 from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.outputs.writers import FORMATS, Writer
-from qwen3_asr_onnx.results import StopReason, Transcript
+from qwen3_asr_onnx.results import Segment, StopReason, Transcript
 
 from .console import emit, say
 from .worklist import Job
 
-__all__ = ["Delivery", "Tally", "about", "reason"]
+__all__ = ["Delivery", "Tally", "about", "about_untagged", "reason"]
 
 PARTIAL: Mapping[StopReason, str] = {"time_limit": "the time limit was reached", "cancelled": "interrupted"}
 """Stop reasons of results that end before their audio does, in words."""
+
+
+_SHOWN_IDS = 8
 
 
 @dataclass(slots=True)
@@ -135,6 +138,20 @@ def _what_is_kept(transcript: Transcript, kept: Sequence[str], earlier: Sequence
         extent = f"{extent}; what an earlier run kept in {', '.join(earlier)} is longer and stays"
         return f"{extent}, this is in {', '.join(kept)}" if kept else extent
     return f"{extent} {'are' if begun else 'is'} kept" + (f" in {', '.join(kept)}" if kept else "")
+
+
+def about_untagged(segments: Sequence[Segment]) -> str | None:
+    """Return a line about the answers that were no transcripts, with what the first began with; None without any."""
+    found = [segment for segment in segments if segment.stop_reason == "no_tag"]
+    if not found:
+        return None
+    first = found[0]
+    ids = [*map(str, first.token_ids[:_SHOWN_IDS]), *(["..."] if len(first.token_ids) > _SHOWN_IDS else [])]
+    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return (
+        f"{first.start_s:.1f} to {first.end_s:.1f} s{others}: the model's answer is no transcript and was dropped; "
+        f"it begins with the token ids {', '.join(ids)}. Is the bundle whole? `info --verify` tells"
+    )
 
 
 def reason(error: Exception) -> str:

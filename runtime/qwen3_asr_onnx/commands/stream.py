@@ -29,11 +29,13 @@ from qwen3_asr_onnx.stream.stream import POLICIES
 from .arguments import at_least_one, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, say
+from .delivery import about_untagged
 from .live_text import Display, JsonLines, Lines
 from .signals import exit_status, handled_by
 
 if TYPE_CHECKING:
     from qwen3_asr_onnx.stream.stream import Stream
+    from qwen3_asr_onnx.stream.updates import StreamUpdate
     from qwen3_asr_onnx.transcriber import Transcriber
 
 __all__ = ["COMMAND", "add_arguments", "load_transcriber", "run"]
@@ -170,7 +172,7 @@ def _listen(stream: Stream, source: AudioStream, display: Display, args: argpars
                 late_s = lateness.after(stream.fed_s) if is_live else 0.0
                 with interrupts.delayed():
                     for update in stream.feed(block, source.sample_rate, hurried=late_s > args.chunk_seconds):
-                        display.show(update)
+                        _show(display, update)
         except KeyboardInterrupt as interrupt:
             status = exit_status(interrupt)
             if args.input is None and status == 128 + signal.SIGINT:
@@ -179,12 +181,19 @@ def _listen(stream: Stream, source: AudioStream, display: Display, args: argpars
             say(f"error: {error}; finishing what was heard")
             status = EXIT_FAILED
         for update in stream.finish():
-            display.show(update)
+            _show(display, update)
     display.end()
     for fault in source.faults:
         say(f"warning: {fault}")
         status = EXIT_FAILED
     return status
+
+
+def _show(display: Display, update: StreamUpdate) -> None:
+    display.show(update)
+    untagged = None if update.segment is None else about_untagged([update.segment])
+    if untagged is not None:
+        say(f"warning: {untagged}")
 
 
 class _Lateness:

@@ -25,7 +25,7 @@ from qwen3_asr_onnx.results import StopReason, Transcript
 from .arguments import ALL, at_least_one, format_names, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import say
-from .delivery import Delivery, Tally, about, reason
+from .delivery import Delivery, Tally, about, about_untagged, reason
 from .progress import AudioMeter, audio_progress
 from .signals import Asked, exit_status, first_signal_asks
 from .subtitle_options import add_subtitle_arguments, subtitle_style
@@ -257,6 +257,9 @@ def _warnings(transcript: Transcript) -> Iterator[str]:
     yield from (text for reason, text in WARNINGS.items() if reason in reasons)
     if any(segment.retried for segment in transcript.segments) and "repetition" not in reasons:
         yield RETRIED
+    untagged = about_untagged(transcript.segments)
+    if untagged is not None:
+        yield untagged
 
 
 def _timing(transcript: Transcript) -> str:

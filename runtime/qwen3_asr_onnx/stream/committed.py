@@ -11,6 +11,7 @@ from qwen3_asr_onnx.text.answer import (
     collapse_repetitions,
     heard_speech,
     join_texts,
+    lacks_tag,
     read_answer,
 )
 from qwen3_asr_onnx.text.languages import joins_with_space
@@ -32,6 +33,10 @@ class AnswerReader:
     def parse(self, ids: Sequence[int]) -> ParsedOutput:
         """Return language and text of an answer as for a recording: neither where no speech was heard."""
         return read_answer(self._tokenizer.decode(ids).strip().rstrip(REPLACEMENT), self._forced, self._tag)
+
+    def lacks_tag(self, ids: Sequence[int]) -> bool:
+        """Return whether an answer is neither a transcript nor the claim that nobody speaks."""
+        return lacks_tag(self._tokenizer.decode(ids), self._forced, self._tag)
 
     def body(self, ids: Sequence[int]) -> str:
         """Return the text of an answer, or of its beginning, as written; without half a character at its end."""

@@ -223,7 +223,10 @@ class IncrementalPolicy:
         answer = ParsedOutput(self._reader.parse(segment.ids).language, text) if text else NO_SPEECH
         committed = self._commit(segment, text, answer.language)
         bounds_s = segment.start / SAMPLE_RATE, (segment.start + n_samples) / SAMPLE_RATE
-        finished = make_segment(bounds_s, answer, segment.ids, segment.logprobs, found.end, leaked=leaked)
+        untagged = self._reader.lacks_tag(segment.ids) and not is_near_silent(segment.waveform()[:n_samples])
+        finished = make_segment(
+            bounds_s, answer, segment.ids, segment.logprobs, found.end, leaked=leaked, untagged=untagged
+        )
         finished = replace(finished, timings=segment.timings)
         return StreamUpdate(committed, "", answer.language, self._position / SAMPLE_RATE, finished, found.timings)
 

@@ -26,6 +26,7 @@ __all__ = [
     "collapse_repetitions",
     "heard_speech",
     "join_texts",
+    "lacks_tag",
     "language_probability",
     "make_segment",
     "merge_languages",
@@ -105,6 +106,11 @@ def heard_speech(raw: str, forced_language: str | None = None, tag: str = TEXT_T
     return bool(found) and _NOBODY not in meta.lower()
 
 
+def lacks_tag(raw: str, forced_language: str | None = None, tag: str = TEXT_TAG) -> bool:
+    """Return whether a model output is neither a transcript nor the claim that nobody speaks; as `heard_speech`."""
+    return not forced_language and bool(raw.strip()) and tag not in raw and _NOBODY not in raw.lower()
+
+
 def read_answer(raw: str, forced_language: str | None = None, tag: str = TEXT_TAG) -> ParsedOutput:
     """Return language and transcript of one model output, both "" where it claims no speech; see `heard_speech`."""
     return parse_output(raw, forced_language, tag) if heard_speech(raw, forced_language, tag) else NO_SPEECH
@@ -119,6 +125,7 @@ def make_segment(
     *,
     raw: str = "",
     leaked: bool = False,
+    untagged: bool = False,
     interrupted: StopReason | None = None,
 ) -> Segment:
     """Return the segment of one answer; fields that have a default are left to the caller.
@@ -132,6 +139,7 @@ def make_segment(
         raw: the decoded output, where a loop in it that was collapsed is to be told: it says more than the limit that
             the loop usually runs into.
         leaked: the words are those of the context (`loops.is_context_leak`).
+        untagged: something was written, but not behind a tag (`lacks_tag`), on audio that may hold speech.
         interrupted: the reason behind the end "interrupt".
     """
     reason: StopReason
@@ -145,7 +153,7 @@ def make_segment(
     elif end == "limit":
         reason = "length"
     else:
-        reason = "eos" if answer.text else "no_speech"
+        reason = "eos" if answer.text else "no_tag" if untagged else "no_speech"
     average = sum(logprobs) / len(logprobs) if logprobs else 0.0
     written = logprobs[: len(token_ids)]
     return Segment(

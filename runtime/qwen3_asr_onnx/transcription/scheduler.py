@@ -21,7 +21,7 @@ from qwen3_asr_onnx.model.loading import Model
 from qwen3_asr_onnx.results import Segment, Timings
 from qwen3_asr_onnx.speech.activity import is_near_silent
 from qwen3_asr_onnx.speech.quiet import halve_at_quiet
-from qwen3_asr_onnx.text.answer import REPLACEMENT, language_probability, make_segment, read_answer
+from qwen3_asr_onnx.text.answer import REPLACEMENT, lacks_tag, language_probability, make_segment, read_answer
 from qwen3_asr_onnx.text.loops import ends_in_loop, is_context_leak, trim_loop
 
 from .interrupt import Interrupt
@@ -181,9 +181,18 @@ class Pipeline:
         if result.end != "stop_token":
             raw = raw.rstrip(REPLACEMENT)  # the first bytes of a character whose last ones were not written
         answer = read_answer(raw, prompter.language, prompter.tag)
-        leaked = is_context_leak(answer.text, prompter.options.context, near_silent=is_near_silent(clip.samples))
-        bounds_s, why = (clip.start_s, clip.end_s), self._interrupt.reason
-        segment = make_segment(bounds_s, answer, ids, logprobs, result.end, raw=raw, leaked=leaked, interrupted=why)
+        near_silent = is_near_silent(clip.samples)
+        segment = make_segment(
+            (clip.start_s, clip.end_s),
+            answer,
+            ids,
+            logprobs,
+            result.end,
+            raw=raw,
+            leaked=is_context_leak(answer.text, prompter.options.context, near_silent=near_silent),
+            untagged=not near_silent and lacks_tag(raw, prompter.language, prompter.tag),
+            interrupted=self._interrupt.reason,
+        )
         named = language_probability(tokenizer, ids, logprobs, prompter.tag) if prompter.language is None else None
         return replace(segment, language_probability=named, retried=request.retried, timings=spent)
 

@@ -21,6 +21,7 @@ GRAVITY: tuple[StopReason, ...] = (
     "length",
     "repetition",
     "context_leak",
+    "no_tag",
     "eos",
     "no_speech",
 )

@@ -214,6 +214,18 @@ def test_a_file_as_fast_as_possible_and_as_it_is_spoken(
     assert max(slept) == pytest.approx(CLIP.size / SAMPLE_RATE, abs=0.5)
 
 
+def test_an_answer_that_is_no_transcript_is_told(heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    heard.updates = [StreamUpdate("", "", "", 3.0, Segment(1.0, 3.0, "", "", (5, 6), "no_tag", -0.1))]
+    stdin(as_bytes(CLIP))
+    assert main(["stream", "bundle", "-"]) == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert (
+        "warning: 1.0 to 3.0 s: the model's answer is no transcript and was dropped; it begins with the token ids 5, 6"
+        in err
+    )
+
+
 def test_json_lines(heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str]) -> None:
     stdin(as_bytes(CLIP))
     assert main(["stream", "bundle", "-", "--json"]) == 0

@@ -330,6 +330,20 @@ def test_every_limit_is_told(fake: FakeTranscriber, audio: Path, capsys: pytest.
     assert "in two halves" in told[-1]
 
 
+def test_an_answer_that_is_no_transcript_is_told_with_its_beginning(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    piece = replace(transcript("", "no_tag").segments[0], token_ids=tuple(range(100, 120)))
+    fake.results["a.wav"] = replace(transcript("", "no_tag"), segments=(piece, replace(piece, start_s=2.0), piece))
+    fake.results["b.wav"] = replace(transcript("", "no_tag"), segments=(replace(piece, token_ids=(7, 8)),))
+    assert transcribe("a.wav", "b.wav", "--quiet") == 0
+    first, second = capsys.readouterr().err.splitlines()
+    assert "warning: a.wav: 0.0 to 2.0 s (and 2 more): the model's answer is no transcript and was dropped" in first
+    assert "token ids 100, 101, 102, 103, 104, 105, 106, 107, ... Is the bundle whole?" in first.replace("....", "...")
+    assert "b.wav: 0.0 to 2.0 s: the model's" in second
+    assert "token ids 7, 8. Is" in second
+
+
 # --- the time limit ---
 
 

@@ -99,6 +99,8 @@ class Scripted:
     def __init__(self, probabilities: list[float]) -> None:
         self._rest = probabilities
 
+    def reset(self) -> None: ...
+
     def probabilities(self, samples: Waveform) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
         count = samples.size // FRAME_SAMPLES
         assert samples.size == count * FRAME_SAMPLES

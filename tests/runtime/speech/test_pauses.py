@@ -25,6 +25,8 @@ CLIPS = Path(__file__).parents[2] / "data" / "mini-clips"
 class Loudness:
     """Takes for speech what is louder than 0.1."""
 
+    def reset(self) -> None: ...
+
     def probabilities(self, samples: Waveform) -> npt.NDArray[np.float32]:
         frames = np.abs(samples.reshape(-1, FRAME_SAMPLES))
         loud: npt.NDArray[np.float32] = (frames.mean(axis=1) > 0.1).astype(np.float32)

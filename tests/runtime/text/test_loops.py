@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from qwen3_asr_onnx.speech.activity import is_near_silent
-from qwen3_asr_onnx.text.answer import heard_speech
+from qwen3_asr_onnx.text.answer import heard_speech, lacks_tag
 from qwen3_asr_onnx.text.loops import ends_in_loop, is_context_leak, trim_loop
 
 SPEECH = [*range(100, 140)]
@@ -94,3 +94,19 @@ def test_an_offset_or_hum_is_still_silence() -> None:
 )
 def test_only_the_text_tag_after_a_language_means_speech(raw: str, forced: str | None, heard: bool) -> None:
     assert heard_speech(raw, forced) == heard
+
+
+@pytest.mark.parametrize(
+    ("raw", "forced", "untagged"),
+    [
+        ("Thank you.", None, True),
+        ("language English", None, True),
+        ("language English<asr_text>Hello", None, False),
+        ("language None<asr_text>", None, False),
+        ("language None", None, False),
+        ("", None, False),
+        ("Hello", "English", False),
+    ],
+)
+def test_what_is_neither_a_transcript_nor_the_claim_of_silence(raw: str, forced: str | None, untagged: bool) -> None:
+    assert lacks_tag(raw, forced) == untagged

@@ -388,6 +388,28 @@ def test_a_short_clip_that_loops_is_not_halved(asr: Transcriber) -> None:
     assert (segment.stop_reason, segment.retried) == ("repetition", False)
 
 
+# --- answers that are none ---
+
+
+@pytest.mark.parametrize(("level", "reason"), [(1.0, "no_tag"), (1e-3, "no_speech")])
+def test_an_answer_without_its_tag_on_sound_is_named(
+    asr: Transcriber, monkeypatch: pytest.MonkeyPatch, level: float, reason: str
+) -> None:
+    """Such as a damaged or wrong model writes; on near-silence it is a way to say nothing."""
+    settle = Pipeline._settle
+    ids = (40, 41, 42)
+
+    def answer(self: Pipeline, request: ClipRequest, _: Generated) -> None:
+        settle(self, request, Generated(ids, (-1.0,) * 4, "stop_token"))
+
+    monkeypatch.setattr(Pipeline, "_settle", answer)
+    transcript = asr.transcribe(synthetic_clip(2.0) * np.float32(level), FOUR_TOKENS)
+    assert (transcript.text, transcript.language, transcript.stop_reason) == ("", "", reason)
+    assert transcript.segments[0].token_ids == ids
+    forced = asr.transcribe(synthetic_clip(2.0), TranscribeOptions(language="en"))
+    assert forced.stop_reason == "eos"
+
+
 # --- confidence ---
 
 
