@@ -689,6 +689,21 @@ def talk(length: int, *arguments: str, **environment: str) -> subprocess.Popen[b
     )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent to one process there")
+@pytest.mark.parametrize(("length", "n_inputs"), [(2_000_000, 1), (2_000, 100)])
+def test_a_reader_that_stands_still_does_not_hold_up_an_end(audio: Path, length: int, n_inputs: int) -> None:
+    """The text fills the pipe and the buffers before it, at once or in pieces."""
+    process = talk(length, *["a.wav"] * n_inputs)
+    assert process.stdout is not None
+    assert process.stdout.read(6)
+    time.sleep(0.2)  # the rest does not fit into the pipe
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    _, err = process.communicate()
+    assert err.startswith(b"qwen3-asr-onnx: interrupted: ")
+    assert err.count(b"\n") == 1
+
+
 def test_a_reader_that_goes_away_is_no_error(audio: Path) -> None:
     process = talk(200_000, *["a.wav"] * 20)
     assert process.stdout is not None
