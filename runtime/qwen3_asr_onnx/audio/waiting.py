@@ -1,4 +1,4 @@
-"""What may wait for others without end, a pipe or a server: marked so that a signal handler can call a thread out of it.
+"""What may wait for others without end, a pipe or a server: marked so that a signal handler can call the thread away.
 
 Elsewhere whoever works asks from time to time whether to stop; here nobody would.
 """
