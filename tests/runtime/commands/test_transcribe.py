@@ -493,7 +493,10 @@ def test_a_full_disk_stops_the_run(
     monkeypatch.setattr(delivery, "write_atomically", full)
     assert transcribe(".", "--save") == 1
     assert fake.heard == ["a.wav"]
-    assert "a.wav: result not saved: No space left on device" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "a.wav: result not saved: No space left on device" in err
+    assert err.count("not begun: the disk is full") == 2
+    assert out == "==> a.wav <==\ntext of a.wav\n", "it took hours, perhaps"
 
 
 def test_a_result_that_cannot_be_saved_fails_its_input_only(
@@ -507,7 +510,9 @@ def test_a_result_that_cannot_be_saved_fails_its_input_only(
     monkeypatch.setattr(delivery, "write_atomically", sometimes)
     assert transcribe(".", "--save") == 1
     assert list(results_in(audio)) == ["a.txt", "sub/c.txt"]
-    assert "error: b.wav: result not saved: b.txt: Permission denied\n" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "error: b.wav: result not saved: b.txt: Permission denied\n" in err
+    assert out == "==> b.wav <==\ntext of b.wav\n"
 
 
 @pytest.mark.parametrize("reason", ["length", "repetition"])
