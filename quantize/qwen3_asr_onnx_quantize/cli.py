@@ -108,7 +108,8 @@ def _run_sweep(args: Namespace) -> int:
     from .recipes.grid import load_recipes
 
     recipes = load_recipes(args.recipes)
-    from qwen3_asr_onnx.commands.console import emit, progress_bar
+    from qwen3_asr_onnx.commands.console import emit, progress_bar, say
+    from qwen3_asr_onnx.commands.signals import exit_status
 
     from .calibration.clips import load_clips
     from .sweep.report import check_plot, plot, table
@@ -127,8 +128,12 @@ def _run_sweep(args: Namespace) -> int:
         threads=args.threads,
     )
     total = (1 + len(recipes)) * len(plan.measures)
-    with progress_bar(total=total, unit="measurement", quiet=args.quiet) as bar:
-        rows = run_sweep(plan, lambda variant, measure: bar.set_postfix_str(f"{variant}: {measure}"), bar.update)
+    try:
+        with progress_bar(total=total, unit="measurement", quiet=args.quiet) as bar:
+            rows = run_sweep(plan, lambda variant, measure: bar.set_postfix_str(f"{variant}: {measure}"), bar.update)
+    except KeyboardInterrupt as interrupt:
+        say(f"interrupted; what is measured is in {args.output}, the same command goes on from there")
+        return exit_status(interrupt)
     emit(table(rows))
     if args.plot is not None:
         plot(rows, args.plot)

@@ -113,6 +113,20 @@ def test_a_sweep_prints_its_table_and_draws_it(
     assert len((tmp_path / "rows.jsonl").read_text(encoding="utf-8").splitlines()) == 12
 
 
+def test_a_sweep_that_is_interrupted_says_where_its_rows_are(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("jiwer", reason="needs the sweep extra")
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt(15)
+
+    monkeypatch.setattr("qwen3_asr_onnx_quantize.sweep.sweep.run_sweep", interrupted)
+    rows = tmp_path / "rows.jsonl"
+    assert sweep(bundle, "--recipes", "int4", "--data", write_manifest(tmp_path), "--output", rows) == 143
+    assert f"interrupted; what is measured is in {rows}, the same command goes on" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("field", ["path", "file", "audio", "audio_filepath"])
 def test_a_manifest_may_call_its_audio_as_other_tools_do(tmp_path: Path, field: str) -> None:
     write_clip(tmp_path / "a.wav", 0.2)

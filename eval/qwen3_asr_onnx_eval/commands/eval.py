@@ -105,7 +105,8 @@ def _run(args: Namespace) -> int:
         with progress_bar(total=rounds * len(dataset.utterances), unit="utterance", quiet=args.quiet) as bar:
             counts = evaluate(dataset, specs, plan, results, report=say, progress=lambda _: bar.update())
     except KeyboardInterrupt as interrupt:
-        say(f"interrupted; what is finished is in {results}, the same command goes on from there")
+        again = "the same command without --overwrite" if args.overwrite else "the same command"
+        say(f"interrupted; what is finished is in {results}, {again} goes on from there")
         return exit_status(interrupt)
     summary = load_summary(results)
     files = write_report(summary, folder)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from typing import BinaryIO, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from qwen3_asr_onnx.errors import AudioError, LimitError
+
+from .waiting import can_be_abandoned
 
 __all__ = ["decode_data_url", "download", "is_url", "spool", "url_label"]
 
@@ -49,7 +52,7 @@ def spool(stream: BinaryIO, name: str, max_bytes: int, timeout_s: float | None =
     spooled = cast("BinaryIO", tempfile.SpooledTemporaryFile(max_size=_MEMORY_BYTES))  # noqa: SIM115 - the caller closes it
     n_bytes = 0
     try:
-        while data := read(1 << 16):
+        while data := _waited_for(read):
             if not isinstance(data, bytes):
                 raise AudioError(
                     f"{name}: it yields {type(data).__name__}, not bytes; open the file in binary mode ('rb')"
@@ -67,6 +70,12 @@ def spool(stream: BinaryIO, name: str, max_bytes: int, timeout_s: float | None =
         raise
     spooled.seek(0)
     return spooled
+
+
+def _waited_for(read: Callable[[int], bytes]) -> bytes:
+    """Return what has arrived next; b"" at the end."""
+    with can_be_abandoned():
+        return read(1 << 16)
 
 
 def decode_data_url(url: str, max_bytes: int) -> bytes:
@@ -122,7 +131,9 @@ def download(url: str, max_bytes: int, timeout_s: float) -> BinaryIO:
     label = url_label(url)
     try:
         wanted = request.Request(url, headers={"User-Agent": "qwen3-asr-onnx"})  # noqa: S310 - the opener knows http only
-        with opener.open(wanted, timeout=min(_STALL_S, timeout_s)) as answer:
+        with can_be_abandoned():
+            answer = opener.open(wanted, timeout=min(_STALL_S, timeout_s))
+        with answer:
             promised = answer.headers.get("Content-Length", "")
             if promised.isdecimal() and int(promised) > max_bytes:
                 raise LimitError(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from qwen3_asr_onnx.errors import AudioError, LimitError
 
 from .downloads import decode_data_url, download, is_url, spool, url_label
+from .waiting import can_be_abandoned
 
 __all__ = ["AudioFile", "AudioLimits", "AudioSource", "open_source"]
 
@@ -110,7 +111,8 @@ def _open_path(path: Path, text: str, limits: AudioLimits, stack: ExitStack) -> 
     try:
         if _is_device(path):
             raise AudioError(f"{text}: this is a device, not a file; name a file, or - for standard input")
-        file = stack.enter_context(path.open("rb"))
+        with can_be_abandoned():  # a named pipe is open when somebody opens its other end
+            file = stack.enter_context(path.open("rb"))
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return file, text, path
         return stack.enter_context(spool(file, text, limits.max_bytes)), text, None

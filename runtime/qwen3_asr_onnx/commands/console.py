@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from typing import Protocol, TextIO
 
+from qwen3_asr_onnx.audio.waiting import can_be_abandoned
+
 __all__ = [
     "PROGRAM",
     "Bar",
@@ -49,7 +51,12 @@ def emit(text: str) -> None:
     """
     if sys.stdout is None:  # closed by the caller, as in `>&-`
         raise OSError(errno.EBADF, "standard output is closed")
-    _write(sys.stdout, text)
+    try:
+        with can_be_abandoned():  # the reader of a pipe may have stopped reading
+            _write(sys.stdout, text)
+    except KeyboardInterrupt:
+        _abandon_stdout()  # or the flush at the end would wait for that reader again
+        raise
     if sys.stdout.isatty():
         try:
             text.encode(sys.stdout.encoding or "utf-8")
@@ -122,9 +129,14 @@ def abandon_stdout_if_broken() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        _abandon_stdout()
+
+
+def _abandon_stdout() -> None:
+    """Send to nowhere what is still to be written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _write(stream: TextIO, text: str) -> None:

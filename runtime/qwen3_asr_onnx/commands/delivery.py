@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -101,6 +102,13 @@ class Delivery:
             say(about(job.source.label, "interrupted", told))
         else:
             self.tally.add_failure(job.source.label, f"{PARTIAL[transcript.stop_reason]}; {told}")
+
+    def rescue(self, job: Job, transcript: Transcript) -> None:
+        """Show on stdout the text of a result that could not be saved: it may have taken hours."""
+        if transcript.text.strip():
+            say(f"the text of {job.source.label} goes to standard output instead")
+            with contextlib.suppress(OSError):
+                emit(f"==> {job.source.label} <==\n{FORMATS['txt'].write(transcript)}")
 
     def _text(self, name: str, job: Job, transcript: Transcript) -> str:
         named = [job.source.label] if FORMATS[name].names_input else []

@@ -8,23 +8,16 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any
 
-from qwen3_asr_onnx.transcription.interrupt import ReadingAbandoned
+from qwen3_asr_onnx.audio.waiting import Abandoned, is_waiting
 
 __all__ = ["Asked", "ending_signals_raise", "exit_status", "first_signal_asks", "handled_by"]
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """What ends a program politely; Windows knows no SIGHUP."""
-
-IDLE_S = 2.0
-"""A process that was asked to end and did nothing for so long waits for its input, and is called out of it."""
-
-IDLE_SHARE = 0.02
-"""A process that used less of the time than this did nothing."""
 
 
 class _Handler:
@@ -82,40 +75,23 @@ class Asked:
     def __init__(self) -> None:
         self.event = threading.Event()
         self.number: int | None = None
-        self._cpu_s = 0.0
 
-    def ask(self, number: int) -> None:
-        """Take a signal: the second one raises."""
+    def take(self, number: int) -> None:
+        """Take a signal. The second raises, and the first where nobody would look at what it sets."""
         if self.number is not None:
             raise KeyboardInterrupt(number)
         self.number = number
         self.event.set()
-        if hasattr(signal, "setitimer"):
-            self._cpu_s = time.process_time()
-            signal.setitimer(signal.ITIMER_REAL, IDLE_S, IDLE_S)
-
-    def insist_if_idle(self, _: int) -> None:
-        """Raise if nothing was computed since the last time: whoever waits for input never asks whether to stop."""
-        cpu_s = time.process_time()
-        if self.number is not None and cpu_s - self._cpu_s < IDLE_SHARE * IDLE_S:
-            raise ReadingAbandoned(self.number)
-        self._cpu_s = cpu_s
+        if is_waiting():
+            raise Abandoned(number)
 
 
 @contextlib.contextmanager
 def first_signal_asks() -> Iterator[Asked]:
     """Yield what the first signal sets instead of raising; the second one raises."""
     asked = Asked()
-    acts: dict[int, Callable[[int], object]] = dict.fromkeys(ENDING, asked.ask)
-    has_timer = hasattr(signal, "setitimer")
-    if has_timer:
-        acts[signal.SIGALRM] = asked.insist_if_idle
-    with _handlers(acts):
-        try:
-            yield asked
-        finally:
-            if has_timer and asked.number is not None:
-                signal.setitimer(signal.ITIMER_REAL, 0)
+    with handled_by(asked.take):
+        yield asked
 
 
 @contextlib.contextmanager

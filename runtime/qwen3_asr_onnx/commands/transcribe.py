@@ -192,6 +192,7 @@ def _transcribe_all(
     """
     tally = delivery.tally
     n_begun = 0
+    why = "the time limit was reached before"
     with audio_progress(_durations(jobs), len(jobs), quiet=args.quiet) as meter:
         meter.say("loading the bundle")
         with contextlib.closing(load_transcriber(args)) as transcriber, first_signal_asks() as asked:
@@ -208,16 +209,18 @@ def _transcribe_all(
                 try:
                     delivery.deliver(job, result)
                 except OSError as error:
-                    if not job.outputs:
+                    if not job.outputs and asked.number is None:
                         raise  # stdout is gone, for every input
                     tally.add_failure(label, f"result not saved: {reason(error)}")
+                    delivery.rescue(job, result)
                     if error.errno in ERRORS_OF_A_FULL_DISK:
                         say("stopping, because no later result could be saved either")
-                        return
+                        why = "the disk is full"
+                        break
     if asked.number is not None:
         raise KeyboardInterrupt(asked.number)
     for job in jobs[n_begun:]:
-        tally.add_failure(job.source.label, "not begun: the time limit was reached before")
+        tally.add_failure(job.source.label, f"not begun: {why}")
 
 
 def _results(

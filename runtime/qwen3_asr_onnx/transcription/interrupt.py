@@ -7,14 +7,7 @@ import time
 
 from qwen3_asr_onnx.results import StopReason
 
-__all__ = ["Interrupt", "ReadingAbandoned"]
-
-
-class ReadingAbandoned(KeyboardInterrupt):
-    """Raised into a read that does not return, by a signal handler, once the call was cancelled: the input ends there.
-
-    Anywhere else it is what it is a kind of, and ends the call.
-    """
+__all__ = ["Interrupt"]
 
 
 class Interrupt:

@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource, open_audio
+from qwen3_asr_onnx.audio.waiting import Abandoned
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
 from qwen3_asr_onnx.model.asking import BASE_TOKENS, Prompter
 from qwen3_asr_onnx.results import Segment, StopReason, Timings
@@ -22,7 +23,7 @@ from qwen3_asr_onnx.speech.quiet import Clip, split_at_quiet
 from qwen3_asr_onnx.speech.voice import SpeechDetector
 from qwen3_asr_onnx.text.prompt import Prompt
 
-from .interrupt import Interrupt, ReadingAbandoned
+from .interrupt import Interrupt
 
 __all__ = ["INPUT_ERRORS", "ClipRequest", "Input", "InputError", "Slot"]
 
@@ -163,7 +164,7 @@ class Input:
             request = next(self._requests, None)
         except INPUT_ERRORS as error:
             self.error, request = error, None
-        except ReadingAbandoned:
+        except Abandoned:
             if self._interrupt is None or not self._interrupt():
                 raise
             self.ended_by, request = self._interrupt.reason, None

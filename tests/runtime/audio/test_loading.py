@@ -20,6 +20,7 @@ from qwen3_asr_onnx.audio import downloads, ffmpeg, formats, resampling
 from qwen3_asr_onnx.audio.downloads import url_label
 from qwen3_asr_onnx.audio.loading import AUDIO_SUFFIXES, AudioLimits, TruncatedAudioWarning, load_audio
 from qwen3_asr_onnx.audio.resampling import SincResampler, make_resampler, n_resampled
+from qwen3_asr_onnx.audio.waiting import is_waiting
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
 
 DATA = Path(__file__).parents[2] / "data" / "audio"
@@ -691,3 +692,20 @@ def test_numbers_that_are_none_are_told_once(values: list[float]) -> None:
     samples[100] = values
     with pytest.raises(AudioError, match="not a finite number"):
         load_audio((samples, 16_000))
+
+
+def test_who_waits_for_a_pipe_can_be_called_out_of_it() -> None:
+    seen: list[bool] = []
+
+    class Pipe(io.BytesIO):
+        def read1(self, size: int | None = -1) -> bytes:
+            seen.append(is_waiting())
+            return super().read1(size)
+
+        def seekable(self) -> bool:
+            return False
+
+    load_audio(Pipe(wav(tone(1600).tobytes(), tag=FLOAT, width=4)))
+    assert seen
+    assert all(seen)
+    assert not is_waiting()

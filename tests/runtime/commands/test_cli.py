@@ -7,7 +7,6 @@ import importlib
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint
 from types import ModuleType
@@ -15,10 +14,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from qwen3_asr_onnx.audio.waiting import Abandoned, can_be_abandoned, is_waiting
 from qwen3_asr_onnx.commands import cli, signals
 from qwen3_asr_onnx.commands.command import Command
 from qwen3_asr_onnx.errors import MissingExtra
-from qwen3_asr_onnx.transcription.interrupt import ReadingAbandoned
 
 
 def plug_in(monkeypatch: pytest.MonkeyPatch, **modules: Callable[[], object] | None) -> list[str]:
@@ -229,15 +228,9 @@ def test_the_first_signal_asks_and_the_second_insists() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs timers that send signals")
-def test_who_waits_for_input_is_called_out_of_it_and_who_works_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "IDLE_S", 0.05)
+def test_what_waits_is_abandoned_at_once_and_what_works_is_not() -> None:
     with python_s_own_ctrl_c(), signals.first_signal_asks() as asked:
-        signal.raise_signal(signal.SIGINT)
-        until = time.process_time() + 0.2
-        while time.process_time() < until:
-            pass
-        with pytest.raises(ReadingAbandoned):
-            time.sleep(60)
-    assert asked.number == signal.SIGINT
-    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+        with pytest.raises(Abandoned), can_be_abandoned():
+            signal.raise_signal(signal.SIGINT)
+        assert asked.event.is_set()
+        assert not is_waiting()

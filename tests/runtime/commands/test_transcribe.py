@@ -507,7 +507,10 @@ def test_a_full_disk_stops_the_run(
     monkeypatch.setattr(delivery, "write_atomically", full)
     assert transcribe(".", "--save") == 1
     assert fake.heard == ["a.wav"]
-    assert "a.wav: result not saved: No space left on device" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "a.wav: result not saved: No space left on device" in err
+    assert err.count("not begun: the disk is full") == 2
+    assert out == "==> a.wav <==\ntext of a.wav\n", "it took hours, perhaps"
 
 
 def test_a_result_that_cannot_be_saved_fails_its_input_only(
@@ -521,7 +524,9 @@ def test_a_result_that_cannot_be_saved_fails_its_input_only(
     monkeypatch.setattr(delivery, "write_atomically", sometimes)
     assert transcribe(".", "--save") == 1
     assert list(results_in(audio)) == ["a.txt", "sub/c.txt"]
-    assert "error: b.wav: result not saved: b.txt: Permission denied\n" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "error: b.wav: result not saved: b.txt: Permission denied\n" in err
+    assert out == "==> b.wav <==\ntext of b.wav\n"
 
 
 @pytest.mark.parametrize("reason", ["length", "repetition"])
@@ -701,6 +706,21 @@ def talk(length: int, *arguments: str, **environment: str) -> subprocess.Popen[b
         stderr=subprocess.PIPE,
         env={**os.environ, **environment},
     )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals cannot be sent to one process there")
+@pytest.mark.parametrize(("length", "n_inputs"), [(2_000_000, 1), (2_000, 100)])
+def test_a_reader_that_stands_still_does_not_hold_up_an_end(audio: Path, length: int, n_inputs: int) -> None:
+    """The text fills the pipe and the buffers before it, at once or in pieces."""
+    process = talk(length, *["a.wav"] * n_inputs)
+    assert process.stdout is not None
+    assert process.stdout.read(6)
+    time.sleep(0.2)  # the rest does not fit into the pipe
+    process.terminate()
+    assert process.wait(timeout=60) == 143
+    _, err = process.communicate()
+    assert err.startswith(b"qwen3-asr-onnx: interrupted: ")
+    assert err.count(b"\n") == 1
 
 
 def test_a_reader_that_goes_away_is_no_error(audio: Path) -> None:

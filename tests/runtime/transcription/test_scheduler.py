@@ -16,6 +16,7 @@ from tests.support.clips import synthetic_clip
 from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio.loading import OpenAudio, open_audio
+from qwen3_asr_onnx.audio.waiting import Abandoned
 from qwen3_asr_onnx.model import batch
 from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.batch import Batch, Generated
@@ -24,7 +25,7 @@ from qwen3_asr_onnx.model.embeddings import Embedded
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.results import Segment
 from qwen3_asr_onnx.transcription import recording, scheduler
-from qwen3_asr_onnx.transcription.interrupt import Interrupt, ReadingAbandoned
+from qwen3_asr_onnx.transcription.interrupt import Interrupt
 from qwen3_asr_onnx.transcription.recording import ClipRequest, Input
 from qwen3_asr_onnx.transcription.scheduler import Pipeline, RunSettings
 
@@ -254,7 +255,7 @@ def test_a_read_that_never_ends_costs_nothing_of_what_was_heard(
         def __enter__(self) -> OpenAudio:
             def blocks() -> Iterator[Waveform]:
                 cancel.set()  # as the first signal does, and the next one, into the read that it waits in:
-                raise ReadingAbandoned
+                raise Abandoned
                 yield silence(1.0)
 
             return OpenAudio(None, blocks())
@@ -270,7 +271,7 @@ def test_a_read_that_never_ends_costs_nothing_of_what_was_heard(
     first, second = asr.transcribe_many([synthetic_clip(2.0), "pipe"], FOUR_TOKENS, cancel=cancel)
     assert len(first.token_ids) >= 1
     assert (second.stop_reason, second.segments) == ("cancelled", ())
-    with pytest.raises(ReadingAbandoned):  # nobody asked for an end
+    with pytest.raises(Abandoned):  # nobody asked for an end
         list(asr.transcribe_many(["pipe"], FOUR_TOKENS))
 
 
