@@ -156,7 +156,7 @@ def test_silero_hears_the_same_whatever_the_level_and_the_hum(file: str) -> None
     expected = VoiceDetector().push(audio)
     quiet = np.round(audio * 10 ** (-35 / 20) * 32_767).astype(np.float32) / 32_767
     for other in (quiet, audio + np.float32(0.3), audio + sine(60, 0.3, audio.size)):
-        assert (VoiceDetector().push(other) & expected).sum() >= 0.95 * expected.sum()
+        assert (VoiceDetector().push(np.asarray(other, np.float32)) & expected).sum() >= 0.95 * expected.sum()
 
 
 def test_silero_takes_faint_noise_for_no_speech() -> None:
