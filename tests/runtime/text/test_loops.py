@@ -73,6 +73,17 @@ def test_one_short_sound_is_not_silence() -> None:
     assert not is_near_silent(quiet)
 
 
+@pytest.mark.parametrize("level_db", [-52, -60, -68])
+def test_quiet_speech_is_not_silence_and_quiet_noise_is(level_db: float) -> None:
+    noise = (10 ** (level_db / 20) * np.random.default_rng(1).standard_normal(6 * RATE)).astype(np.float32)
+    assert is_near_silent(noise)
+    syllables = np.repeat(np.random.default_rng(2).choice([0.03, 0.3, 1.0], 40), noise.size // 40)
+    assert not is_near_silent(noise * syllables.astype(np.float32))
+    one_rustle = noise * np.float32(0.1)
+    one_rustle[RATE : RATE + 3_000] *= 10
+    assert is_near_silent(one_rustle)
+
+
 def test_an_offset_or_hum_is_still_silence() -> None:
     hum = np.sin(2 * np.pi * 50 * np.arange(3 * RATE + 77) / RATE).astype(np.float32)
     assert is_near_silent(np.float32(0.2) + 0.1 * hum)
