@@ -73,8 +73,8 @@ def spool(stream: BinaryIO, name: str, max_bytes: int, timeout_s: float | None =
         if error.errno not in _FULL_DISK:
             raise
         raise LimitError(
-            f"{name}: {tempfile.gettempdir()}, where it is kept while it is read, is full after {n_bytes / 1e6:,.1f} MB;"
-            " free some space, or set TMPDIR to a folder on another disk"
+            f"{name}: {tempfile.gettempdir()}, where it is kept while it is read, is full after "
+            f"{n_bytes / 1e6:,.1f} MB; free some space, or set TMPDIR to a folder on another disk"
         ) from error
     except BaseException:
         spooled.close()

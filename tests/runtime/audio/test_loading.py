@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -710,6 +711,6 @@ def test_a_full_disk_of_temporary_files_is_told_with_what_to_do(monkeypatch: pyt
         def seekable(self) -> bool:
             return False
 
-    monkeypatch.setattr(downloads.tempfile, "SpooledTemporaryFile", lambda max_size: Full())
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda max_size: Full())
     with pytest.raises(LimitError, match=r"is kept while it is read, is full after .* MB; .* TMPDIR"):
         load_audio(Pipe(wav(tone(1600).tobytes(), tag=FLOAT, width=4)))
