@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -128,7 +129,7 @@ def _tree_memory(pid: int) -> tuple[int, int]:
 def run_alone(call: Callable[..., T], *arguments: Any) -> T:
     """Return what a function of ours returns, or raise what it raises, in a process of its own."""
     others = set(multiprocessing.active_children())
-    with ProcessPoolExecutor(1, SPAWN) as pool:
+    with ProcessPoolExecutor(1, SPAWN, _leave_ctrl_c_to_the_parent) as pool:
         try:
             return pool.submit(call, *arguments).result()
         except KeyboardInterrupt:  # of a signal to us alone: the pool would wait for the end of the work
@@ -198,8 +199,14 @@ class ChildProcess:
         return answer
 
 
+def _leave_ctrl_c_to_the_parent() -> None:
+    """Ignore what a terminal sends to all of us: the parent ends its children, and they need not print a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _serve(connection: Connection, served: Callable[..., Any], arguments: Sequence[Any]) -> None:
     """Load and answer until the parent closes its end: the child's side."""
+    _leave_ctrl_c_to_the_parent()
     os.dup2(2, 1)  # what libraries print is no result of the parent's
     model = served(*arguments)
     connection.send(model.loaded)

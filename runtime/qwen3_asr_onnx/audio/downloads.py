@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,6 +17,8 @@ __all__ = ["decode_data_url", "download", "is_url", "spool", "url_label"]
 
 _MEMORY_BYTES = 64 << 20
 """What is spooled stays in memory up to here and goes to a temporary file beyond: an hour of 16 kHz WAV is 115 MB."""
+
+_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 _STALL_S = 30.0
 """A server that sends nothing for this long is taken for dead."""
@@ -43,7 +46,7 @@ def spool(stream: BinaryIO, name: str, max_bytes: int, timeout_s: float | None =
         timeout_s: most seconds to take; None waits as long as it lasts.
 
     Raises:
-        LimitError: more than `max_bytes` bytes, or more than `timeout_s` seconds.
+        LimitError: more than `max_bytes` bytes, more than `timeout_s` seconds, or more than the disk holds.
         AudioError: the stream yields text instead of bytes.
     """
     deadline_s = None if timeout_s is None else time.monotonic() + timeout_s
@@ -65,6 +68,14 @@ def spool(stream: BinaryIO, name: str, max_bytes: int, timeout_s: float | None =
                     f"{name}: not complete after {timeout_s} s, {n_bytes} bytes came; raise AudioLimits.fetch_timeout_s"
                 )
             spooled.write(data)
+    except OSError as error:
+        spooled.close()
+        if error.errno not in _FULL_DISK:
+            raise
+        raise LimitError(
+            f"{name}: {tempfile.gettempdir()}, where it is kept while it is read, is full after "
+            f"{n_bytes / 1e6:,.1f} MB; free some space, or set TMPDIR to a folder on another disk"
+        ) from error
     except BaseException:
         spooled.close()
         raise

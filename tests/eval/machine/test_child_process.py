@@ -60,3 +60,8 @@ def test_a_command_that_is_ended_may_clean_up(tmp_path: Path, monkeypatch: pytes
     with interrupted_after(1.0):
         run_and_measure([sys.executable, "-c", WORK])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_in_a_terminal_is_left_to_the_parent() -> None:
+    """Its children would print tracebacks."""
+    assert run_alone(signal.getsignal, signal.SIGINT) == signal.SIG_IGN

@@ -1,10 +1,12 @@
 """Reading audio: every kind of source, every sample format, and what is said about bad ones."""
 
 import base64
+import errno
 import io
 import os
 import struct
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -709,3 +711,17 @@ def test_who_waits_for_a_pipe_can_be_called_out_of_it() -> None:
     assert seen
     assert all(seen)
     assert not is_waiting()
+
+
+def test_a_full_disk_of_temporary_files_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda max_size: Full())
+    with pytest.raises(LimitError, match=r"is kept while it is read, is full after .* MB; .* TMPDIR"):
+        load_audio(Pipe(wav(tone(1600).tobytes(), tag=FLOAT, width=4)))
