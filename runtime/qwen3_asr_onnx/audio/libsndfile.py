@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from qwen3_asr_onnx.arrays import Waveform
 
 from .blocks import BLOCK_FRAMES, AudioStream, check_rate, to_mono
 from .layout import Layout, Part
+from .waiting import postponed, undisturbed
 
 if TYPE_CHECKING:
     import soundfile
@@ -46,6 +48,14 @@ class PartOfFile:
 
     def read(self, n_bytes: int, /) -> bytes:
         """Return up to so many bytes, none at the end."""
+        try:
+            return self._read(n_bytes)
+        except KeyboardInterrupt as interrupt:  # of Python's own handler, which does not wait for `undisturbed`
+            if not postponed(partial(_raise, interrupt)):
+                raise
+            return b""
+
+    def _read(self, n_bytes: int) -> bytes:
         prefix = self._prefix[self._position : self._position + n_bytes]
         self._position += len(prefix)
         left = min(n_bytes - len(prefix), self._size - self._position)
@@ -57,6 +67,10 @@ class PartOfFile:
         return prefix + data
 
 
+def _raise(error: BaseException) -> None:
+    raise error
+
+
 def open_part(file: BinaryIO, part: Part) -> soundfile.SoundFile | None:
     """Return a part of a file opened by libsndfile, or None when libsndfile does not know its format.
 
@@ -66,10 +80,11 @@ def open_part(file: BinaryIO, part: Part) -> soundfile.SoundFile | None:
     import soundfile  # the [audio] extra
 
     try:
-        sound = soundfile.SoundFile(PartOfFile(file, part, b""), "r")
-        if part.prefix and sound.frames < (part.n_frames or 0):  # its guess is where it would stop
-            sound.close()
-            sound = soundfile.SoundFile(PartOfFile(file, part, part.prefix), "r")
+        with undisturbed():
+            sound = soundfile.SoundFile(PartOfFile(file, part), "r")
+            if part.prefix and sound.frames < (part.n_frames or 0):  # its guess is where it would stop
+                sound.close()
+                sound = soundfile.SoundFile(PartOfFile(file, part, part.prefix), "r")
     except soundfile.LibsndfileError:
         return None
     # soundfile would seek to where it is after every block: libmpg123 then forgets the bits that its next frames need
@@ -138,7 +153,11 @@ def _blocks(
 
 
 def _part_blocks(sound: soundfile.SoundFile) -> Iterator[Waveform]:
-    while len(block := sound.read(BLOCK_FRAMES, dtype="float32")):
+    while True:
+        with undisturbed():
+            block = sound.read(BLOCK_FRAMES, dtype="float32")
+        if not len(block):
+            return
         yield to_mono(block)
 
 

@@ -8,16 +8,22 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import FrameType
 from typing import Any
 
-from qwen3_asr_onnx.audio.waiting import Abandoned, is_waiting
+from qwen3_asr_onnx.audio.waiting import Abandoned, is_waiting, postponed
 
 __all__ = ["Asked", "ending_signals_raise", "exit_status", "first_signal_asks", "handled_by"]
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 """What ends a program politely; Windows knows no SIGHUP."""
+
+
+class _Ending(KeyboardInterrupt):
+    """Lives as long as it unwinds what is to end."""
 
 
 class _Handler:
@@ -27,7 +33,8 @@ class _Handler:
         self._act = act
 
     def __call__(self, number: int, _: FrameType | None) -> None:
-        self._act(number)
+        if not postponed(partial(self._act, number)):
+            self._act(number)
 
 
 def exit_status(interrupt: KeyboardInterrupt) -> int:
@@ -51,14 +58,19 @@ def ending_signals_raise() -> Iterator[None]:
     """Let SIGTERM and SIGHUP clean up and report as Ctrl-C does: by a KeyboardInterrupt, which names the signal.
 
     Only the first raises: a terminal that closes and a service manager send several, and the clean-up must not suffer.
-    Ctrl-C is a person, who may insist.
+    Ctrl-C is a person, who may insist. An exception that somebody has swallowed does not count.
     """
-    seen: list[int] = []
+    raised: list[weakref.ref[_Ending]] = []
 
     def raise_once(number: int) -> None:
-        seen.append(number)
-        if len(seen) == 1 or number == signal.SIGINT:
-            raise KeyboardInterrupt(number)
+        if number != signal.SIGINT and any(error() is not None for error in raised):
+            return
+        ending = _Ending(number)
+        raised.append(weakref.ref(ending))
+        try:
+            raise ending
+        finally:
+            del ending  # or its traceback would keep it alive
 
     with handled_by(raise_once):
         yield

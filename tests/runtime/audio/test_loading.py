@@ -1,9 +1,11 @@
 """Reading audio: every kind of source, every sample format, and what is said about bad ones."""
 
 import base64
+import contextlib
 import errno
 import io
 import os
+import signal
 import struct
 import sys
 import tempfile
@@ -23,6 +25,7 @@ from qwen3_asr_onnx.audio.downloads import url_label
 from qwen3_asr_onnx.audio.loading import AUDIO_SUFFIXES, AudioLimits, TruncatedAudioWarning, load_audio
 from qwen3_asr_onnx.audio.resampling import SincResampler, make_resampler, n_resampled
 from qwen3_asr_onnx.audio.waiting import is_waiting
+from qwen3_asr_onnx.commands.signals import ending_signals_raise
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
 
 DATA = Path(__file__).parents[2] / "data" / "audio"
@@ -725,3 +728,32 @@ def test_a_full_disk_of_temporary_files_is_told_with_what_to_do(monkeypatch: pyt
     monkeypatch.setattr(tempfile, "SpooledTemporaryFile", lambda max_size: Full())
     with pytest.raises(LimitError, match=r"is kept while it is read, is full after .* MB; .* TMPDIR"):
         load_audio(Pipe(wav(tone(1600).tobytes(), tag=FLOAT, width=4)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="raise_signal ends the process there")
+@pytest.mark.parametrize("at", [1, 5, 20])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_while_libsndfile_reads_ends_the_reading_and_not_the_file(name: str, at: int) -> None:
+    """It calls us back to read: an exception there would be printed, and the file would seem to end."""
+    soundfile = pytest.importorskip("soundfile", reason="needs the audio extra")
+    content = io.BytesIO()
+    soundfile.write(content, np.random.default_rng(0).normal(size=200_000) * 0.1, 16_000, format="FLAC")
+    calls = 0
+
+    class Signalled(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            nonlocal calls
+            calls += size != 0
+            if calls == at:
+                signal.raise_signal(getattr(signal, name))
+            return super().read(size)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL), signal.signal(signal.SIGINT, signal.default_int_handler)
+    # SIGINT with Python's own handler: what a program meets that uses the library.
+    handled = ending_signals_raise() if name == "SIGTERM" else contextlib.nullcontext()
+    try:
+        with pytest.raises(KeyboardInterrupt), handled:
+            load_audio(Signalled(content.getvalue()))
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])

@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from qwen3_asr_onnx.audio.waiting import Abandoned, can_be_abandoned, is_waiting
+from qwen3_asr_onnx.audio.waiting import Abandoned, can_be_abandoned, is_waiting, undisturbed
 from qwen3_asr_onnx.commands import cli, signals
 from qwen3_asr_onnx.commands.command import Command
 from qwen3_asr_onnx.errors import MissingExtra
@@ -192,6 +192,34 @@ def test_every_verb_cleans_up_and_ends_with_the_status_of_its_signal(
         assert cli.main(["mine", "x"]) == status
     assert cleaned == [True]
     assert capsys.readouterr().err == "qwen3-asr-onnx: interrupted\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="raise_signal ends the process there")
+def test_a_signal_that_somebody_swallowed_may_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(args: argparse.Namespace) -> int:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        return 0
+
+    plug_in(monkeypatch, mine=lambda: command("mine", work))
+    assert cli.main(["mine", "x"]) == 143
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="raise_signal ends the process there")
+def test_a_signal_waits_for_a_library_that_calls_us_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+
+    def work(args: argparse.Namespace) -> int:
+        with undisturbed():
+            signal.raise_signal(signal.SIGTERM)
+            done.append("inside")
+        done.append("behind")
+        return 0
+
+    plug_in(monkeypatch, mine=lambda: command("mine", work))
+    assert cli.main(["mine", "x"]) == 143
+    assert done == ["inside"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
