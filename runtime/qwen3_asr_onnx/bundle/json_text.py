@@ -20,7 +20,7 @@ MAX_JSON_BYTES = 16 << 20
 MAX_DEPTH = 32
 """Deepest nesting. What is made of a manifest, `asdict` among it, recurses."""
 
-AGAIN = "export or download it again"
+AGAIN = "download it again, or export it anew"
 
 
 def require_regular(path: Path) -> os.stat_result:
