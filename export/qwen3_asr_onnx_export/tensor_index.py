@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from qwen3_asr_onnx.bundle.hub import ADAPTER_FILE
 from qwen3_asr_onnx.bundle.json_text import parse_json, read_regular_text, require_regular
 from qwen3_asr_onnx.errors import BundleError
 
@@ -117,7 +118,7 @@ def _what_else(path: Path) -> str:
         )
     if others:
         return f"{others[0]} is made for llama.cpp; give the checkpoint that it was made from"
-    return "is the download complete?"
+    return "is the download complete? Pickles (.bin) are neither fetched nor read"
 
 
 def refuse_adapter(path: Path) -> None:
@@ -126,7 +127,7 @@ def refuse_adapter(path: Path) -> None:
     Raises:
         BundleError: it does; the message names the model that it belongs to, where that is known.
     """
-    config = path / "adapter_config.json"
+    config = path / ADAPTER_FILE
     if not config.exists() and not (path / "adapter_model.safetensors").exists():
         return
     if (path / "model.safetensors").exists() or (path / "model.safetensors.index.json").exists():

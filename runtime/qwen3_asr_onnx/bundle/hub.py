@@ -17,7 +17,7 @@ from qwen3_asr_onnx.errors import BundleError, MissingExtra
 from .manifest import MANIFEST_FILE
 from .writing import FULL_DISK
 
-__all__ = ["ModelKind", "explained", "is_hub_id", "is_reachable", "local_folder", "resolve"]
+__all__ = ["ADAPTER_FILE", "ModelKind", "explained", "is_hub_id", "is_reachable", "local_folder", "resolve"]
 
 ModelKind: TypeAlias = Literal["bundle", "checkpoint"]
 """An exported bundle, or the checkpoint it is exported from."""
@@ -29,6 +29,9 @@ _PATTERNS: dict[ModelKind, tuple[str, ...]] = {
 """What each kind is read from; pictures, PyTorch pickles and GGUF files that lie beside it stay where they are."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+ADAPTER_FILE = "adapter_config.json"
+"""What a LoRA adapter has in place of a config; whoever opens it says what it is."""
 
 REACH_S = 1.5
 """How long a connection may take. Even over a satellite one is made in a second."""
@@ -99,7 +102,8 @@ def _fetch(repo_id: str, revision: str | None, kind: ModelKind, files: Sequence[
                 repo_id, revision=revision, allow_patterns=patterns, local_files_only=only_here
             )
         )
-    if not (folder / MANIFEST_FILE).is_file() and files is None:  # a checkpoint's has the same name
+    known = (MANIFEST_FILE, ADAPTER_FILE) if kind == "checkpoint" else (MANIFEST_FILE,)
+    if files is None and not any((folder / name).is_file() for name in known):  # a checkpoint's has the same name
         raise BundleError(f"{repo_id}: the hub's copy has no {MANIFEST_FILE}, so it is no {kind}; check the name")
     return folder
 

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import stat
+from collections import Counter
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,7 +20,7 @@ MAX_JSON_BYTES = 16 << 20
 MAX_DEPTH = 32
 """Deepest nesting. What is made of a manifest, `asdict` among it, recurses."""
 
-AGAIN = "export or download it again"
+AGAIN = "download it again, or export it anew"
 
 
 def require_regular(path: Path) -> os.stat_result:
@@ -77,8 +78,7 @@ def parse_json(text: str, where: Path) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"{twice!r} stands twice in one object")
     return unique
 

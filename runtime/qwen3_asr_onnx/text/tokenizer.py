@@ -13,6 +13,8 @@ from qwen3_asr_onnx.errors import BundleError, OptionsError
 
 __all__ = ["AddedToken", "Tokenizer"]
 
+MAX_IDS = 1 << 31
+
 # Inside a JSON string every quote is escaped, and a vocabulary entry is followed by a number, so only the key matches.
 _ADDED_TOKENS_KEY = re.compile(r'"added_tokens"\s*:\s*(?=\[)')
 
@@ -137,10 +139,16 @@ def _split_added_tokens(text: str, path: Path) -> tuple[str, list[AddedToken]]:
         raise BundleError(f"{path}: not a tokenizer.json (no added_tokens list); export the bundle again")
     try:
         entries, end = json.JSONDecoder().raw_decode(text, key.end())
-        added = [AddedToken(int(e["id"]), str(e["content"]), bool(e["special"])) for e in entries]
-    except (ValueError, KeyError, TypeError) as error:
-        raise BundleError(f"{path}: damaged added_tokens list ({error!r}); export the bundle again") from error
+        added = [AddedToken(_token_id(e["id"]), str(e["content"]), bool(e["special"])) for e in entries]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise BundleError(f"{path}: damaged added_tokens list ({repr(error)[:99]}); export the bundle again") from error
     return f"{text[: key.end()]}[]{text[end:]}", added
+
+
+def _token_id(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < MAX_IDS:
+        raise ValueError("an id that is none")
+    return value
 
 
 def _build_bpe(bpe_json: str, path: Path) -> Any:
@@ -150,7 +158,7 @@ def _build_bpe(bpe_json: str, path: Path) -> Any:
     try:
         bpe = tokenizers.Tokenizer.from_str(bpe_json)
     except Exception as error:  # tokenizers (0.23) raises nothing more precise
-        raise BundleError(f"{path}: damaged tokenizer ({error}); export the bundle again") from error
+        raise BundleError(f"{path}: damaged tokenizer ({str(error)[:200]}); export the bundle again") from error
     if type(bpe.decoder).__name__ != "ByteLevel":
         raise BundleError(f"{path}: decoder is {bpe.decoder!r}; only byte-level tokenizers are supported")
     bpe.no_padding()

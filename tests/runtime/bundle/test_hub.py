@@ -173,6 +173,13 @@ def test_refusals_of_the_hub_are_explained(local_hub: LocalHub, name: str, revis
     assert message in answer
 
 
+def test_an_adapter_is_fetched_so_that_it_can_be_called_one(local_hub: LocalHub) -> None:
+    local_hub.hub.files["owner/adapter"] = {"adapter_config.json": b"{}", "adapter_model.safetensors": b"tensors"}
+    folder = Path(local_hub.resolve("owner/adapter", "checkpoint", ""))
+    assert sorted(path.name for path in folder.iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert "so it is no bundle" in local_hub.resolve("owner/adapter", "bundle", "")
+
+
 def test_a_broken_download_is_explained(local_hub: LocalHub) -> None:
     local_hub.hub.cuts["encoder.onnx"] = 0
     answer = local_hub.resolve("owner/name", "bundle", "", "encoder.onnx")

@@ -1,6 +1,7 @@
 """Ids and text, against the official package's tokenizer."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,10 @@ def test_a_damaged_file_is_a_bundle_error(tiny_json: Path) -> None:
         whole[:60],
         whole[:-20],
         whole.replace('"id"', '"ix"'),
+        re.sub(r'"id": *\d+', '"id": -1', whole),
+        re.sub(r'"id": *\d+', '"id": true', whole),
+        re.sub(r'"id": *\d+', f'"id": {10**30}', whole),
+        '{"added_tokens": ' + "[" * 100_000,
     ):
         tiny_json.write_text(damaged, encoding="utf-8")
         with pytest.raises(BundleError, match=r"tokenizer\.json.*export the bundle again"):
