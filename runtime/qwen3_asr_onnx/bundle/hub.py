@@ -14,10 +14,23 @@ from urllib.parse import urlsplit
 
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
+from .json_text import parse_json, read_regular_text
 from .manifest import MANIFEST_FILE
 from .writing import FULL_DISK
 
-__all__ = ["ADAPTER_FILE", "ModelKind", "explained", "is_hub_id", "is_reachable", "local_folder", "resolve"]
+__all__ = [
+    "ADAPTER_FILE",
+    "FOREIGN",
+    "ModelKind",
+    "explained",
+    "is_hub_id",
+    "is_reachable",
+    "local_folder",
+    "refuse_checkpoint",
+    "resolve",
+]
+
+FOREIGN = "no qwen3-asr-onnx bundle"
 
 ModelKind: TypeAlias = Literal["bundle", "checkpoint"]
 """An exported bundle, or the checkpoint it is exported from."""
@@ -210,3 +223,20 @@ def _advice(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return "; free some space, or set HF_HOME to a folder on another disk, and try again"
     return ""
+
+
+def refuse_checkpoint(repo_id: str, manifest: Path) -> None:
+    """Raise where the config.json that was fetched is that of a checkpoint.
+
+    Raises:
+        BundleError: it is.
+    """
+    try:
+        body = parse_json(read_regular_text(manifest), manifest)
+    except (OSError, BundleError):
+        return  # which the reader of manifests will report
+    if isinstance(body, dict) and "format" not in body and ("model_type" in body or "architectures" in body):
+        raise BundleError(
+            f"{repo_id}: {FOREIGN} but a checkpoint; export it first, which needs pip install "
+            f"'qwen3-asr-onnx[export]': qwen3-asr-onnx export {repo_id} bundle/"
+        )

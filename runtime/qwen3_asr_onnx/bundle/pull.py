@@ -20,8 +20,7 @@ from typing import Any, Protocol
 from qwen3_asr_onnx.errors import BundleError
 
 from .files import Bundle, file_record
-from .hub import explained, is_reachable, local_folder
-from .json_text import parse_json, read_regular_text
+from .hub import FOREIGN, explained, is_reachable, local_folder, refuse_checkpoint
 from .manifest import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, Manifest
 from .partials import download_locks, remove_abandoned, remove_unneeded
 from .writing import explained_full_disk, free_bytes, readable_bytes
@@ -31,8 +30,6 @@ __all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_t
 LOG = logging.getLogger(__name__)
 
 _ETAG = re.compile(r"[0-9A-Za-z_-]{1,128}")
-
-_FOREIGN = "no qwen3-asr-onnx bundle"
 
 
 class _Bar(Protocol):
@@ -113,10 +110,10 @@ def open_on_hub(repo_id: str, revision: str | None = None) -> HubBundle:
         except hub_errors.EntryNotFoundError as error:
             if isinstance(error, hub_errors.LocalEntryNotFoundError):
                 raise
-            raise BundleError(f"{repo_id}: {_FOREIGN}: it has no {MANIFEST_FILE}; check the name") from error
+            raise BundleError(f"{repo_id}: {FOREIGN}: it has no {MANIFEST_FILE}; check the name") from error
     LOG.info("%s: commit %s", repo_id, path.parent.name)
     remove_abandoned(path.parent.parent.parent / "blobs")
-    _refuse_checkpoint(repo_id, path)
+    refuse_checkpoint(repo_id, path)
     return HubBundle(repo_id, path.parent.name, Bundle.open(path.parent))
 
 
@@ -205,18 +202,6 @@ def _variants_held(found: HubBundle, folder: Path) -> list[str]:
 
 def _restricted(manifest: Manifest, names: Iterable[str], files: Mapping[str, FileRecord]) -> Manifest:
     return replace(manifest, variants={name: manifest.variants[name] for name in names}, files=dict(files))
-
-
-def _refuse_checkpoint(repo_id: str, manifest: Path) -> None:
-    try:
-        body = parse_json(read_regular_text(manifest), manifest)
-    except (OSError, BundleError):
-        return  # which the reader of manifests will report
-    if isinstance(body, dict) and "format" not in body and ("model_type" in body or "architectures" in body):
-        raise BundleError(
-            f"{repo_id}: {_FOREIGN} but a checkpoint; export it first, which needs pip install "
-            f"'qwen3-asr-onnx[export]': qwen3-asr-onnx export {repo_id} bundle/"
-        )
 
 
 def _missing(folder: Path, needed: Mapping[str, FileRecord], *, check: bool, quiet: bool) -> dict[str, FileRecord]:

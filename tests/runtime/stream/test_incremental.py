@@ -120,7 +120,7 @@ monologue = st.lists(st.tuples(word_s, hurried_pause_s), min_size=40, max_size=1
 conversation = st.lists(st.tuples(word_s, any_pause_s), min_size=1, max_size=50)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(spoken=st.one_of(monologue, conversation), sizes=st.lists(st.integers(0, 50_000), max_size=30))
 def test_every_word_is_committed_once_whatever_the_blocks(
     model: Model, spoken: list[tuple[float, float]], sizes: list[int]
@@ -136,7 +136,7 @@ def test_every_word_is_committed_once_whatever_the_blocks(
     assert updates == run(policy_of(model)[0], audio)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(spoken=st.one_of(monologue, conversation), hold_back=st.integers(0, 12))
 def test_what_is_committed_stands_in_the_segment_that_is_finished(
     model: Model, spoken: list[tuple[float, float]], hold_back: int
