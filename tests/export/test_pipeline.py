@@ -25,7 +25,7 @@ from tests.support.clips import synthetic_clip
 from tests.support.traces import traced_once
 
 from qwen3_asr_onnx import Bundle, BundleError, LimitError, TranscribeOptions, Transcriber
-from qwen3_asr_onnx_export import parity, pipeline, weights
+from qwen3_asr_onnx_export import parity, pipeline, trace, weights
 from qwen3_asr_onnx_export.checkpoint import Checkpoint
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
 from qwen3_asr_onnx_export.tensor_index import TensorRef
@@ -209,7 +209,7 @@ def test_an_interrupted_trace_stops_the_writer(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "trace_decoder", interrupt)
+    monkeypatch.setattr(trace, "trace_encoder", interrupt)  # when the decoder's weights are being written
     with pytest.raises(KeyboardInterrupt):
         export_checkpoint(checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -306,8 +306,16 @@ def test_the_command_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch, bu
     monkeypatch.setattr(pipeline, "export_checkpoint", fake)
     parser = argparse.ArgumentParser()
     COMMAND.add_arguments(parser)
-    assert COMMAND.run(parser.parse_args([str(tmp_path), "out", "--no-check", "--overwrite", "--quiet"])) == 0
-    assert seen == {"paths": (tmp_path, Path("out")), "check": False, "overwrite": True, "progress": False}
+    assert (
+        COMMAND.run(parser.parse_args([str(tmp_path), "out", "--no-check", "--overwrite", "--quiet", "--trace"])) == 0
+    )
+    assert seen == {
+        "paths": (tmp_path, Path("out")),
+        "check": False,
+        "overwrite": True,
+        "trace": True,
+        "progress": False,
+    }
 
 
 def test_parity_runs_without_prepacked_copies(bundle: Bundle, checkpoint: Path) -> None:
