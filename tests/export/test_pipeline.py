@@ -25,9 +25,11 @@ from tests.support.clips import synthetic_clip
 from tests.support.traces import traced_once
 
 from qwen3_asr_onnx import Bundle, BundleError, LimitError, TranscribeOptions, Transcriber
-from qwen3_asr_onnx_export import parity, pipeline, trace, weights
+from qwen3_asr_onnx_export import parity, pipeline, templates, trace, weights
 from qwen3_asr_onnx_export.checkpoint import Checkpoint
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
+from qwen3_asr_onnx_export.templates import released
+from qwen3_asr_onnx_export.templates.released import ReleasedShape
 from qwen3_asr_onnx_export.tensor_index import TensorRef
 
 pytestmark = pytest.mark.torch
@@ -120,6 +122,22 @@ def test_an_untied_head_and_float16_storage(shared_trace: None, tmp_path: Path) 
     save_file(tensors, directory / "model.safetensors")
     untied = export_checkpoint(directory, tmp_path / "bundle")  # the check compares the logits with this head
     assert untied.manifest.source["tied_head"] is False
+
+
+def test_a_template_gives_the_bytes_of_a_trace(
+    bundle: Bundle, checkpoint: Path, shared_trace: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Checkpoint.open(checkpoint)
+    shape = ReleasedShape("tiny", opened.encoder, opened.decoder, opened.head_rows, opened.mel.n_mels)
+    (tmp_path / "templates").mkdir()
+    released.write(released.traced([shape]), tmp_path / "templates")
+    monkeypatch.setattr(templates, "FOLDER", tmp_path / "templates")
+    with monkeypatch.context() as patch:
+        patch.delattr(trace, "trace_encoder")
+        patch.delattr(trace, "trace_decoder")
+        by_template = export_checkpoint(checkpoint, tmp_path / "by_template")
+    by_trace = export_checkpoint(checkpoint, tmp_path / "by_trace", trace=True)
+    assert files(by_template.path) == files(by_trace.path) == files(bundle.path)
 
 
 # --- the check ---

@@ -100,7 +100,7 @@ def write(templates: Iterable[Template], folder: Path) -> None:
     for template in templates:
         path = folder / (template.stem + SUFFIX)
         if not path.exists() or lzma.decompress(path.read_bytes()) != template.content:
-            path.write_bytes(lzma.compress(template.content, preset=9 | lzma.PRESET_EXTREME))
+            path.write_bytes(lzma.compress(template.content, preset=6 | lzma.PRESET_EXTREME))
         index[path.name] = template.key
     for path in set(folder.glob(f"*{SUFFIX}")) - {folder / name for name in index}:
         path.unlink()
