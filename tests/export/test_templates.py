@@ -96,7 +96,7 @@ def official_config(name: str) -> dict[str, Any]:
         **own["text_config"],
     }
     thinker = {"model_type": "qwen3_asr", "audio_token_id": 151_676, **own, "audio_config": audio, "text_config": text}
-    config = {"model_type": "qwen3_asr", "thinker_config": thinker}
+    config: dict[str, Any] = {"model_type": "qwen3_asr", "thinker_config": thinker}
     if "classify_num" in own:
         config |= {"timestamp_token_id": 151_705, "timestamp_segment_time": 80}
     return config
