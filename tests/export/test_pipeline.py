@@ -324,16 +324,10 @@ def test_the_command_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch, bu
     monkeypatch.setattr(pipeline, "export_checkpoint", fake)
     parser = argparse.ArgumentParser()
     COMMAND.add_arguments(parser)
-    assert (
-        COMMAND.run(parser.parse_args([str(tmp_path), "out", "--no-check", "--overwrite", "--quiet", "--trace"])) == 0
-    )
-    assert seen == {
-        "paths": (tmp_path, Path("out")),
-        "check": False,
-        "overwrite": True,
-        "trace": True,
-        "progress": False,
-    }
+    options = ["--no-check", "--overwrite", "--trace", "--quiet"]
+    assert COMMAND.run(parser.parse_args([str(tmp_path), "out", *options])) == 0
+    named = {"check": False, "overwrite": True, "trace": True, "progress": False}
+    assert seen == {"paths": (tmp_path, Path("out")), **named}
 
 
 def test_parity_runs_without_prepacked_copies(bundle: Bundle, checkpoint: Path) -> None:

@@ -135,7 +135,7 @@ def tiny(tiny_templates: Path, monkeypatch: pytest.MonkeyPatch) -> ReleasedShape
 
 @pytest.fixture
 def traces(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What has been traced, were it traced: one name per graph."""
+    """A name for each graph that the tracer has been asked for; it traces none."""
     asked: list[str] = []
 
     def fake(name: str) -> Any:
