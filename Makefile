@@ -15,7 +15,7 @@ JOBS   ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean
+.PHONY: help demo test quick lint format templates test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
@@ -86,6 +86,9 @@ test-oldest:           ## the same with [audio], every dependency at the lower b
 test-newest:           ## the same with [audio], every dependency as new as it resolves
 	@echo "==> the newest versions"
 	$(call test-built,newest,cpu$(comma)audio,)
+
+templates: $(VENV)/.demo    ## trace the graphs of the released shapes that the package brings (after a change of what is traced)
+	@$(BIN)/python -m qwen3_asr_onnx_export.templates
 
 mini: $(VENV)/.dev     ## train the miniature checkpoints from nothing (under 2 hours on 2 cores; needs espeak-ng)
 	@cd eval && ../$(BIN)/python -m mini all

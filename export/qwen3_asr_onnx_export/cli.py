@@ -19,6 +19,9 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--no-check", action="store_true", help="do not compare the graphs with transformers on random inputs"
     )
+    parser.add_argument(
+        "--trace", action="store_true", help="trace the graphs anew, even of a released shape, whose graphs come along"
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar and no summary")
 
 
@@ -29,7 +32,12 @@ def _run(args: Namespace) -> int:
 
     checkpoint = resolve(args.checkpoint, revision=args.revision, kind="checkpoint")
     bundle = export_checkpoint(
-        checkpoint, args.bundle, overwrite=args.overwrite, check=not args.no_check, progress=not args.quiet
+        checkpoint,
+        args.bundle,
+        overwrite=args.overwrite,
+        check=not args.no_check,
+        trace=args.trace,
+        progress=not args.quiet,
     )
     if not args.quiet:
         size = sum(record.size for record in bundle.manifest.files.values())

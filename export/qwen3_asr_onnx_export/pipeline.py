@@ -1,4 +1,4 @@
-"""The export, step by step: read and check, trace, stream the weights, check the graphs, write the manifest.
+"""The export, step by step: read and check, build graphs, stream the weights, check the graphs, write the manifest.
 
 The bundle appears under its name only when all of it is there; an error or Ctrl-C on the way leaves nothing behind.
 """
@@ -8,12 +8,11 @@ from __future__ import annotations
 import math
 import shutil
 import threading
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
-import torch
 
 from qwen3_asr_onnx.alignment.prompt import ALIGNER_TEMPLATE
 from qwen3_asr_onnx.bundle.files import Bundle, file_record
@@ -27,19 +26,20 @@ from qwen3_asr_onnx.bundle.manifest import (
     SpecialTokens,
     Variant,
 )
-from qwen3_asr_onnx.bundle.names import HEAD, variant_files
+from qwen3_asr_onnx.bundle.names import variant_files
 from qwen3_asr_onnx.bundle.writing import atomic_directory, clear_directory_leftovers, require_space
 from qwen3_asr_onnx.commands.console import progress_bar
 from qwen3_asr_onnx.model.loading import load_tokenizer
 from qwen3_asr_onnx.text.answer import TEXT_TAG
 from qwen3_asr_onnx.text.prompt import FORCED_PREFIX, TEMPLATE
 
-from . import parity, weights
+from . import parity, placement, weights
 from .checkpoint import CONFIG_FILE, EMBED, Checkpoint
+from .graphs import decoder_graph, encoder_graph
+from .shapes import expected_shapes
 from .tokenizer_json import build_tokenizer_json, verify_tokenizer_json
-from .trace import trace_decoder, trace_encoder
-from .wrappers.decoder import CausalDecoder, computed_parameters
-from .wrappers.encoder import WindowedEncoder, position_table
+from .wrappers.decoder import rotary_frequencies
+from .wrappers.encoder import position_table
 
 __all__ = ["export_checkpoint"]
 
@@ -78,6 +78,7 @@ def export_checkpoint(
     *,
     overwrite: bool = False,
     check: bool = True,
+    trace: bool = False,
     progress: bool = False,
 ) -> Bundle:
     """Export a Qwen3-ASR or Qwen3-ForcedAligner checkpoint to an FP32 bundle.
@@ -87,6 +88,7 @@ def export_checkpoint(
         bundle_dir: the directory to create.
         overwrite: replace an existing bundle.
         check: compare every graph with transformers' own layers on random inputs before the bundle is published.
+        trace: trace the graphs anew even where the package brings templates of them.
         progress: show a progress bar, where stderr is a terminal.
 
     Returns:
@@ -104,7 +106,7 @@ def export_checkpoint(
     with atomic_directory(bundle_dir, overwrite=overwrite) as partial:
         records = _write_tokenizer(checkpoint, partial)
         load_tokenizer(Bundle(partial, _manifest(checkpoint, records, checked=False)))  # as everybody will who reads it
-        records |= _write_model(checkpoint, partial, progress=progress)
+        records |= _write_model(checkpoint, partial, trace=trace, progress=progress)
         if check:
             _check(checkpoint, partial, progress=progress)
         manifest = _manifest(checkpoint, records, checked=check)
@@ -114,13 +116,16 @@ def export_checkpoint(
 
 def _require_space(checkpoint: Checkpoint, bundle_dir: Path) -> None:
     """Raise unless the disk can hold the whole bundle beside what it holds now."""
-    elements = {name: math.prod(ref.shape) for name, ref in checkpoint.tensors.items()}
-    table = elements[EMBED]
-    # float32 graphs (the head once, as a copy of the table when tied) and the FP16 table.
-    needed = 4 * sum(elements.values()) + 2 * table + GRAPH_ALLOWANCE_BYTES
-    if HEAD in elements:
-        needed -= 4 * table
+    needed = _weight_bytes(checkpoint) + GRAPH_ALLOWANCE_BYTES
     require_space(bundle_dir, needed, "the bundle", "choose another disk")
+
+
+def _weight_bytes(checkpoint: Checkpoint) -> int:
+    """Return the bytes of the checkpoint's weights in float32, the head once, and of the FP16 table; padding aside."""
+    shapes = expected_shapes(checkpoint.encoder, checkpoint.decoder, checkpoint.mel.n_mels, checkpoint.head_rows)
+    elements = {name: math.prod(shape) for name, shape in shapes.items()}
+    table = elements.pop(EMBED)
+    return 4 * sum(elements.values()) + 2 * table
 
 
 def _write_tokenizer(checkpoint: Checkpoint, partial: Path) -> dict[str, FileRecord]:
@@ -132,17 +137,13 @@ def _write_tokenizer(checkpoint: Checkpoint, partial: Path) -> dict[str, FileRec
     return {path.name: file_record(path) for path in sorted(partial.iterdir())}
 
 
-def _write_model(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> dict[str, FileRecord]:
+def _write_model(checkpoint: Checkpoint, partial: Path, *, trace: bool, progress: bool) -> dict[str, FileRecord]:
     """Write weights and graphs. Weights stream in a second thread, free of the interpreter while this one traces."""
     dims, n_mels = checkpoint.decoder, checkpoint.mel.n_mels
-    with torch.device("meta"):
-        encoder_plan = weights.plan(WindowedEncoder(checkpoint.encoder, n_mels), FILES.encoder_weights)
-        decoder_plan = weights.plan(CausalDecoder(dims, checkpoint.head_rows), FILES.decoder_weights)
-    computed = {"audio_tower.positions": position_table(checkpoint.encoder), **computed_parameters(dims)}
-    total = encoder_plan.size + decoder_plan.size + 2 * dims.vocab_size * dims.hidden
+    computed = {"audio_tower.positions": position_table(checkpoint.encoder), "model.inv_freq": rotary_frequencies(dims)}
     cancelled = threading.Event()
     with (
-        progress_bar(total=total, unit="B", scale=True, quiet=not progress) as bar,
+        progress_bar(total=_weight_bytes(checkpoint), unit="B", scale=True, quiet=not progress) as bar,
         ThreadPoolExecutor(1) as writer,
     ):
         bar.set_postfix_str("weights and graphs")
@@ -152,22 +153,24 @@ def _write_model(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> di
                 raise CancelledError
             bar.update(n_bytes)
 
-        def write_all() -> dict[str, FileRecord]:
-            records = {
-                part.file: weights.write(part, checkpoint, computed, partial / part.file, advance)
-                for part in (encoder_plan, decoder_plan)
-            }
-            return records | {EMBEDDINGS_FILE: weights.write_embeddings(checkpoint, partial / EMBEDDINGS_FILE, advance)}
+        def write_weights(model: ir.Model, file: str) -> Future[FileRecord]:
+            """Have the weights of a graph written to a file, and make it point there."""
+            plan = placement.plan(model, file)
+            placement.attach(model, plan)
+            return writer.submit(weights.write, plan, checkpoint, computed, partial / file, advance)
 
-        written = writer.submit(write_all)
+        # What is traced first is written while the second is traced: the larger part. The table needs no graph.
+        written = {
+            EMBEDDINGS_FILE: writer.submit(weights.write_embeddings, checkpoint, partial / EMBEDDINGS_FILE, advance)
+        }
         try:
-            encoder = trace_encoder(checkpoint.encoder, n_mels)
-            decoder = trace_decoder(dims, checkpoint.head_rows)
-            records = written.result()
+            decoder = decoder_graph(dims, checkpoint.head_rows, trace=trace)
+            written[FILES.decoder_weights] = write_weights(decoder, FILES.decoder_weights)
+            encoder = encoder_graph(checkpoint.encoder, n_mels, trace=trace)
+            written[FILES.encoder_weights] = write_weights(encoder, FILES.encoder_weights)
+            records = {file: future.result() for file, future in written.items()}
         finally:
             cancelled.set()
-    weights.attach(encoder, encoder_plan, computed)
-    weights.attach(decoder, decoder_plan, computed)
     # Prefill and step are one graph under two names; the runtime sees equal digests and opens one session.
     variant = _variant(checkpoint)
     for model, name in ((encoder, variant.encoder), (decoder, variant.decoder_init), (decoder, variant.decoder_step)):

@@ -22,7 +22,7 @@ from qwen3_asr_onnx.bundle import names
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
 
 from .passes.name_residuals import NameResidualsPass
-from .wrappers.decoder import CausalDecoder
+from .wrappers.decoder import CausalDecoder, reshape_targets
 from .wrappers.encoder import WindowedEncoder
 from .wrappers.operators import ONNX_VERSION
 
@@ -92,6 +92,8 @@ def trace_decoder(dims: DecoderDims, head_rows: int) -> ir.Model:
         model.graph.outputs,
         {names.LOGITS: ("batch", "asked", None)} | dict.fromkeys(present, cache_axes),
     )
+    for name, target in reshape_targets(dims).items():
+        model.graph.initializers[name].const_value = ir.tensor(target, name=name)
     NameResidualsPass(dims.layers)(model)
     model.graph.name = "qwen3_asr_decoder"
     return model

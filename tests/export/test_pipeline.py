@@ -25,9 +25,11 @@ from tests.support.clips import synthetic_clip
 from tests.support.traces import traced_once
 
 from qwen3_asr_onnx import Bundle, BundleError, LimitError, TranscribeOptions, Transcriber
-from qwen3_asr_onnx_export import parity, pipeline, weights
+from qwen3_asr_onnx_export import parity, pipeline, templates, trace, weights
 from qwen3_asr_onnx_export.checkpoint import Checkpoint
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
+from qwen3_asr_onnx_export.templates import released
+from qwen3_asr_onnx_export.templates.released import ReleasedShape
 from qwen3_asr_onnx_export.tensor_index import TensorRef
 
 pytestmark = pytest.mark.torch
@@ -122,6 +124,22 @@ def test_an_untied_head_and_float16_storage(shared_trace: None, tmp_path: Path) 
     assert untied.manifest.source["tied_head"] is False
 
 
+def test_a_template_gives_the_bytes_of_a_trace(
+    bundle: Bundle, checkpoint: Path, shared_trace: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Checkpoint.open(checkpoint)
+    shape = ReleasedShape("tiny", opened.encoder, opened.decoder, opened.head_rows, opened.mel.n_mels)
+    (tmp_path / "templates").mkdir()
+    released.write(released.traced([shape]), tmp_path / "templates")
+    monkeypatch.setattr(templates, "FOLDER", tmp_path / "templates")
+    with monkeypatch.context() as patch:
+        patch.delattr(trace, "trace_encoder")
+        patch.delattr(trace, "trace_decoder")
+        by_template = export_checkpoint(checkpoint, tmp_path / "by_template")
+    by_trace = export_checkpoint(checkpoint, tmp_path / "by_trace", trace=True)
+    assert files(by_template.path) == files(by_trace.path) == files(bundle.path)
+
+
 # --- the check ---
 
 
@@ -209,7 +227,7 @@ def test_an_interrupted_trace_stops_the_writer(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "trace_decoder", interrupt)
+    monkeypatch.setattr(trace, "trace_encoder", interrupt)  # when the decoder's weights are being written
     with pytest.raises(KeyboardInterrupt):
         export_checkpoint(checkpoint, tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []
@@ -306,8 +324,10 @@ def test_the_command_passes_its_arguments_on(monkeypatch: pytest.MonkeyPatch, bu
     monkeypatch.setattr(pipeline, "export_checkpoint", fake)
     parser = argparse.ArgumentParser()
     COMMAND.add_arguments(parser)
-    assert COMMAND.run(parser.parse_args([str(tmp_path), "out", "--no-check", "--overwrite", "--quiet"])) == 0
-    assert seen == {"paths": (tmp_path, Path("out")), "check": False, "overwrite": True, "progress": False}
+    options = ["--no-check", "--overwrite", "--trace", "--quiet"]
+    assert COMMAND.run(parser.parse_args([str(tmp_path), "out", *options])) == 0
+    named = {"check": False, "overwrite": True, "trace": True, "progress": False}
+    assert seen == {"paths": (tmp_path, Path("out")), **named}
 
 
 def test_parity_runs_without_prepacked_copies(bundle: Bundle, checkpoint: Path) -> None:

@@ -12,7 +12,8 @@ import onnx_ir as ir
 import pytest
 from filelock import FileLock
 
-from qwen3_asr_onnx_export import pipeline, trace
+from qwen3_asr_onnx_export import trace
+from qwen3_asr_onnx_export.templates.released import graph_bytes
 
 __all__ = ["made_once", "shared_folder", "traced_once"]
 
@@ -44,22 +45,12 @@ def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     def shared(tracer: Callable[..., ir.Model]) -> Callable[..., ir.Model]:
         def load(*arguments: object) -> ir.Model:
             key = sha256(f"{tracer.__name__}{arguments}".encode()).hexdigest()[:16]
-            return ir.load(made_once(folder / f"trace-{key}.onnx", lambda path: _save(tracer(*arguments), path)))
+            path = folder / f"trace-{key}.onnx"
+            return ir.load(made_once(path, lambda path: path.write_bytes(graph_bytes(tracer(*arguments)))))
 
         return load
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "trace_encoder", shared(trace.trace_encoder))
-        patch.setattr(pipeline, "trace_decoder", shared(trace.trace_decoder))
+        patch.setattr(trace, "trace_encoder", shared(trace.trace_encoder))
+        patch.setattr(trace, "trace_decoder", shared(trace.trace_decoder))
         yield
-
-
-def _save(model: ir.Model, path: Path) -> None:
-    """Save a graph whose weights are fake tensors: types and shapes are kept, and no values, which it has none of."""
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        assert tensor is not None
-        value.const_value = ir.ExternalTensor(
-            "none", 0, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=name
-        )
-    ir.save(model, path)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -18,25 +20,21 @@ from qwen3_asr_onnx.bundle.manifest import DecoderDims
 
 from .operators import Linear, RMSNorm, emit, emit_many
 
-__all__ = ["CausalDecoder", "computed_parameters"]
+__all__ = ["CausalDecoder", "reshape_targets", "rotary_frequencies"]
 
 LayerCache = tuple[Tensor, Tensor]
 
 
-def computed_parameters(dims: DecoderDims) -> dict[str, Tensor]:
-    """Return the parameters of `CausalDecoder` that no checkpoint stores, by name.
-
-    `split_heads` and `merge_heads` are ONNX reshape targets, where 0 keeps a dimension as it is.
-    """
+def reshape_targets(dims: DecoderDims) -> dict[str, npt.NDArray[np.int64]]:
+    """Return the integer parameters of `CausalDecoder` by name: targets of ONNX reshapes, where 0 keeps a dimension."""
     return {
-        "model.inv_freq": rotary_frequencies(dims),
-        "model.split_heads": torch.tensor([0, 0, -1, dims.head_dim]),
-        "model.merge_heads": torch.tensor([0, 0, -1]),
+        "model.split_heads": np.array([0, 0, -1, dims.head_dim], np.int64),
+        "model.merge_heads": np.array([0, 0, -1], np.int64),
     }
 
 
 def rotary_frequencies(dims: DecoderDims) -> Tensor:
-    """Return the rotary frequencies, (head_dim / 2,) float32, computed as transformers does: float32 powers."""
+    """Return `model.inv_freq`, which no checkpoint stores: (head_dim / 2,) float32, as transformers does it."""
     exponents = torch.arange(0, dims.head_dim, 2, dtype=torch.float32) / dims.head_dim
     return 1.0 / (dims.rope_theta**exponents)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Linear", "RMSNorm", "emit", "emit_many", "transposed_weights"]
+__all__ = ["Linear", "RMSNorm", "emit", "emit_many"]
 
 ONNX_VERSION = {"": 20, "com.microsoft": 1}
 """Operator-set version recorded per domain; "" is ONNX itself."""
@@ -35,7 +35,7 @@ def emit_many(
 class Linear(nn.Module):
     """y = x W + b with W stored (in_features, out_features), as ONNX MatMul and every ONNX quantiser want it.
 
-    Checkpoints store the transpose; `transposed_weights` tells the writer which tensors to turn.
+    Checkpoints store the transpose; `placement.plan` tells the writer which tensors to turn: the weights of MatMuls.
     """
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = False) -> None:
@@ -72,8 +72,3 @@ class RMSNorm(nn.Module):
             epsilon=self.epsilon,
         )
         return normed, total
-
-
-def transposed_weights(module: nn.Module) -> frozenset[str]:
-    """Return the names of the parameters stored transposed with respect to the checkpoint."""
-    return frozenset(f"{name}.weight" for name, part in module.named_modules() if isinstance(part, Linear))
