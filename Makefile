@@ -15,7 +15,7 @@ JOBS   ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format templates test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean
+.PHONY: help demo test quick lint format templates test-templates test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
@@ -57,13 +57,19 @@ test: lint             ## lint, then every test; COV=--cov also measures the sha
 	@echo "==> tests"
 	@$(PYTEST) $(COV)
 
+test-templates: $(VENV)/.dev   ## whether the graphs that the package brings are those that are traced today
+	@$(PYTEST) --dist load -m traced tests/export/test_templates.py
+
 test-programs: $(VENV)/.dev    ## the tests that need ffmpeg, the voices, Chromium, QEMU or strace, alone
 	@$(PYTEST) -m "program and not conformance"
 
 conformance: $(VENV)/.conformance    ## the tests beside other people's clients and recognisers, alone
 	@$(BIN)/python -m pytest -m conformance
 
-# $(call test-built,NAME,EXTRAS,PIP OPTIONS): the runtime's tests against the built wheel in an environment of its own.
+# The rooms that look for packages which may be missing, and what stands for the rest.
+EXTRAS := $(addprefix tests/runtime/,audio bundle commands compat speech test_import.py test_logging.py test_privacy.py test_transcriber.py)
+
+# $(call test-built,NAME,EXTRAS,PIP OPTIONS,TESTS): tests against the built wheel in an environment of its own.
 define test-built
 	@rm -rf build/$(1) && mkdir -p build/$(1)
 	@$(PYTHON) -m venv build/$(1)/venv
@@ -71,21 +77,21 @@ define test-built
 	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check install --quiet $(3) \
 	    "$$(ls build/$(1)/*.whl)[$(2)]" pytest pytest-xdist hypothesis
 	@cp -r tests build/$(1)/tests && cp pyproject.toml build/$(1)/
-	@cd build/$(1) && venv/bin/python -m pytest -n $(JOBS) -m "not torch and not conformance" tests/runtime
+	@cd build/$(1) && venv/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not torch and not conformance" $(4)
 endef
 
-test-wheel:            ## build the wheel, install it bare with [cpu], run the runtime tests against it
+test-wheel:            ## build the wheel, install it bare with [cpu], run against it what may miss an extra
 	@echo "==> the built wheel in a clean environment"
-	$(call test-built,wheel,cpu,--constraint constraints.txt)
+	$(call test-built,wheel,cpu,--constraint constraints.txt,$(EXTRAS))
 
 test-oldest:           ## the same with [audio], every dependency at the lower bound that pyproject.toml declares
 	@echo "==> the oldest versions declared"
 	@mkdir -p build && $(PYTHON) .ci/lower-bounds >build/oldest.txt
-	$(call test-built,oldest,cpu$(comma)audio,--constraint build/oldest.txt)
+	$(call test-built,oldest,cpu$(comma)audio,--constraint build/oldest.txt,tests/runtime)
 
 test-newest:           ## the same with [audio], every dependency as new as it resolves
 	@echo "==> the newest versions"
-	$(call test-built,newest,cpu$(comma)audio,)
+	$(call test-built,newest,cpu$(comma)audio,,tests/runtime)
 
 templates: $(VENV)/.demo    ## trace the graphs of the released shapes that the package brings (after a change of what is traced)
 	@$(BIN)/python -m qwen3_asr_onnx_export.templates

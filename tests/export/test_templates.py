@@ -25,7 +25,7 @@ from qwen3_asr_onnx_export import graphs, placement, templates, trace
 from qwen3_asr_onnx_export.checkpoint import EMBED, Checkpoint
 from qwen3_asr_onnx_export.shapes import conv_output_bins, expected_shapes
 from qwen3_asr_onnx_export.templates import released
-from qwen3_asr_onnx_export.templates.released import RELEASED, ReleasedShape, Template
+from qwen3_asr_onnx_export.templates.released import MINIATURES, RELEASED, ReleasedShape, Template
 
 pytestmark = pytest.mark.torch
 
@@ -185,17 +185,24 @@ def test_the_index_lists_the_files_that_are_there_and_they_are_small() -> None:
     index = json.loads((templates.FOLDER / templates.INDEX_FILE).read_text(encoding="utf-8"))
     files = {path.name: path.stat().st_size for path in templates.FOLDER.glob(f"*{templates.SUFFIX}")}
     assert set(index) == set(files)
-    assert len(files) == 2 * len(RELEASED)
+    assert len(files) == 2 * len(RELEASED + MINIATURES)
     assert sum(files.values()) < 100_000
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("shape", [*RELEASED[:-1], FREED], ids=lambda shape: shape.name)
+@pytest.mark.traced
+@pytest.mark.parametrize("shape", [*RELEASED[:-1], FREED, *MINIATURES], ids=lambda shape: shape.name)
 def test_the_templates_are_what_is_traced_today(shape: ReleasedShape) -> None:
     """If this fails, what is traced has changed: `make templates`, and read what that changes in the graphs."""
     for template in released.traced([shape]):
         kept = templates.FOLDER / f"{template.stem}{templates.SUFFIX}"
         assert lzma.decompress(kept.read_bytes()) == template.content, template.stem
+
+
+def test_the_miniatures_of_this_source_find_theirs() -> None:
+    for shape in MINIATURES:
+        checkpoint = Checkpoint.open(Path(__file__).parents[1] / "data" / shape.name)
+        assert templates.find_encoder(checkpoint.encoder, checkpoint.mel.n_mels) is not None
+        assert templates.find_decoder(checkpoint.decoder, checkpoint.head_rows) is not None
 
 
 # --- how a template is found ---

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import FOLDER
-from .released import RELEASED, traced, write
+from .released import MINIATURES, RELEASED, traced, write
 
 if __name__ == "__main__":
-    write(traced(RELEASED), FOLDER)
+    write(traced(RELEASED + MINIATURES), FOLDER)

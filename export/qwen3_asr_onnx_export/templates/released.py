@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import lzma
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
 
 from . import INDEX_FILE, SUFFIX, Key, decoder_key, encoder_key
 
-__all__ = ["RELEASED", "ReleasedShape", "Template", "graph_bytes", "traced", "write"]
+__all__ = ["MINIATURES", "RELEASED", "ReleasedShape", "Template", "graph_bytes", "traced", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,15 @@ RELEASED = (
     ),
 )
 """Qwen3-ASR-0.6B, Qwen3-ASR-1.7B and Qwen3-ForcedAligner-0.6B."""
+
+_MINI_ENCODER = EncoderDims(4, 256, 4, 768, 16, 256)
+_MINI_DECODER = DecoderDims(3, 256, 512, 4, 2, 64, 1024, 1e6, 1e-6, 65_536)
+
+MINIATURES = (
+    ReleasedShape("mini-asr", _MINI_ENCODER, _MINI_DECODER, 1024),
+    ReleasedShape("mini-aligner", _MINI_ENCODER, replace(_MINI_DECODER, max_positions=8_192), 1024),
+)
+"""The models that come with the source: what is first exported, and most often."""
 
 
 def traced(shapes: Iterable[ReleasedShape]) -> Iterator[Template]:
