@@ -57,8 +57,8 @@ test: lint             ## lint, then every test; COV=--cov also measures the sha
 	@echo "==> tests"
 	@$(PYTEST) $(COV)
 
-test-templates: $(VENV)/.dev   ## whether the graphs that the package brings are those that are traced today
-	@$(PYTEST) --dist load -m traced tests/export/test_templates.py
+test-templates: $(VENV)/.dev   ## whether the graphs that the package brings are those that are traced today; SHAPES="0.6b or mini"
+	@$(PYTEST) --dist load -m traced tests/export/test_templates.py $(if $(SHAPES),-k "$(SHAPES)")
 
 test-programs: $(VENV)/.dev    ## the tests that need ffmpeg, the voices, Chromium, QEMU or strace, alone
 	@$(PYTEST) -m "program and not conformance"
@@ -67,7 +67,7 @@ conformance: $(VENV)/.conformance    ## the tests beside other people's clients 
 	@$(BIN)/python -m pytest -m conformance
 
 # The rooms that look for packages which may be missing, and what stands for the rest.
-EXTRAS := $(addprefix tests/runtime/,audio bundle commands compat speech test_import.py test_logging.py test_privacy.py test_transcriber.py)
+EXTRAS := $(addprefix tests/runtime/,audio bundle speech commands/test_cli.py test_import.py test_privacy.py test_transcriber.py)
 
 # $(call test-built,NAME,EXTRAS,PIP OPTIONS,TESTS): tests against the built wheel in an environment of its own.
 define test-built
