@@ -42,13 +42,7 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
         LimitError: ffmpeg did not finish in time.
         MissingExtra: not WAV, and neither soundfile nor ffmpeg is installed.
     """
-    try:
-        head = file.read(_HEAD_BYTES)
-    except OSError as error:
-        raise AudioError(f"{name}: cannot be read: {error}") from error
-    if not head:
-        raise AudioError(f"{name}: the file is empty (0 bytes)")
-    file.seek(0)
+    head = _head(file, name)
     if is_wav(head):
         header = read_wav_header(file, name)
         if header.is_plain:
@@ -79,6 +73,18 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
     raise AudioError(
         f"{name}: neither WAV nor a format soundfile knows; for M4A, WebM, video and others install ffmpeg"
     )
+
+
+def _head(file: BinaryIO, name: str) -> bytes:
+    """Return the first bytes; the file is at its start again."""
+    try:
+        head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        raise AudioError(f"{name}: cannot be read: {error}") from error
+    if not head:
+        raise AudioError(f"{name}: the file is empty (0 bytes)")
+    file.seek(0)
+    return head
 
 
 def _by_ffmpeg(file: BinaryIO, name: str, timeout_s: float) -> ReadOn:
