@@ -12,7 +12,8 @@ QUICK  := -m "not (torch or slow or program or conformance)" tests/test_investig
 # Processes that share the tests. More than there are cores make nothing faster.
 JOBS   ?= 2
 # A file is one process's: what its tests share is made once. Files with long tests come first (tests/conftest.py).
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest $(SPREAD)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick lint format templates test-templates test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean
@@ -77,7 +78,7 @@ define test-built
 	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check install --quiet $(3) \
 	    "$$(ls build/$(1)/*.whl)[$(2)]" pytest pytest-xdist hypothesis
 	@cp -r tests build/$(1)/tests && cp pyproject.toml build/$(1)/
-	@cd build/$(1) && venv/bin/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not torch and not conformance" $(4)
+	@cd build/$(1) && venv/bin/python -m pytest $(SPREAD) -m "not torch and not conformance" $(4)
 endef
 
 test-wheel:            ## build the wheel, install it bare with [cpu], run against it what may miss an extra

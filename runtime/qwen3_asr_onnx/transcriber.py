@@ -183,8 +183,7 @@ class Transcriber:
             LimitError: audio and context together exceed what the model can attend to.
             MissingExtra: the audio's format, or the option, needs a package that is not installed.
         """
-        options = changed(options, TranscribeOptions, changes)
-        (transcript,) = self.transcribe_many([audio], options, progress=progress, cancel=cancel)
+        (transcript,) = self.transcribe_many([audio], options, progress=progress, cancel=cancel, **changes)
         assert isinstance(transcript, Transcript)
         return transcript
 

@@ -19,7 +19,7 @@ from qwen3_asr_onnx.errors import AudioError, LimitError
 from .downloads import decode_data_url, download, is_url, spool, url_label
 from .waiting import can_be_abandoned
 
-__all__ = ["AudioFile", "AudioLimits", "AudioSource", "open_source"]
+__all__ = ["AudioFile", "AudioLimits", "AudioSource", "at_home", "open_source"]
 
 AudioFile: TypeAlias = str | Path | bytes | bytearray | memoryview | BinaryIO
 """What can be opened as a file: a path, "-" for standard input, an http(s) or data: URL, the content of a file as
@@ -107,7 +107,7 @@ def _open_text(text: str, limits: AudioLimits, stack: ExitStack) -> tuple[Binary
 
 def _open_path(path: Path, text: str, limits: AudioLimits, stack: ExitStack) -> tuple[BinaryIO, str, Path | None]:
     """Open a file, or copy what comes through a pipe; `text` is how the caller spelled the path."""
-    path = _at_home(path, text)
+    path = at_home(path, text)
     try:
         if _is_device(path):
             raise AudioError(f"{text}: this is a device, not a file; name a file, or - for standard input")
@@ -139,7 +139,7 @@ def _is_device(path: Path) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
-def _at_home(path: Path, text: str) -> Path:
+def at_home(path: Path, text: str) -> Path:
     """Return the path with a leading ~ expanded, unless a file of just this name exists."""
     if not text.startswith("~") or os.path.lexists(path):
         return path

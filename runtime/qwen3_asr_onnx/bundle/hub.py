@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import socket
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
+from qwen3_asr_onnx.audio.sources import at_home
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
 from .json_text import parse_json, read_regular_text
@@ -63,9 +63,7 @@ def local_folder(name_or_path: str | Path, kind: ModelKind = "bundle") -> Path |
     Raises:
         BundleError: neither a folder nor a hub id.
     """
-    path = Path(name_or_path)
-    if not os.path.lexists(path):  # a folder that is called ~ is that folder
-        path = path.expanduser()
+    path = at_home(Path(name_or_path), str(name_or_path))
     if path.is_dir():
         return path
     if path.exists():

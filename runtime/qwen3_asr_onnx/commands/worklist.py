@@ -147,13 +147,13 @@ def _sources_below(directory: Path) -> Iterator[Source | Unusable]:
             path = Path(parent, name)
             if name.startswith(".") or path.suffix.lower() not in AUDIO_SUFFIXES:
                 continue
-            if path.exists() and not path.is_file():  # reading a pipe would wait for whoever writes; it can be named
+            if path.is_file():
+                yield Source(str(path), path, path.relative_to(directory).with_suffix(""), path.suffix)
+            elif not path.exists():
+                yield Unusable(str(path), _why_missing(path))
+            else:  # reading a pipe would wait for whoever writes; it can be named
                 continue
             empty = False
-            if path.exists():
-                yield Source(str(path), path, path.relative_to(directory).with_suffix(""), path.suffix)
-            else:
-                yield Unusable(str(path), _why_missing(path))
     for error in unreadable:
         yield Unusable(str(error.filename), error.strerror or str(error))
     if empty and not unreadable:

@@ -73,6 +73,8 @@ def test_an_existing_folder_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert resolve("~/owner") == tmp_path / "owner"
     (tmp_path / "~" / "owner").mkdir(parents=True)
     assert resolve("~/owner") == Path("~/owner")
+    with pytest.raises(BundleError, match="no such folder"):
+        resolve("~nobody-of-this-name/owner/bundle")
 
 
 def test_a_file_is_not_a_bundle(tmp_path: Path) -> None:
