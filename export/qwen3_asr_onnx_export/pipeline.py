@@ -76,6 +76,7 @@ def export_checkpoint(
     checkpoint_dir: Path,
     bundle_dir: Path,
     *,
+    name: str | None = None,
     overwrite: bool = False,
     check: bool = True,
     trace: bool = False,
@@ -86,6 +87,7 @@ def export_checkpoint(
     Args:
         checkpoint_dir: a checkpoint in the original or the transformers-native layout.
         bundle_dir: the directory to create.
+        name: what the manifest calls the model; None for the name of the checkpoint's directory.
         overwrite: replace an existing bundle.
         check: compare every graph with transformers' own layers on random inputs before the bundle is published.
         trace: trace the graphs anew even where the package brings templates of them.
@@ -100,16 +102,18 @@ def export_checkpoint(
     """
     checkpoint = Checkpoint.open(checkpoint_dir)
     checkpoint.verify_tied_head()
+    name = name or checkpoint.path.resolve().name
     bundle_dir.parent.mkdir(parents=True, exist_ok=True)
     clear_directory_leftovers(bundle_dir)  # before the room is measured
     _require_space(checkpoint, bundle_dir)
     with atomic_directory(bundle_dir, overwrite=overwrite) as partial:
         records = _write_tokenizer(checkpoint, partial)
-        load_tokenizer(Bundle(partial, _manifest(checkpoint, records, checked=False)))  # as everybody will who reads it
+        # As everybody will who reads it:
+        load_tokenizer(Bundle(partial, _manifest(checkpoint, name, records, checked=False)))
         records |= _write_model(checkpoint, partial, trace=trace, progress=progress)
         if check:
             _check(checkpoint, partial, progress=progress)
-        manifest = _manifest(checkpoint, records, checked=check)
+        manifest = _manifest(checkpoint, name, records, checked=check)
         manifest.save(partial)
     return Bundle.open(bundle_dir)
 
@@ -192,11 +196,11 @@ def _check(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> None:
         parity.check_decoder(partial / VARIANT.decoder_init, checkpoint, bar.update)
 
 
-def _manifest(checkpoint: Checkpoint, records: dict[str, FileRecord], *, checked: bool) -> Manifest:
+def _manifest(checkpoint: Checkpoint, name: str, records: dict[str, FileRecord], *, checked: bool) -> Manifest:
     recipe = {"scheme": "fp32", "checked_against_transformers": checked}
     asr = checkpoint.timestamps is None
     return Manifest(
-        name=checkpoint.path.resolve().name,
+        name=name,
         kind="asr" if asr else "aligner",
         encoder=checkpoint.encoder,
         decoder=checkpoint.decoder,
