@@ -33,8 +33,9 @@ class _Workshop:
         self, bundle: Path, recipe: str, *, progress: bool, threads: int | None, calibration: Sequence[Waveform]
     ) -> None:
         """Add a variant to a bundle, as its first one."""
-        options = {"progress": progress, "threads": threads, "calibration": calibration}
-        quantize_bundle(bundle, load_recipe(recipe), default=True, **options)
+        quantize_bundle(
+            bundle, load_recipe(recipe), default=True, progress=progress, threads=threads, calibration=calibration
+        )
 
     def make(self, output: Path, bundle: Path, recipe: str, *, progress: bool, threads: int | None) -> None:
         """Write a bundle of one variant of another bundle."""
