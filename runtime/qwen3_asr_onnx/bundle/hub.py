@@ -16,6 +16,7 @@ from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
 from .json_text import parse_json, read_regular_text
 from .manifest import MANIFEST_FILE
+from .store import find, is_name, no_such_model
 from .writing import FULL_DISK
 
 __all__ = [
@@ -58,16 +59,23 @@ def is_hub_id(name: str) -> bool:
 
 
 def local_folder(name_or_path: str | Path, kind: ModelKind = "bundle") -> Path | None:
-    """Return the folder that is meant, None for a hub id. An existing folder always wins.
+    """Return the folder that is meant, None for a hub id. An existing folder always wins, then a model of the store.
 
     Raises:
-        BundleError: neither a folder nor a hub id.
+        BundleError: neither a folder nor a model nor a hub id.
     """
     path = at_home(Path(name_or_path), str(name_or_path))
     if path.is_dir():
         return path
     if path.exists():
         raise BundleError(f"{path}: this is a file; a {kind} is a folder, so name the folder it lies in")
+    if kind == "bundle" and isinstance(name_or_path, str) and is_name(name_or_path):
+        found = find(name_or_path)
+        if found is None:
+            raise BundleError(
+                f"{name_or_path}: no such folder, and not a hub id (owner/name) either; {no_such_model(name_or_path)}"
+            )
+        return found
     if isinstance(name_or_path, Path) or not is_hub_id(name_or_path):
         raise BundleError(f"{name_or_path}: no such folder, and not a hub id (owner/name) either")
     return None

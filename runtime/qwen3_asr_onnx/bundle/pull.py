@@ -23,6 +23,7 @@ from .files import Bundle, file_record
 from .hub import FOREIGN, explained, is_reachable, local_folder, refuse_checkpoint
 from .manifest import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, Manifest
 from .partials import download_locks, remove_abandoned, remove_unneeded
+from .store import Family, default_folder
 from .writing import explained_full_disk, free_bytes, readable_bytes
 
 __all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder"]
@@ -70,20 +71,24 @@ class HubBundle:
             raise BundleError(f"{self.repo_id}: {error.args[0]} is not listed in {MANIFEST_FILE}") from error
 
 
-def fetch_variant(name_or_path: str | Path, variant: str | None = None, *, revision: str | None = None) -> Path:
+def fetch_variant(
+    name_or_path: str | Path | None, variant: str | None = None, *, revision: str | None = None, family: Family = "asr"
+) -> Path:
     """Return the local folder of a bundle, with at least one variant's files in it if it comes from the hub.
 
     Args:
-        name_or_path: a folder, which is returned as it is, or "owner/name" on the hub.
+        name_or_path: a folder, which is returned as it is, a model of the store, or "owner/name" on the hub; None is
+            the default of the family.
         variant: what to fetch; None is the first one the bundle lists.
         revision: branch, tag or commit on the hub; None is the main branch.
+        family: whose default is meant.
 
     Raises:
-        BundleError: neither a folder nor a hub id; the repository is no bundle or has no such variant; it cannot be
-            fetched; what was fetched is damaged.
+        BundleError: neither a folder nor a model nor a hub id, or there is no default; the repository is no bundle or
+            has no such variant; it cannot be fetched; what was fetched is damaged.
         MissingExtra: it is a hub id and huggingface_hub is not installed.
     """
-    folder = local_folder(name_or_path)
+    folder = default_folder(family) if name_or_path is None else local_folder(name_or_path)
     if folder is not None:
         return folder
     found = open_on_hub(str(name_or_path), revision)
