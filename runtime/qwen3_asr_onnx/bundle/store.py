@@ -228,6 +228,8 @@ def remove(name: str) -> int:
         BundleError: there is no such model; another process is making it; or the store cannot be written.
     """
     path = _require(name)
+    if path.is_symlink():
+        raise BundleError(f"{path}: is a link; remove the link, and what it leads to if nobody needs that")
 
     def forget(choices: Choices) -> None:
         choices.origins.pop(name, None)

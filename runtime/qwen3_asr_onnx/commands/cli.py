@@ -1,6 +1,6 @@
 """The command `qwen3-asr-onnx VERB`: finds the verb, runs it, turns errors into one line and an exit status.
 
-`transcribe`, `align`, `info` and `pull` are built in. Other verbs are plugged in by the workshops through the
+The verbs that need no workshop are built in. Other verbs are plugged in by the workshops through the
 entry-point group `qwen3_asr_onnx.commands`; only the verb asked for is imported, so `transcribe` never pays for what
 `export` needs.
 
@@ -19,7 +19,7 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 
 from qwen3_asr_onnx.errors import MissingExtra, Qwen3AsrError
 
-from . import align, info, pull, stream, transcribe
+from . import align, info, models, pull, stream, transcribe
 from .arguments import Parser, refuse_positional_model
 from .command import EXIT_FAILED, EXIT_USAGE, Command
 from .console import PROGRAM, abandon_stdout_if_broken, incomplete_display, say, use_safe_encodings
@@ -35,6 +35,7 @@ BUILT_IN = {
         transcribe.COMMAND,
         stream.COMMAND,
         align.COMMAND,
+        models.COMMAND,
         info.COMMAND,
         pull.COMMAND,
     )
