@@ -33,13 +33,12 @@ from qwen3_asr_onnx.model.loading import load_tokenizer
 from qwen3_asr_onnx.text.answer import TEXT_TAG
 from qwen3_asr_onnx.text.prompt import FORCED_PREFIX, TEMPLATE
 
-from . import parity, placement, weights
+from . import placement, weights
 from .checkpoint import CONFIG_FILE, EMBED, Checkpoint
+from .computed import position_table, rotary_frequencies
 from .graphs import decoder_graph, encoder_graph
 from .shapes import expected_shapes
-from .tokenizer_json import build_tokenizer_json, verify_tokenizer_json
-from .wrappers.decoder import rotary_frequencies
-from .wrappers.encoder import position_table
+from .tokenizer_json import build_tokenizer_json, check_tokenizer_json, verify_tokenizer_json
 
 __all__ = ["export_checkpoint"]
 
@@ -76,6 +75,7 @@ def export_checkpoint(
     checkpoint_dir: Path,
     bundle_dir: Path,
     *,
+    name: str | None = None,
     overwrite: bool = False,
     check: bool = True,
     trace: bool = False,
@@ -86,6 +86,7 @@ def export_checkpoint(
     Args:
         checkpoint_dir: a checkpoint in the original or the transformers-native layout.
         bundle_dir: the directory to create.
+        name: what the manifest calls the model; None for the name of the checkpoint's directory.
         overwrite: replace an existing bundle.
         check: compare every graph with transformers' own layers on random inputs before the bundle is published.
         trace: trace the graphs anew even where the package brings templates of them.
@@ -100,16 +101,16 @@ def export_checkpoint(
     """
     checkpoint = Checkpoint.open(checkpoint_dir)
     checkpoint.verify_tied_head()
+    name = name or checkpoint.path.resolve().name
     bundle_dir.parent.mkdir(parents=True, exist_ok=True)
     clear_directory_leftovers(bundle_dir)  # before the room is measured
     _require_space(checkpoint, bundle_dir)
     with atomic_directory(bundle_dir, overwrite=overwrite) as partial:
-        records = _write_tokenizer(checkpoint, partial)
-        load_tokenizer(Bundle(partial, _manifest(checkpoint, records, checked=False)))  # as everybody will who reads it
+        records = _write_tokenizer(checkpoint, name, partial, compare=check)
         records |= _write_model(checkpoint, partial, trace=trace, progress=progress)
         if check:
             _check(checkpoint, partial, progress=progress)
-        manifest = _manifest(checkpoint, records, checked=check)
+        manifest = _manifest(checkpoint, name, records, checked=check)
         manifest.save(partial)
     return Bundle.open(bundle_dir)
 
@@ -128,13 +129,19 @@ def _weight_bytes(checkpoint: Checkpoint) -> int:
     return 4 * sum(elements.values()) + 2 * table
 
 
-def _write_tokenizer(checkpoint: Checkpoint, partial: Path) -> dict[str, FileRecord]:
-    build_tokenizer_json(checkpoint.path, partial / TOKENIZER_FILE)
-    verify_tokenizer_json(checkpoint.path, partial / TOKENIZER_FILE)
+def _write_tokenizer(
+    checkpoint: Checkpoint, name: str, partial: Path, *, compare: bool = False
+) -> dict[str, FileRecord]:
+    """Write what belongs to the tokenizer and the other small files, and read it as everybody will."""
+    target = partial / TOKENIZER_FILE
+    build_tokenizer_json(checkpoint.path, target)
     for name in COPIED_FILES:
         if (checkpoint.path / name).is_file():
             shutil.copyfile(checkpoint.path / name, partial / name)
-    return {path.name: file_record(path) for path in sorted(partial.iterdir())}
+    records = {path.name: file_record(path) for path in sorted(partial.iterdir())}
+    load_tokenizer(Bundle(partial, _manifest(checkpoint, name, records, checked=False)))
+    (verify_tokenizer_json if compare else check_tokenizer_json)(checkpoint.path, target)
+    return records
 
 
 def _write_model(checkpoint: Checkpoint, partial: Path, *, trace: bool, progress: bool) -> dict[str, FileRecord]:
@@ -184,6 +191,8 @@ def _variant(checkpoint: Checkpoint) -> Variant:
 
 
 def _check(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> None:
+    from . import parity  # needs torch and transformers
+
     steps = checkpoint.decoder.layers + 2
     with progress_bar(total=steps, unit="part", quiet=not progress) as bar:
         bar.set_postfix_str("checking against transformers")
@@ -192,11 +201,11 @@ def _check(checkpoint: Checkpoint, partial: Path, *, progress: bool) -> None:
         parity.check_decoder(partial / VARIANT.decoder_init, checkpoint, bar.update)
 
 
-def _manifest(checkpoint: Checkpoint, records: dict[str, FileRecord], *, checked: bool) -> Manifest:
+def _manifest(checkpoint: Checkpoint, name: str, records: dict[str, FileRecord], *, checked: bool) -> Manifest:
     recipe = {"scheme": "fp32", "checked_against_transformers": checked}
     asr = checkpoint.timestamps is None
     return Manifest(
-        name=checkpoint.path.resolve().name,
+        name=name,
         kind="asr" if asr else "aligner",
         encoder=checkpoint.encoder,
         decoder=checkpoint.decoder,
