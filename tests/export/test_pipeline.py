@@ -304,7 +304,7 @@ def test_export_and_transcribe_as_a_user_would(bundle: Bundle, checkpoint: Path,
     assert exported.stdout == ""
     assert exported.stderr.startswith("bundle: ")
     assert files(tmp_path / "bundle") == files(bundle.path)
-    transcribed = run("transcribe", "bundle", "clip.wav", "--max-new-tokens", "5", "--format", "json")
+    transcribed = run("transcribe", "-m", "bundle", "clip.wav", "--max-new-tokens", "5", "--format", "json")
     assert transcribed.returncode == 0, transcribed.stderr
     assert '"token_ids": [' in transcribed.stdout
     refused = run("export", str(checkpoint), "bundle")
