@@ -27,6 +27,9 @@ QUANTIZER = 1
 RESCORED = 8
 """Tokens per position that the runtime scores anew where the recipe asks for it."""
 
+JUDGE_STEPS_FROM = 8
+"""Rows from which on a step of W8A8 weights costs less than one of 4 bits: products count then, no longer bytes."""
+
 Twin: TypeAlias = Callable[..., Variant | None]
 
 
@@ -117,6 +120,8 @@ def plan_variant(
         mapped=tuple(name for name in dict.fromkeys(graph_names) if name in source.mapped),
         embeddings=EMBEDDINGS_INT8_FILE if int8_table else source.embeddings,
         needs=recipe.needs,
+        verified=recipe.verified and init != step,
+        judge_steps_from=JUDGE_STEPS_FROM if recipe.verified and recipe.init.scheme == "w8a8" else 0,
     )
     return Plan(
         variant,
@@ -152,6 +157,9 @@ def _plan_decoder(
     step_twin = twin("step", "head", *DECODER_SWITCHES)
     step = files.decoder_step if step_twin is None else step_twin.decoder_step
     digests = manifest.files
+    if recipe.source_judges:
+        graphs = [Graph("step", (step,), files.decoder_weights)] if step_twin is None else []
+        return source.decoder_init, step, graphs
     if recipe.init == recipe.step and digests[source.decoder_init].sha256 == digests[source.decoder_step].sha256:
         if step_twin is not None:
             return step, step, []

@@ -5,6 +5,7 @@
     encoder_rotation = false               # likewise the encoder's
     smoothing = false                      # even out the channels inside the decoder's layers first
     rescoring = false                      # the best few tokens get exact logits from the embedding table
+    verified = false                       # the step graph drafts, the prefill graph decides what is written
     [encoder]                              # absent: stays float32, by reference to the source's files
     scheme = "w8a8"                        # fp32 | fp16 | int4 | int8 | w8a8
     [stem]                                 # the encoder's convolutions
@@ -13,7 +14,7 @@
     scheme = "int4"
     block = 128
     [init]                                 # the prefill graph; absent: the same as step, and one weight file for both
-    [head]                                 # `lm_head` in both graphs; absent: as step
+    [head]                                 # `lm_head` in both graphs; absent: as step. A float32 judge keeps its own
     [embedding]
     scheme = "fp16"                        # `embed_tokens.bin` as it is | int8: half the bytes, one scale per token
 
@@ -43,7 +44,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Variant names become parts of file names, on every file system."""
 
 DECODER_SWITCHES = ("rotation", "smoothing", "rescoring")
-SWITCHES = (*DECODER_SWITCHES, "encoder_rotation")
+SWITCHES = (*DECODER_SWITCHES, "encoder_rotation", "verified")
 """Keys of the recipe itself that are true or false."""
 
 _Kind = TypeVar("_Kind", Embedding, Stem)
@@ -66,6 +67,7 @@ class Recipe:
         smoothing: give the channels that no rotation reaches, inside the decoder's layers, equal weight on both sides.
         rescoring: let the runtime compute the logits of the best few tokens anew from the embedding table, which holds
             the head's weights in their original precision.
+        verified: let the step graph draft and the prefill graph decide: the text is that of the prefill graph alone.
     """
 
     name: str
@@ -79,6 +81,7 @@ class Recipe:
     encoder_rotation: bool = False
     smoothing: bool = False
     rescoring: bool = False
+    verified: bool = False
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or self.name.endswith("."):
@@ -97,6 +100,31 @@ class Recipe:
             )
         if self.encoder.whole_graph and self.encoder_rotation:
             raise OptionsError(f'scheme "{self.encoder.scheme}" of [encoder] goes without encoder_rotation')
+
+        if self.verified:
+            self._check_judge()
+
+    def _check_judge(self) -> None:
+        """Raise unless the prefill graph can go on from what the step graph has put into the cache, and differs."""
+        if self.init == self.step:
+            raise OptionsError("verified = true needs an [init] of its own: the same weights would judge themselves")
+        if self.init.cache_dtype != self.step.cache_dtype:
+            raise OptionsError(
+                f"verified = true: [init] keeps its cache in {self.init.cache_dtype} and [step] in "
+                f"{self.step.cache_dtype}; they must share one"
+            )
+        if self.source_judges and self.rescoring:
+            raise OptionsError("verified = true with a float32 [init] goes without rescoring: its head is exact already")
+        if self.source_judges and self.smoothing:
+            raise OptionsError(
+                "verified = true with a float32 [init] goes without smoothing, which scales the values that [step] "
+                "keeps in the cache, so that the two graphs do not understand each other's"
+            )
+
+    @property
+    def source_judges(self) -> bool:
+        """Whether the judge is the source's own prefill graph, with its own head."""
+        return self.verified and self.init.scheme == "fp32"
 
     @property
     def decoder(self) -> tuple[Scheme, Scheme, Scheme]:

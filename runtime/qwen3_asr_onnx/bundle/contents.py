@@ -177,6 +177,9 @@ class Variant:
             rounded head; 0 for none.
         needs: what the processor must be able to do, `FULL_RANGE_INT8` or nothing so far; a variant is refused where it
             is not, or where this version does not know what is meant.
+        verified: whether the one-token graph drafts only: what is written is what the prefill graph chooses.
+        judge_steps_from: rows from which on the prefill graph of a verified variant writes without drafts, because that
+            is quicker then; 0 for never.
     """
 
     encoder: str
@@ -190,6 +193,8 @@ class Variant:
     cache_dtype: CacheDtype = "float32"
     rescored: int = 0
     needs: tuple[str, ...] = ()
+    verified: bool = False
+    judge_steps_from: int = 0
 
     @property
     def files(self) -> tuple[str, ...]:

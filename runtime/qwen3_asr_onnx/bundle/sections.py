@@ -58,6 +58,7 @@ MAX_POSITIONS = 1 << 22
 MAX_HEAD_DIM = 4096
 MAX_MELS = 1024
 MAX_STOPS = 64
+MAX_ROWS = 1 << 12
 MAX_CLASSES = 1 << 20
 MAX_SEGMENT_MS = 10_000
 MAX_FILE_BYTES = 1 << 46
@@ -181,6 +182,8 @@ def _variant(section: Section, text: DecoderDims) -> Variant:
         cache_dtype=_cache_dtype(section),
         rescored=section.integer("rescored", 0, min(1024, text.vocab_size), 0),
         needs=section.texts("needs", 100, _needs(recipe)),
+        verified=section.flag("verified", False),
+        judge_steps_from=section.integer("judge_steps_from", 0, MAX_ROWS, 0),
     )
 
 

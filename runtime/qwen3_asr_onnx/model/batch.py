@@ -14,10 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.bundle.names import EMBEDS, POSITIONS, SEQLENS, TOTAL
+from qwen3_asr_onnx.text.loops import ends_in_loop
 
 from .choosing import Chooser, Denial, decide, greedy
 from .decoder import Decoder, int32
 from .embeddings import Embedded
+from .judging import judge
 from .kv_cache import KvCache
 from .rows import Generated, Key, Row, Watch
 
@@ -93,8 +95,15 @@ def continue_greedy(
     return result
 
 
+MOST_DRAFTED = 48
+"""A draft this long is judged: what comes behind the first difference was written for nothing."""
+
+
 class Batch(Generic[Key]):
     """Rows of one cache that decode together: prompts join at any time and leave as they end.
+
+    Where the decoder has a judge, the step graph only drafts: what a row has written is what the judge has written, in
+    ids, probabilities and cache alike, and watches and limits see nothing else.
 
     What a row generates does not depend on the others. Not for use by several threads at once.
     """
@@ -228,8 +237,7 @@ class Batch(Generic[Key]):
     def interrupt(self) -> list[tuple[Key, Generated]]:
         """End all rows where they are and hand them out."""
         rows = [row for row in self._rows if row is not None]
-        for row in rows:
-            row.end = row.end or "interrupt"
+        _end_all(rows)
         self._rows = []
         return [(row.key, row.result()) for row in rows]
 
@@ -260,31 +268,71 @@ class Batch(Generic[Key]):
             longest = max(row.length for row in active)
             if longest >= self._cache.capacity:
                 self._grow(longest)
-            self._step_within_capacity(active, interrupt)
+            drafting = self._decoder.drafts(len(active))
+            due = [place for place, row in enumerate(active) if row.draft and not (drafting and self._goes_on(row))]
+            if due:
+                self._judge(due[0], active[due[0]])
+                if interrupt is not None and interrupt():
+                    _end_all(active)
+                continue
+            self._step_within_capacity(active, drafting, interrupt)
         share = (time.perf_counter() - started) / len(active)
         for row in active:
             row.decode_s += share
 
-    def _step_within_capacity(self, active: Sequence[Row[Key]], interrupt: Callable[[], bool] | None) -> None:
+    def _goes_on(self, row: Row[Key]) -> bool:
+        """Return whether the draft of a row may become longer before it is judged."""
+        draft, written = row.draft, row.written
+        full = len(draft) >= MOST_DRAFTED or len(written) >= row.limit
+        return not full and draft[-1] not in row.eos and not ends_in_loop(written)
+
+    def _judge(self, place: int, row: Row[Key]) -> None:
+        """Have a row's draft judged, and take what the judge writes in its place."""
+        decoder, draft = self._decoder, row.draft
+        read = [row.token, *(draft[:-1] if draft[-1] in row.eos else draft)]
+        past = row.length - len(draft)
+        if past + len(read) > self._cache.capacity:
+            self._grow(past + len(read))
+        embeds = decoder.embeddings.rows(np.array(read, dtype=np.int64))
+        logits = decoder.extend(self._cache, place, embeds, past, n_logits=len(read))
+        tokens, logprobs = judge(self._choose, logits, draft, row.ids, decoder.init.path)
+        row.length, row.draft = past + len(tokens), []
+        row.n_passes += 1
+        for token, logprob in zip(tokens, logprobs, strict=True):
+            row.accept(token, logprob)
+            if row.end is not None:
+                return
+
+    def _step_within_capacity(
+        self, active: Sequence[Row[Key]], drafting: bool, interrupt: Callable[[], bool] | None
+    ) -> None:
         decoder, count = self._decoder, len(active)
+        graph = decoder.step if drafting or not decoder.verified else decoder.init
         longest = max(row.length for row in active)
         embeds = np.empty((count, 1, decoder.dims.hidden), dtype=np.float32)
         seqlens, total = int32([row.length for row in active]), int32(longest + 1)
         logits = np.empty((count, 1, decoder.dims.vocab_size), dtype=np.float32)
         inputs: dict[str, npt.NDArray[Any]] = {EMBEDS: embeds, SEQLENS: seqlens, TOTAL: total}
         inputs[POSITIONS] = np.zeros((count, 1), dtype=np.int64)
-        step = decoder.call(decoder.step, self._cache, 0, count, inputs, logits)
+        step = decoder.call(graph, self._cache, 0, count, inputs, logits)
         for _ in range(self._cache.capacity - longest):
-            embeds[:, 0] = decoder.embeddings.rows(np.array([row.token for row in active]))
+            embeds[:, 0] = decoder.embeddings.rows(np.array([row.unread for row in active]))
             step()
-            tokens, logprobs = decide(self._choose, logits[:, 0], [row.ids for row in active], decoder.step.path)
+            tokens, logprobs = decide(self._choose, logits[:, 0], [row.written for row in active], graph.path)
             for row, token, logprob in zip(active, tokens.tolist(), logprobs.tolist(), strict=True):
                 row.length += 1
-                row.accept(token, logprob)
+                if drafting:
+                    row.draft.append(token)
+                else:
+                    row.accept(token, logprob)
             if interrupt is not None and interrupt():
-                for row in active:
-                    row.end = row.end or "interrupt"
-            if any(row.end is not None for row in active):
+                _end_all(active)
+            if any(row.end is not None or (row.draft and not self._goes_on(row)) for row in active):
                 return
             seqlens += 1
             total += 1
+
+
+def _end_all(rows: Sequence[Row[Key]]) -> None:
+    for row in rows:
+        row.end = row.end or "interrupt"

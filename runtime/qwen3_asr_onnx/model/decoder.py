@@ -36,6 +36,8 @@ class Decoder:
         embeddings: token ids -> embedding rows.
         eos: ids that end a row.
         rescored: how many of the best tokens get exact logits.
+        verified: whether `step` drafts only, and `init` judges what it wrote.
+        judge_steps_from: rows from which on `init` steps itself, without a draft; 0 for never.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class Decoder:
         eos: Sequence[int],
         *,
         rescored: int = 0,
+        verified: bool = False,
+        judge_steps_from: int = 0,
     ) -> None:
         """Put the parts together.
 
@@ -58,6 +62,8 @@ class Decoder:
             eos: ids that end a row.
             rescored: how many of the best tokens get their logits from the table instead of the graph's head; the
                 graphs must have the output for it.
+            verified: let `init` judge what `step` writes. Both must understand one cache.
+            judge_steps_from: rows from which on a step of `init` costs less than one of `step` and its judgement.
         """
         self.init = init
         self.step = step
@@ -65,6 +71,12 @@ class Decoder:
         self.embeddings = embeddings
         self.eos = frozenset(eos)
         self.rescored = rescored
+        self.verified = verified and init is not step
+        self.judge_steps_from = judge_steps_from
+
+    def drafts(self, rows: int) -> bool:
+        """Return whether so many rows are drafted by the step graph, to be judged."""
+        return self.verified and not 0 < self.judge_steps_from <= rows
 
     def extend(
         self, cache: KvCache, row: int, embedded: Embedded, past: int = 0, *, n_logits: int = 1, step: bool = False
@@ -77,8 +89,8 @@ class Decoder:
             embedded: (n, hidden) float32, n at least 1.
             past: valid positions in the row; what lies beyond them is overwritten.
             n_logits: how many of the last positions are wanted, at most n and at most `SHORTEST_CHUNK`.
-            step: run them through the step graph, so that a draft is judged by the weights that would have written
-                it; where prefill has weights of its own, it is the faster one for long inputs.
+            step: run them through the step graph, which is the one that writes unless `verified`; where prefill has
+                weights of its own, it is the faster one for long inputs.
 
         Returns:
             The logits (n_logits, vocab) of the last positions.

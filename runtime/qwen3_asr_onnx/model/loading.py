@@ -87,7 +87,16 @@ def load_model(
         encoder, init, step = _load_graphs(opened, entry, device, threads, pool)
         tokenizer = tokenizing.result()
     return_free_memory()
-    decoder = Decoder(init, step, embeddings, dims, manifest.tokens.eos, rescored=entry.rescored)
+    decoder = Decoder(
+        init,
+        step,
+        embeddings,
+        dims,
+        manifest.tokens.eos,
+        rescored=entry.rescored,
+        verified=entry.verified,
+        judge_steps_from=entry.judge_steps_from,
+    )
     load_s = time.perf_counter() - started
     LOG.info("%s: variant %s loaded on %s, %s threads, in %.2f s", opened.path, name, device, threads or "all", load_s)
     return Model(manifest, name, tokenizer, embeddings, AudioEncoder(encoder, manifest.encoder), decoder, load_s)

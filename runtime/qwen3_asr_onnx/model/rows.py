@@ -26,6 +26,7 @@ class Generated:
         end: why the row ended.
         prefill_s: seconds spent on the prompt.
         decode_s: this row's share of the seconds spent on steps.
+        n_passes: how often a draft was judged.
     """
 
     token_ids: tuple[int, ...]
@@ -33,6 +34,7 @@ class Generated:
     end: End
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    n_passes: int = 0
 
 
 @dataclass(slots=True)
@@ -45,12 +47,15 @@ class Row(Generic[Key]):
         limit: most tokens to generate.
         eos: ids that end it.
         watch: sees the ids after each new one; True ends it.
-        token: the last token chosen, not in the cache yet.
+        token: the last token chosen, the first that is not in the cache yet but as part of a draft.
         ids: tokens generated, the stop token excluded.
         logprobs: of all tokens chosen.
         end: why it ended; None while it runs.
         prefill_s: seconds spent on the prompt.
         decode_s: its share of the seconds spent on steps.
+        draft: what the step graph wrote behind `token` and nobody has judged yet. `token` and all of it but the last
+            are the last positions in the cache.
+        n_passes: how often a draft was judged.
     """
 
     key: Key
@@ -64,6 +69,18 @@ class Row(Generic[Key]):
     end: End | None = None
     prefill_s: float = 0.0
     decode_s: float = 0.0
+    draft: list[int] = field(default_factory=list)
+    n_passes: int = 0
+
+    @property
+    def unread(self) -> int:
+        """The token that the next step reads."""
+        return self.draft[-1] if self.draft else self.token
+
+    @property
+    def written(self) -> list[int]:
+        """All ids behind the prompt, judged or not."""
+        return [*self.ids, *self.draft] if self.draft else self.ids
 
     def accept(self, token: int, logprob: float) -> None:
         """Take the next token and settle whether it is the last."""
@@ -81,4 +98,6 @@ class Row(Generic[Key]):
     def result(self) -> Generated:
         """Return what it generated, once it has ended."""
         assert self.end is not None
-        return Generated(tuple(self.ids), tuple(self.logprobs), self.end, self.prefill_s, self.decode_s)
+        return Generated(
+            tuple(self.ids), tuple(self.logprobs), self.end, self.prefill_s, self.decode_s, self.n_passes
+        )

@@ -24,9 +24,10 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.model.asking import Prompter, hear
 from qwen3_asr_onnx.model.batch import Watch, continue_greedy
-from qwen3_asr_onnx.model.choosing import decide, greedy
+from qwen3_asr_onnx.model.choosing import greedy
 from qwen3_asr_onnx.model.decoder import SHORTEST_CHUNK
 from qwen3_asr_onnx.model.features import n_audio_tokens
+from qwen3_asr_onnx.model.judging import judge
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.loading import Model
 from qwen3_asr_onnx.results import End, Timings
@@ -130,14 +131,13 @@ class StreamDecoder:
         prefilled = time.perf_counter()
         if denial is not None and denial.holds(logits[0]):
             return Hypothesis((), (), "stop_token", 0, heard + Timings(prefill_s=prefilled - clock))
-        chosen = decide(greedy, logits[-1 - len(draft) :], (), self._model.decoder.init.path)
-        tokens, logprobs = (values.tolist() for values in chosen)
-        n_checked = next((i for i, token in enumerate(draft) if token != tokens[i]), len(draft))
-        kept = [*tokens[: n_checked + 1]]
+        graph = self._model.decoder.init.path
+        kept, logprobs = judge(greedy, logits[-1 - len(draft) :], draft, (), graph)
+        n_checked = len(kept) - 1
         written, more, end = self._go_on(past + len(rest) + n_checked, kept, limit, watch)
         decode_s = time.perf_counter() - prefilled
         spent = Timings(prefill_s=prefilled - clock, decode_s=decode_s, n_tokens=len(written) - n_checked)
-        return Hypothesis((*fixed, *written), (*logprobs[: n_checked + 1], *more), end, n_checked, heard + spent)
+        return Hypothesis((*fixed, *written), (*logprobs, *more), end, n_checked, heard + spent)
 
     def _read_head(self) -> int:
         """Put the system turn into the cache if it is not there; return its length."""
@@ -150,14 +150,14 @@ class StreamDecoder:
         """Read the prompt's rest and a draft; return the logits that judge them.
 
         They are those of `back` positions before the prompt's last one, if that is not 0, and of all that follow: of
-        the prompt's last position and of each token of the draft. The draft goes through the step graph, whose weights
-        would have written it; where the prompt has no weights of its own, one pass does both.
+        the prompt's last position and of each token of the draft. The draft goes through the graph that decides on what
+        is written: where that is the prefill graph, or the only one, one pass does both.
         """
         decoder = self._model.decoder
         needed = past + len(rest) + len(draft)
         if needed > self._cache.capacity:
             self._cache.grow(1, past, needed)
-        if decoder.init is decoder.step or not draft:
+        if decoder.init is decoder.step or decoder.verified or not draft:
             both = np.concatenate([rest, self._rows(draft)])
             return decoder.extend(self._cache, 0, both, past, n_logits=back + 1 + len(draft))
         first = decoder.extend(self._cache, 0, rest, past, n_logits=back + 1)
