@@ -23,7 +23,7 @@ from .files import Bundle
 from .leftovers import workplace
 from .writing import atomic_directory
 
-__all__ = ["GROUP", "ExportWorkshop", "QuantizeWorkshop", "make_variant"]
+__all__ = ["GROUP", "ExportWorkshop", "QuantizeWorkshop", "check_recipe", "make_variant"]
 
 GROUP = "qwen3_asr_onnx.workshops"
 REMEDY = "pip install 'qwen3-asr-onnx[get]'"
@@ -106,6 +106,18 @@ def make_variant(
                     export.export(checkpoint, float32, name=name, check=check, progress=progress)
                     quantize.make(partial, float32, recipe, **options)
     return Bundle.open(output)
+
+
+def check_recipe(recipe: str, calibration: Sequence[Waveform] = (), *, keeps_float32: bool = False) -> None:
+    """Refuse now what `make_variant` would, perhaps after a long download.
+
+    Raises:
+        OptionsError: no such recipe, or one that needs other options.
+        MissingExtra: a workshop, or a package that it needs, is not installed.
+    """
+    with _import_errors_named():
+        _workshop("export")
+        cast(QuantizeWorkshop, _workshop("quantize")).require(recipe, calibration, keeps_float32=keeps_float32)
 
 
 def _workshop(name: str) -> object:
