@@ -1,6 +1,7 @@
 """Plain text that grows: segments in, one after the other, what each adds to the text out.
 
-All of it together is, to the byte, what `writers.to_txt` makes of the transcript of these segments.
+All of it together is, to the byte, what `writers.to_txt` makes of the transcript of these segments, but for the end of
+its last line.
 """
 
 from __future__ import annotations
@@ -35,10 +36,6 @@ class GrowingText:
         self._held = text[len(shown) :]
         self._begun = self._begun or bool(shown)
         return shown
-
-    def end(self) -> str:
-        """Return what stands behind the last segment."""
-        return "\n" if self._begun else ""
 
 
 def timed_line(segment: Segment) -> str:

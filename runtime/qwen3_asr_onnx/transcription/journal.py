@@ -48,6 +48,8 @@ VERSION = 1
 MAGIC = f'{{"{KIND}":'.encode()
 """What every journal begins with."""
 
+BUSY = "another run is at work on"
+
 NAMES = {"input": "the recording", "model": "the model", "options": "an option that decides on the text"}
 
 
@@ -91,22 +93,26 @@ class Journal:
         path: of the file, which is made when the first piece is finished and others are not.
         recalled_s: seconds of audio whose text was taken from an earlier run.
         kept_s: seconds of audio whose text is in the file.
+        recording: fingerprint of the input when it was opened; None before, and where it is no file.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, anew: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, anew: bool = False, shared: bool = False) -> None:
         """Remember where the journal is; nothing is touched.
 
         Args:
             path: of the file; its folder need not exist.
             anew: forget what an earlier run kept there.
+            shared: several runs may want it at once; all but the first do without, and nothing is said of it.
         """
         self.path = Path(path)
         self.recalled_s = 0.0
         self.kept_s = 0.0
         self._anew = anew
+        self._shared = shared
         self._file: BinaryIO | None = None
         self._is_off = False
         self._header = b""
+        self.recording: dict[str, Any] | None = None
         self._known: dict[int, tuple[Place, list[Segment]]] = {}
         self._differs = False
 
@@ -127,6 +133,7 @@ class Journal:
         Warns:
             JournalWarning: what was kept cannot be used.
         """
+        self.recording = identity.get("input")
         self._header = _line({KIND: VERSION, **identity})
         with self._best_effort("what an earlier run kept cannot be read"):
             try:
@@ -182,16 +189,33 @@ class Journal:
                 self.path.unlink()
             self.close()
 
-    def _claim(self, file: BinaryIO) -> bool:
-        """Take a file for this run alone, and for a journal."""
-        begins = file.read(len(MAGIC))
-        if not MAGIC.startswith(begins[: len(MAGIC)]):
-            self._give_up(file, f"{self.path} is no journal, and stays as it is; what is finished is not kept")
-        elif fcntl is not None and _is_locked(file):
-            self._give_up(file, f"another run is at work on {self.path}; this one keeps nothing there")
-        else:
+    def discard(self) -> None:
+        """Remove a journal that nobody needs any more; one that a living run writes stays, and so do other files."""
+        with contextlib.suppress(OSError), self.path.open("r+b") as file:
+            if self._refusal(file):
+                return
             self._file = file
-        return self._file is not None
+            self.remove()
+
+    def _claim(self, file: BinaryIO) -> bool:
+        """Take a file for this run alone; give up keeping a journal where that cannot be."""
+        why = self._refusal(file)
+        if why:
+            file.close()
+            self._is_off = True
+            if not (self._shared and why.startswith(BUSY)):
+                self._warn(f"{why}; what is finished is not kept")
+            return False
+        self._file = file
+        return True
+
+    def _refusal(self, file: BinaryIO) -> str:
+        """Return why a file cannot be had, in words; "" where it can."""
+        if not MAGIC.startswith(file.read(len(MAGIC))):
+            return f"{self.path} is no journal"
+        if fcntl is not None and _is_locked(file):
+            return f"{BUSY} {self.path}"
+        return ""
 
     def _take_up(self, file: BinaryIO) -> None:
         """Read what is there, drop a torn end, and stand behind the last whole line."""
@@ -220,11 +244,6 @@ class Journal:
         assert self._file is not None
         self._file.write(line)
         self._file.flush()
-
-    def _give_up(self, file: BinaryIO, why: str) -> None:
-        file.close()
-        self._is_off = True
-        self._warn(why)
 
     @contextlib.contextmanager
     def _best_effort(self, what: str) -> Any:

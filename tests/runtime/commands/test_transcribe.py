@@ -27,6 +27,7 @@ from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.outputs.writers import FORMATS
 from qwen3_asr_onnx.results import Segment, StopReason, Timings, Transcript
+from qwen3_asr_onnx.transcription.journal import Journal
 from qwen3_asr_onnx.transcription.recording import INPUT_ERRORS
 
 
@@ -60,7 +61,9 @@ class FakeTranscriber:
         *,
         errors: str,
         progress: Callable[[float], object],
+        on_segment: Callable[[Segment], object] | None,
         cancel: threading.Event,
+        journals: Iterable[Journal],
     ) -> Iterator[Transcript | Exception]:
         assert errors == "return"
         for audio in audios:
@@ -610,7 +613,7 @@ def said(text, *reasons):
     return Transcript(text, "English", float(len(reasons)), segments, None, (1,), reasons[-1], 0.0)
 
 class Slow:
-    def transcribe_many(self, audios, options, *, errors, progress, cancel):
+    def transcribe_many(self, audios, options, *, errors, progress, on_segment, cancel, journals):
         for audio in audios:
             if Path(audio).name == "c.wav":
                 Path("started").touch()
@@ -684,7 +687,7 @@ from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.results import Segment, Transcript
 
 class Talker:
-    def transcribe_many(self, audios, options, *, errors, progress, cancel):
+    def transcribe_many(self, audios, options, *, errors, progress, on_segment, cancel, journals):
         for audio in audios:
             progress(1.0)
             text = "\\u4f60\\u597d, \\u0141\\xf3d\\u017a " + "x" * int(sys.argv[1])
