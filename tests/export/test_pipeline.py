@@ -28,9 +28,9 @@ from qwen3_asr_onnx import Bundle, BundleError, LimitError, TranscribeOptions, T
 from qwen3_asr_onnx_export import parity, pipeline, templates, trace, weights
 from qwen3_asr_onnx_export.checkpoint import Checkpoint
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
+from qwen3_asr_onnx_export.stored_file import Floats, TensorRef
 from qwen3_asr_onnx_export.templates import released
 from qwen3_asr_onnx_export.templates.released import ReleasedShape
-from qwen3_asr_onnx_export.tensor_index import TensorRef
 
 pytestmark = pytest.mark.torch
 
@@ -239,7 +239,7 @@ def test_weights_that_are_no_numbers_are_refused(
 ) -> None:
     read_rows = Checkpoint.read_rows
 
-    def broken(self: Checkpoint, name: str, start: int, stop: int) -> torch.Tensor:
+    def broken(self: Checkpoint, name: str, start: int, stop: int) -> Floats:
         rows = read_rows(self, name, start, stop)
         if name == "audio_tower.ln_post.bias":
             rows[0] = value
@@ -255,8 +255,8 @@ def test_absurd_weights_are_refused_by_name(
 ) -> None:
     read_rows = Checkpoint.read_rows
 
-    def absurd(self: Checkpoint, name: str, start: int, stop: int) -> torch.Tensor:
-        return read_rows(self, name, start, stop).float() * (1e9 if name == "audio_tower.ln_post.weight" else 1)
+    def absurd(self: Checkpoint, name: str, start: int, stop: int) -> Floats:
+        return read_rows(self, name, start, stop) * np.float32(1e9 if name == "audio_tower.ln_post.weight" else 1)
 
     monkeypatch.setattr(Checkpoint, "read_rows", absurd)
     with pytest.raises(BundleError, match=r"audio_tower\.ln_post\.weight holds .*e\+0[89]; no weight of a sound model"):
@@ -304,7 +304,7 @@ def test_export_and_transcribe_as_a_user_would(bundle: Bundle, checkpoint: Path,
     assert exported.stdout == ""
     assert exported.stderr.startswith("bundle: ")
     assert files(tmp_path / "bundle") == files(bundle.path)
-    transcribed = run("transcribe", "bundle", "clip.wav", "--max-new-tokens", "5", "--format", "json")
+    transcribed = run("transcribe", "-m", "bundle", "clip.wav", "--max-new-tokens", "5", "--format", "json")
     assert transcribed.returncode == 0, transcribed.stderr
     assert '"token_ids": [' in transcribed.stdout
     refused = run("export", str(checkpoint), "bundle")
