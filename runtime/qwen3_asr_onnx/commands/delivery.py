@@ -21,6 +21,8 @@ __all__ = ["Delivery", "Shown", "Tally", "about", "reason"]
 PARTIAL: Mapping[StopReason, str] = {"time_limit": "the time limit was reached", "cancelled": "interrupted"}
 """Stop reasons of results that end before their audio does, in words."""
 
+GO_ON = ", --resume goes on from there"
+
 
 @dataclass(slots=True)
 class Tally:
@@ -181,14 +183,18 @@ def _what_is_kept(job: Job, transcript: Transcript) -> str:
     """Return how far an input got, and where that is: what was being written when the end came are fragments."""
     kept_s = job.journal.kept_s if job.journal.is_on_disk else 0.0
     if job.outputs:
-        return f"{kept_s:.1f} s of it are done and kept in {job.journal.path}" if kept_s else "nothing of it is kept"
+        return (
+            f"{kept_s:.1f} s of it are done and kept in {job.journal.path}{GO_ON}"
+            if kept_s
+            else "nothing of it is kept"
+        )
     if not transcript.text.strip():
         return "nothing of it was finished"
     begun = [segment for segment in transcript.segments if segment.stop_reason in PARTIAL]
     end_s = transcript.segments[-1].end_s
     fragments = f" and fragments up to {end_s:.1f} s" if begun else ""
     told = f"the text up to {begun[0].start_s if begun else end_s:.1f} s{fragments} {'are' if begun else 'is'} shown"
-    return f"{told}; {kept_s:.1f} s are done and kept for --resume" if kept_s else told
+    return f"{told}; {kept_s:.1f} s are done and kept{GO_ON}" if kept_s else told
 
 
 def reason(error: Exception) -> str:

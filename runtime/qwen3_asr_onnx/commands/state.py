@@ -72,8 +72,8 @@ class Records:
             result: the file.
             recording: its fingerprint when it was opened.
         """
-        line = f"{_digest(place_of(result))} {_digest(json.dumps(recording))}\n"
         with contextlib.suppress(OSError):
+            line = f"{_digest(place_of(result))} {_made_of(result, recording)}\n"
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._path.open("a", encoding="ascii") as file:
                 file.write(line)
@@ -89,7 +89,7 @@ class Records:
         """
         noted = self._recordings.get(_digest(place_of(result)))
         if noted is not None:
-            return noted == _digest(json.dumps(fingerprint(recording)))
+            return noted == _made_of(result, fingerprint(recording))
         status = result.stat()
         return status.st_size > 0 and status.st_mtime_ns >= recording.stat().st_mtime_ns
 
@@ -100,6 +100,11 @@ class Records:
         except OSError:
             return {}
         return dict(fields for fields in (line.split() for line in lines) if len(fields) == 2)  # the last one counts
+
+
+def _made_of(result: Path, recording: Mapping[str, Any]) -> str:
+    """Return the digest of what a result is made of; an empty one is told from one that somebody emptied."""
+    return _digest(json.dumps([recording, result.stat().st_size == 0]))
 
 
 def _journals() -> Path:
