@@ -16,7 +16,9 @@ __all__ = ["add_subtitle_arguments", "subtitle_style"]
 def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that `subtitle_style` reads."""
     shaped = " and ".join(_shaped())
-    group = parser.add_argument_group("subtitles", f"{shaped}; cut inside segments only where words are timed")
+    group = parser.add_argument_group(
+        "subtitles", f"{shaped}; without word times, those inside a segment are estimated"
+    )
     group.add_argument(
         "--max-line-width",
         metavar="N",
@@ -41,9 +43,10 @@ def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
         "--subtitle-confidence", action="store_true", help="show the segment's mean token probability before each cue"
     )
     group.add_argument(
-        "--estimate-times",
-        action="store_true",
-        help="without word times, cut long segments as if speech were even: times are guesses, and VTT says so",
+        "--no-estimate",
+        dest="estimate",
+        action="store_false",
+        help="without word times, leave segments whole instead of cutting them at the pauses in the audio",
     )
 
 
@@ -63,7 +66,7 @@ def subtitle_style(args: argparse.Namespace, formats: Collection[str], *, word_t
         max_lines=args.max_lines,
         words=args.subtitle_words,
         confidence=args.subtitle_confidence,
-        estimate=args.estimate_times,
+        estimate=args.estimate,
     )
     shaped = _shaped()
     if style != DEFAULT_STYLE and not set(shaped).intersection(formats):
