@@ -56,6 +56,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_models_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Give the tests a model store without models, whatever this user has."""
+    os.environ["QWEN3_ASR_HOME"] = str(tmp_path_factory.mktemp("no_models") / "home")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty model store of this test alone: its folder of models, which is not there yet."""
+    monkeypatch.setenv("QWEN3_ASR_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "models"
+
+
 @pytest.fixture(scope="session")
 def voices() -> None:
     """What a fixture that speaks asks for: the tests that use it are marked as needing the voices."""

@@ -35,7 +35,9 @@ def command(*arguments: str) -> str:
 def transcribe(paths: Sequence[str], variant: str, options: Sequence[str]) -> list[str]:
     """Return the texts of some clips as one variant hears them."""
     arguments = ["--variant", variant, "--format", "json", "--quiet", *options]
-    return [json.loads(line)["text"] for line in command("transcribe", str(BUNDLE), *paths, *arguments).splitlines()]
+    return [
+        json.loads(line)["text"] for line in command("transcribe", "-m", str(BUNDLE), *paths, *arguments).splitlines()
+    ]
 
 
 def main() -> int:

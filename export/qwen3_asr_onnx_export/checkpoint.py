@@ -2,7 +2,7 @@
 
 Two layouts exist: the original release (`thinker.*` tensors, nested `thinker_config`) and the transformers-native one
 (`model.language_model.*`, flat config). Everything after this file sees one set of names: the original ones without the
-`thinker.` prefix. Tensors are read one at a time, so no more than one is ever in memory.
+`thinker.` prefix. Tensors are read in runs of rows or columns, so no large one is ever in memory as a whole.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from qwen3_asr_onnx.alignment.units import ALIGNER_LANGUAGES
 from qwen3_asr_onnx.bundle.fields import Section
@@ -34,10 +36,8 @@ from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.text.languages import LANGUAGES
 
 from .shapes import expected_shapes
-from .tensor_index import Layout, TensorRef, read_json, refuse_adapter, tensor_index
-
-if TYPE_CHECKING:
-    import torch
+from .stored_file import Floats, TensorRef, read_columns, read_rows
+from .tensor_index import Layout, read_json, refuse_adapter, tensor_index
 
 __all__ = ["Checkpoint"]
 
@@ -45,6 +45,9 @@ SEGMENT_MS = 80
 """Milliseconds per time class where a processor config says nothing: the default of transformers' processor."""
 
 REMEDY = "is this checkpoint complete? Download it again"
+
+COMPARED_BYTES = 16 << 20
+"""Largest float32 piece of either of two tensors that are compared."""
 
 CONFIG_FILE = "config.json"
 EMBED = "model.embed_tokens.weight"
@@ -139,26 +142,21 @@ class Checkpoint:
             if found != shape:
                 raise BundleError(f"{self.path}: {name} has shape {list(found)}, config.json implies {list(shape)}")
 
-    def read(self, name: str) -> torch.Tensor:
-        """Return one tensor as stored, under its canonical name. A tied head reads the embedding table.
+    def read(self, name: str) -> Floats:
+        """Return one tensor in float32, under its canonical name. A tied head reads the embedding table.
 
         Raises:
             BundleError: the file is truncated or damaged.
         """
         return self.read_rows(name, 0, self._ref(name).shape[0])
 
-    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def read_rows(self, name: str, start: int, stop: int) -> Floats:
         """Return rows [start, stop) of a tensor along its first axis; otherwise as `read`."""
-        from safetensors import SafetensorError, safe_open
+        return read_rows(self._ref(name), start, stop)
 
-        ref = self._ref(name)
-        try:
-            # Opened for each read: a file kept open keeps every page ever read in this process's resident memory.
-            with safe_open(ref.file, framework="pt") as file:
-                rows: torch.Tensor = file.get_slice(ref.key)[start:stop]
-                return rows.clone()
-        except (SafetensorError, OSError) as error:
-            raise BundleError(f"{ref.file}: {ref.key} cannot be read ({error}); download the file again") from error
+    def read_columns(self, name: str, start: int, stop: int) -> Floats:
+        """Return columns [start, stop) of a matrix as rows of its transpose, in C order; otherwise as `read`."""
+        return read_columns(self._ref(name), start, stop)
 
     def _ref(self, name: str) -> TensorRef:
         return self.tensors[EMBED if name == HEAD and self.tied else name]
@@ -171,17 +169,15 @@ class Checkpoint:
         """
         if not self.tied or HEAD not in self.tensors:
             return
-        from safetensors import safe_open
-
         embed, head = self.tensors[EMBED], self.tensors[HEAD]
-        with safe_open(embed.file, framework="pt") as file, safe_open(head.file, framework="pt") as other:
-            left, right = file.get_slice(embed.key), other.get_slice(head.key)
-            for start in range(0, embed.shape[0], 8192):
-                if not bool((left[start : start + 8192] == right[start : start + 8192]).all()):
-                    raise BundleError(
-                        f"{self.path}: lm_head.weight differs from embed_tokens.weight although config.json ties them; "
-                        "set tie_word_embeddings to false in config.json if the head is meant to differ"
-                    )
+        step = max(1, COMPARED_BYTES // (4 * embed.shape[1]))
+        for start in range(0, embed.shape[0], step):
+            stop = min(start + step, embed.shape[0])
+            if not np.array_equal(read_rows(embed, start, stop), read_rows(head, start, stop)):
+                raise BundleError(
+                    f"{self.path}: lm_head.weight differs from embed_tokens.weight although config.json ties them; "
+                    "set tie_word_embeddings to false in config.json if the head is meant to differ"
+                )
 
 
 def _layout(path: Path, config: Mapping[str, Any]) -> Layout:

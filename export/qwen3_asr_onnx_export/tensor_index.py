@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,12 +10,11 @@ from qwen3_asr_onnx.bundle.hub import ADAPTER_FILE
 from qwen3_asr_onnx.bundle.json_text import parse_json, read_regular_text, require_regular
 from qwen3_asr_onnx.errors import BundleError
 
-__all__ = ["Layout", "TensorRef", "read_json", "refuse_adapter", "tensor_index"]
+from .stored_file import NUMPY_DTYPES, TensorRef, stored_tensors
+
+__all__ = ["Layout", "read_json", "refuse_adapter", "tensor_index"]
 
 Layout = Literal["original", "native"]
-
-DTYPES = ("F64", "F32", "F16", "BF16")
-"""How weights may be stored, as safetensors spells it."""
 
 NATIVE_PREFIXES = (
     ("model.multi_modal_projector.linear_1.", "audio_tower.proj1."),
@@ -26,16 +24,6 @@ NATIVE_PREFIXES = (
     ("lm_head.", "lm_head."),
     ("score.", "lm_head."),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class TensorRef:
-    """Where one tensor lies: its file, its key there, its shape and its dtype as safetensors spells it ("BF16")."""
-
-    file: Path
-    key: str
-    shape: tuple[int, ...]
-    dtype: str
 
 
 def read_json(path: Path, *, required: bool) -> dict[str, Any]:
@@ -61,23 +49,15 @@ def tensor_index(path: Path, layout: Layout) -> dict[str, TensorRef]:
     Raises:
         BundleError: a file is missing or damaged, or holds a tensor that no such checkpoint has.
     """
-    from safetensors import SafetensorError, safe_open
-
     tensors = {}
     for file in _weight_files(path):
-        try:
-            with safe_open(file, framework="pt") as shard:
-                for key in shard.keys():  # noqa: SIM118 - safe_open is not a mapping
-                    part = shard.get_slice(key)
-                    dtype = str(part.get_dtype())
-                    if dtype not in DTYPES:
-                        raise BundleError(
-                            f"{file}: {key} is stored as {dtype}, which is a quantized checkpoint's; this exporter "
-                            f"reads {', '.join(DTYPES)}: give the checkpoint that it was made from"
-                        )
-                    tensors[_canonical(path, layout, key)] = TensorRef(file, key, tuple(part.get_shape()), dtype)
-        except (SafetensorError, OSError) as error:
-            raise BundleError(f"{file}: damaged or truncated ({error}); download it again") from error
+        for ref in stored_tensors(file):
+            if ref.dtype not in NUMPY_DTYPES:
+                raise BundleError(
+                    f"{file}: {ref.key} is stored as {ref.dtype}, which is a quantized checkpoint's; this exporter "
+                    f"reads {', '.join(NUMPY_DTYPES)}: give the checkpoint that it was made from"
+                )
+            tensors[_canonical(path, layout, ref.key)] = ref
     return tensors
 
 

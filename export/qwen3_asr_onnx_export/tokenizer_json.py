@@ -1,12 +1,13 @@
 """The tokenizer of a checkpoint as one `tokenizer.json`: vocabulary, merges and added tokens in, the bundle's file out.
 
 The original repositories ship no tokenizer.json, so it is put together here with the `tokenizers` package alone.
-transformers is only needed to verify the result.
+transformers is only needed to compare the result with its own; what the file alone can tell is checked without it.
 """
 
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from qwen3_asr_onnx.bundle.json_text import parse_json, read_regular_text
 from qwen3_asr_onnx.bundle.sections import MAX_VOCABULARY
 from qwen3_asr_onnx.errors import BundleError
 
-__all__ = ["SPLIT_PATTERN", "build_tokenizer_json", "verify_tokenizer_json"]
+__all__ = ["SPLIT_PATTERN", "build_tokenizer_json", "check_tokenizer_json", "verify_tokenizer_json"]
 
 MAX_TOKENIZER_BYTES = 256 << 20
 
@@ -85,6 +86,44 @@ def build_tokenizer_json(checkpoint_dir: str | Path, out_path: str | Path) -> No
     tokenizer = _byte_level_bpe(vocab, merges, checkpoint_dir)
     _add_tokens(tokenizer, checkpoint_dir / "tokenizer_config.json")
     Path(out_path).write_text(tokenizer.to_str(pretty=False), encoding="utf-8")
+
+
+def check_tokenizer_json(checkpoint_dir: str | Path, path: str | Path) -> None:
+    """Check what a `tokenizer.json` can tell without another tokenizer to compare it with.
+
+    Every text must come back from its ids, and every token that the checkpoint adds must have the id written there.
+
+    Args:
+        checkpoint_dir: the checkpoint the file was made from.
+        path: the file to check, known to be a tokenizer.
+
+    Raises:
+        BundleError: a text is changed, or an id is another one.
+    """
+    import tokenizers
+
+    built = tokenizers.Tokenizer.from_file(str(path))
+    config = Path(checkpoint_dir) / "tokenizer_config.json"
+    entries = _read_json(config).get("added_tokens_decoder", {}) if config.is_file() else {}
+    for token_id, content in _added_tokens(entries, config):
+        if built.token_to_id(content) != token_id:
+            raise BundleError(
+                f"{path}: token {content!r} has id {built.token_to_id(content)}, {config} says {token_id}; "
+                "are these files of one model?"
+            )
+    for text in _VERIFIED_TEXTS:
+        found = built.decode(built.encode(text, add_special_tokens=False).ids, skip_special_tokens=False)
+        if found != unicodedata.normalize("NFC", text):
+            raise BundleError(f"{path}: text {text!r} comes back as {found!r}; this is another kind of tokenizer")
+
+
+def _added_tokens(entries: Any, config: Path) -> list[tuple[int, str]]:
+    try:
+        return [(int(token_id), str(entry["content"])) for token_id, entry in entries.items()]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"{config}: damaged added_tokens_decoder ({type(error).__name__}: {error}); download the checkpoint again"
+        ) from error
 
 
 def verify_tokenizer_json(checkpoint_dir: str | Path, path: str | Path) -> None:

@@ -50,7 +50,7 @@ class Transcriber:
 
     def __init__(
         self,
-        bundle: str | os.PathLike[str] | Bundle,
+        bundle: str | os.PathLike[str] | Bundle | None = None,
         variant: str | None = None,
         device: str = "cpu",
         threads: int | None = None,
@@ -60,7 +60,8 @@ class Transcriber:
         """Load one variant of a bundle.
 
         Args:
-            bundle: directory that `qwen3-asr-onnx export` wrote, or an opened `Bundle`.
+            bundle: directory of a bundle, name of a model in the store (`qwen3-asr-onnx models`), or an opened
+                `Bundle`; None is the store's default.
             variant: name of the variant; None takes the first one the bundle lists.
             device: "cpu" or "cuda".
             threads: threads per operator; None uses every core this process may use.
@@ -83,7 +84,7 @@ class Transcriber:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | Path,
+        name_or_path: str | Path | None = None,
         *,
         variant: str | None = None,
         device: str = "cpu",
@@ -92,10 +93,10 @@ class Transcriber:
         aligner: Aligner | None = None,
         limits: AudioLimits = DEFAULT_LIMITS,
     ) -> Self:
-        """Load a bundle from a directory, or the files of one variant from a hub id such as "owner/name".
+        """Load a bundle as the constructor does, or the files of one variant from a hub id such as "owner/name".
 
         Raises:
-            BundleError: neither a directory nor a repository with a bundle in it.
+            BundleError: neither a directory, nor a model of the store, nor a repository with a bundle in it.
             MissingExtra: downloading needs the hub extra.
         """
         from .bundle.pull import fetch_variant

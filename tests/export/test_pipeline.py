@@ -28,13 +28,14 @@ from qwen3_asr_onnx import Bundle, BundleError, LimitError, TranscribeOptions, T
 from qwen3_asr_onnx_export import parity, pipeline, templates, trace, weights
 from qwen3_asr_onnx_export.checkpoint import Checkpoint
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
+from qwen3_asr_onnx_export.stored_file import Floats, TensorRef
 from qwen3_asr_onnx_export.templates import released
 from qwen3_asr_onnx_export.templates.released import ReleasedShape
-from qwen3_asr_onnx_export.tensor_index import TensorRef
 
 pytestmark = pytest.mark.torch
 
 SHAPE = SHAPES["multiquery"]
+MINIATURE = Path(__file__).parents[1] / "data" / "mini-asr"
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +240,7 @@ def test_weights_that_are_no_numbers_are_refused(
 ) -> None:
     read_rows = Checkpoint.read_rows
 
-    def broken(self: Checkpoint, name: str, start: int, stop: int) -> torch.Tensor:
+    def broken(self: Checkpoint, name: str, start: int, stop: int) -> Floats:
         rows = read_rows(self, name, start, stop)
         if name == "audio_tower.ln_post.bias":
             rows[0] = value
@@ -255,8 +256,8 @@ def test_absurd_weights_are_refused_by_name(
 ) -> None:
     read_rows = Checkpoint.read_rows
 
-    def absurd(self: Checkpoint, name: str, start: int, stop: int) -> torch.Tensor:
-        return read_rows(self, name, start, stop).float() * (1e9 if name == "audio_tower.ln_post.weight" else 1)
+    def absurd(self: Checkpoint, name: str, start: int, stop: int) -> Floats:
+        return read_rows(self, name, start, stop) * np.float32(1e9 if name == "audio_tower.ln_post.weight" else 1)
 
     monkeypatch.setattr(Checkpoint, "read_rows", absurd)
     with pytest.raises(BundleError, match=r"audio_tower\.ln_post\.weight holds .*e\+0[89]; no weight of a sound model"):
@@ -283,7 +284,7 @@ def test_an_existing_bundle_is_kept_unless_told_otherwise(bundle: Bundle, checkp
 
 
 @pytest.mark.slow
-def test_export_and_transcribe_as_a_user_would(bundle: Bundle, checkpoint: Path, tmp_path: Path) -> None:
+def test_export_and_transcribe_as_a_user_would(mini_bundle: Path, tmp_path: Path) -> None:
     """The command line, in processes of its own, gives the same bytes as the function does here."""
     import wave
 
@@ -299,15 +300,15 @@ def test_export_and_transcribe_as_a_user_would(bundle: Bundle, checkpoint: Path,
         env = {**os.environ, "PYTHONWARNINGS": "ignore"}  # torch warns about its own use of itself
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=env)
 
-    exported = run("export", str(checkpoint), "bundle")
+    exported = run("export", str(MINIATURE), "bundle")
     assert exported.returncode == 0, exported.stderr
     assert exported.stdout == ""
     assert exported.stderr.startswith("bundle: ")
-    assert files(tmp_path / "bundle") == files(bundle.path)
-    transcribed = run("transcribe", "bundle", "clip.wav", "--max-new-tokens", "5", "--format", "json")
+    assert files(tmp_path / "bundle") == files(mini_bundle)
+    transcribed = run("transcribe", "-m", "bundle", "clip.wav", "--max-new-tokens", "5", "--format", "json")
     assert transcribed.returncode == 0, transcribed.stderr
     assert '"token_ids": [' in transcribed.stdout
-    refused = run("export", str(checkpoint), "bundle")
+    refused = run("export", str(MINIATURE), "bundle")
     assert refused.returncode == 2
     assert "exists and is not empty" in refused.stderr
 

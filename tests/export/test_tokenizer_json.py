@@ -7,7 +7,11 @@ from pathlib import Path
 import pytest
 
 from qwen3_asr_onnx.errors import BundleError
-from qwen3_asr_onnx_export.tokenizer_json import build_tokenizer_json, verify_tokenizer_json
+from qwen3_asr_onnx_export.tokenizer_json import (
+    build_tokenizer_json,
+    check_tokenizer_json,
+    verify_tokenizer_json,
+)
 
 SMALL = {
     "vocab.json": json.dumps({"a": 0, "b": 1, "ab": 2}),
@@ -126,3 +130,22 @@ def test_verification_sees_a_difference(
     (tmp_path / "wrong.json").write_text(right.replace(before, after, 1), encoding="utf-8")
     with pytest.raises(BundleError, match=complaint):
         verify_tokenizer_json(real_tokenizer_dir, tmp_path / "wrong.json")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "complaint"),
+    [
+        ('"type":"NFC"', '"type":"NFD"', "comes back as"),
+        ('"content":"<asr_text>"', '"content":"<asr-text>"', r"'<asr_text>' has id None, .*config\.json says \d+"),
+        ('"decoder":{"type":"ByteLevel"', '"decoder":{"type":"Fuse"', "comes back as"),
+    ],
+)
+def test_without_transformers_a_tokenizer_is_asked_for_its_texts_and_tokens(
+    real_tokenizer_dir: Path, real_tokenizer_json: Path, tmp_path: Path, before: str, after: str, complaint: str
+) -> None:
+    check_tokenizer_json(real_tokenizer_dir, real_tokenizer_json)
+    right = real_tokenizer_json.read_text(encoding="utf-8")
+    assert before in right
+    (tmp_path / "wrong.json").write_text(right.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(BundleError, match=complaint):
+        check_tokenizer_json(real_tokenizer_dir, tmp_path / "wrong.json")

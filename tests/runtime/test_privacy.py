@@ -51,7 +51,7 @@ def run(arguments: list[str], home: Path, more: Mapping[str, str] | None = None)
 def transcription(bundle: Path, clip: Path) -> list[str]:
     """Return the command; with the language forced, since random weights write no tag, and that would be told."""
     program = [sys.executable, "-W", "error", "-c", IN_PROCESS]
-    return [*program, "transcribe", str(bundle), str(clip), "--format", "json", "--language", "English"]
+    return [*program, "transcribe", "-m", str(bundle), str(clip), "--format", "json", "--language", "English"]
 
 
 def test_a_run_leaves_nothing_in_an_empty_home(tiny_bundle: Path, clip: Path, tmp_path: Path) -> None:
@@ -83,8 +83,12 @@ def test_no_socket_is_opened_below_python_either(verb: str, tiny_bundle: Path, c
     assert strace is not None
     trace = tmp_path / "trace"
     command = [strace, "-f", "-e", "trace=network,openat,creat,mkdir", "-o", str(trace)]
-    program = [sys.executable, "-W", "error", "-c", IN_PROCESS, verb, str(tiny_bundle)]
-    arguments = {"transcribe": [str(clip), "--format", "json"], "stream": [str(clip), "--fast"], "info": ["--verify"]}
+    program = [sys.executable, "-W", "error", "-c", IN_PROCESS, verb]
+    arguments = {
+        "transcribe": ["-m", str(tiny_bundle), str(clip), "--format", "json"],
+        "stream": ["-m", str(tiny_bundle), str(clip), "--fast"],
+        "info": [str(tiny_bundle), "--verify"],
+    }
     done = run([*command, *program, *arguments[verb]], tmp_path / "home", {"PYTHONDONTWRITEBYTECODE": "1"})
     if "ptrace" in done.stderr.lower():
         pytest.skip("this container does not let a process be traced")

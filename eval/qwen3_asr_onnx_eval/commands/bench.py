@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from qwen3_asr_onnx.bundle.json_text import measured_json
 from qwen3_asr_onnx.commands.command import EXIT_OK, Command
 from qwen3_asr_onnx.commands.places import check_place
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
@@ -83,7 +84,7 @@ def _run_bench(args: Namespace) -> int:
 
     def save(results: dict[str, Any]) -> None:
         if args.output is not None:
-            write_atomically(args.output, json.dumps(results, indent=1) + "\n")
+            write_atomically(args.output, measured_json(results, indent=1) + "\n")
 
     plan = BenchPlan(
         shapes, args.cache_dir, args.repeats, variants=variants, upstream=upstream, keep=args.keep, quiet=args.quiet

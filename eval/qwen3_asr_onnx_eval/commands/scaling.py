@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from qwen3_asr_onnx.bundle.json_text import measured_json
 from qwen3_asr_onnx.commands.command import EXIT_FAILED, EXIT_OK
 from qwen3_asr_onnx.commands.console import emit, say
 from qwen3_asr_onnx.errors import OptionsError
@@ -69,7 +70,7 @@ def _measured(args: Namespace) -> dict[str, Any]:
     def save(results: dict[str, Any]) -> None:
         if args.output is not None:
             whole = results if earlier is None else merge_results(earlier, results)
-            write_atomically(args.output, json.dumps(whole, indent=1) + "\n")
+            write_atomically(args.output, measured_json(whole, indent=1) + "\n")
 
     results = run_scaling(plan, (lambda _: None) if args.quiet else say, save)
     return results if earlier is None else merge_results(earlier, results)

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
+from qwen3_asr_onnx.bundle.json_text import measured_json
 from qwen3_asr_onnx.errors import OptionsError
 
 __all__ = ["FORMAT", "ErrorKind", "Header", "ResultRow", "Results", "ResultsWriter", "read_results"]
@@ -147,7 +148,7 @@ def read_results(path: Path) -> Results:
 
 
 def _row(values: dict[str, Any]) -> ResultRow:
-    return ResultRow(**{**values, "seconds": tuple(values["seconds"])})
+    return ResultRow(**{**values, "seconds": tuple(one for one in values["seconds"] if one is not None)})
 
 
 class ResultsWriter:
@@ -188,7 +189,7 @@ class ResultsWriter:
         self._write({entry.name: getattr(row, entry.name) for entry in fields(row)})
 
     def _write(self, values: dict[str, Any]) -> None:
-        self._file.write(json.dumps(values, ensure_ascii=False) + "\n")
+        self._file.write(measured_json(values) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from qwen3_asr_onnx.bundle.json_text import measured_json
 from qwen3_asr_onnx.errors import OptionsError
 
 __all__ = ["TOLERANCE", "Regression", "append_history", "find_regressions", "read_history"]
@@ -62,7 +63,7 @@ def append_history(path: Path, results: dict[str, Any]) -> dict[str, Any]:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        file.write(measured_json(entry) + "\n")
     return entry
 
 

@@ -20,7 +20,7 @@ from qwen3_asr_onnx.bundle.manifest import DecoderDims
 
 from .operators import Linear, RMSNorm, emit, emit_many
 
-__all__ = ["CausalDecoder", "reshape_targets", "rotary_frequencies"]
+__all__ = ["CausalDecoder", "reshape_targets"]
 
 LayerCache = tuple[Tensor, Tensor]
 
@@ -31,12 +31,6 @@ def reshape_targets(dims: DecoderDims) -> dict[str, npt.NDArray[np.int64]]:
         "model.split_heads": np.array([0, 0, -1, dims.head_dim], np.int64),
         "model.merge_heads": np.array([0, 0, -1], np.int64),
     }
-
-
-def rotary_frequencies(dims: DecoderDims) -> Tensor:
-    """Return `model.inv_freq`, which no checkpoint stores: (head_dim / 2,) float32, as transformers does it."""
-    exponents = torch.arange(0, dims.head_dim, 2, dtype=torch.float32) / dims.head_dim
-    return 1.0 / (dims.rope_theta**exponents)
 
 
 class CausalDecoder(nn.Module):

@@ -6,8 +6,6 @@ files or of a live stream can share a call.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,17 +15,9 @@ from qwen3_asr_onnx_export.shapes import conv_output_bins
 
 from .operators import Linear, emit
 
-__all__ = ["WindowedEncoder", "position_table"]
+__all__ = ["WindowedEncoder"]
 
 LAYER_NORM_EPSILON = 1e-5
-
-
-def position_table(dims: EncoderDims) -> Tensor:
-    """Return the sinusoidal positions of one block, (tokens per block, d_model) float32: sines, then cosines."""
-    half = dims.d_model // 2
-    frequencies = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, dtype=torch.float32))
-    angles = torch.arange(conv_output_bins(dims.block_frames), dtype=torch.float32)[:, None] * frequencies
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class WindowedEncoder(nn.Module):

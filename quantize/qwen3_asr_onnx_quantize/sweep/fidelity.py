@@ -102,7 +102,7 @@ def compare(candidate: Transcriber, traces: Sequence[Trace]) -> Fidelity:
         n_agree=agree,
         kl_mean=float(every.mean()),
         kl_p99=float(np.quantile(every, 0.99)),
-        features_error=float(np.sqrt(error / power)),
+        features_error=float(np.sqrt(error / power)) if power else float("nan"),  # silence has no size to compare with
     )
 
 

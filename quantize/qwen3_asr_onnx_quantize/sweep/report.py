@@ -71,7 +71,8 @@ def check_plot(path: Path) -> None:
 def plot(rows: Sequence[Row], path: Path) -> None:
     """Draw size against error; colour is the time per token, bars are 95 % intervals.
 
-    The error is the word error rate where it was measured, and the divergence from float32 otherwise.
+    The error is the word error rate where it was measured, and the divergence from float32 otherwise. Variants without
+    a finite error have no point.
 
     Args:
         rows: rows of a sweep.
@@ -84,8 +85,9 @@ def plot(rows: Sequence[Row], path: Path) -> None:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    variants = [row for row in merged(rows) if "size_mb" in row]
-    counted = all("wer" in row for row in variants)
+    variants = [row for row in merged(rows) if row.get("size_mb") is not None]
+    counted = all(_known(row.get("wer")) for row in variants)
+    variants = [row for row in variants if counted or row.get("kl_mean") is not None]
     with mpl.rc_context({"svg.hashsalt": "sweep", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(8, 5), layout="constrained")
         axes = figure.add_subplot()
@@ -97,7 +99,7 @@ def plot(rows: Sequence[Row], path: Path) -> None:
             axes.errorbar(sizes, errors, yerr=(low, high), fmt="none", ecolor="0.8", zorder=1)
         else:
             axes.set_yscale("symlog", linthresh=1e-5)
-        timed = all("step_ms" in row for row in variants)
+        timed = all(row.get("step_ms") is not None for row in variants)
         dots = axes.scatter(sizes, errors, c=[row["step_ms"] for row in variants] if timed else None, s=60, zorder=2)
         for row, size, error in zip(variants, sizes, errors, strict=True):
             axes.annotate(row["variant"], (size, error), textcoords="offset points", xytext=(7, 4))
@@ -112,8 +114,13 @@ def plot(rows: Sequence[Row], path: Path) -> None:
         figure.savefig(path, dpi=150, metadata=metadata)
 
 
+def _known(value: object) -> bool:
+    """Return whether a measurement, or all of a rate with its interval, came out as a number."""
+    return all(_known(part) for part in value.values()) if isinstance(value, Mapping) else value is not None
+
+
 def _cell(value: object, form: str) -> str:
-    if value is None:
+    if not _known(value):
         return ""
     if isinstance(value, Mapping):
         scale = 1 if form.endswith("%}") else 100

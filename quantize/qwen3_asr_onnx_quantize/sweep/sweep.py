@@ -19,6 +19,7 @@ import numpy as np
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.bundle.files import Bundle
+from qwen3_asr_onnx.bundle.json_text import measured_json
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.model.session import runtime_version
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
@@ -104,9 +105,12 @@ def run_sweep(
             if key not in done:
                 name = recipe.name if recipe else FLOAT32
                 starting(name, measure)
-                done[key] = {"key": key, "variant": name, "measure": measure, **sweep.measured(recipe, measure)}
+                line = measured_json(
+                    {"key": key, "variant": name, "measure": measure, **sweep.measured(recipe, measure)}
+                )
                 with plan.output.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(done[key]) + "\n")
+                    file.write(line + "\n")
+                done[key] = json.loads(line)  # what the next run finds
             rows.append(done[key])
             finished(1)
         sweep.close()

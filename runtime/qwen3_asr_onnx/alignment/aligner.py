@@ -77,7 +77,7 @@ class Aligner:
 
     def __init__(
         self,
-        bundle: str | os.PathLike[str] | Bundle,
+        bundle: str | os.PathLike[str] | Bundle | None = None,
         variant: str | None = None,
         device: str = "cpu",
         threads: int | None = None,
@@ -86,7 +86,8 @@ class Aligner:
         """Load one variant of an aligner's bundle.
 
         Args:
-            bundle: directory that `qwen3-asr-onnx export` wrote from a forced aligner, or an opened `Bundle`.
+            bundle: directory of a forced aligner's bundle, name of one in the store (`qwen3-asr-onnx models`), or an
+                opened `Bundle`; None is the store's default aligner.
             variant: name of the variant; None takes the first one the bundle lists.
             device: "cpu" or "cuda".
             threads: threads per operator; None uses every core this process may use.
@@ -109,7 +110,7 @@ class Aligner:
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str | Path,
+        name_or_path: str | Path | None = None,
         *,
         variant: str | None = None,
         device: str = "cpu",
@@ -117,15 +118,16 @@ class Aligner:
         revision: str | None = None,
         limits: AudioLimits = DEFAULT_LIMITS,
     ) -> Self:
-        """Load a bundle from a directory, or the files of one variant from a hub id such as "owner/name".
+        """Load a bundle as the constructor does, or the files of one variant from a hub id such as "owner/name".
 
         Raises:
-            BundleError: neither a directory nor a repository with an aligner's bundle in it.
+            BundleError: neither a directory, nor a model of the store, nor a repository with an aligner's bundle in it.
             MissingExtra: downloading needs the hub extra.
         """
         from qwen3_asr_onnx.bundle.pull import fetch_variant
 
-        return cls(fetch_variant(name_or_path, variant, revision=revision), variant, device, threads, limits)
+        folder = fetch_variant(name_or_path, variant, revision=revision, family="aligner")
+        return cls(folder, variant, device, threads, limits)
 
     def __enter__(self) -> Self:
         return self

@@ -43,7 +43,7 @@ class AlignmentModel:
 
 
 def load_aligner(
-    bundle: str | os.PathLike[str] | Bundle, variant: str | None, device: str, threads: int | None
+    bundle: str | os.PathLike[str] | Bundle | None, variant: str | None, device: str, threads: int | None
 ) -> AlignmentModel:
     """Load one variant of an aligner's bundle; arguments and errors are those of `Aligner`."""
     opened, name, entry = open_variant(bundle, variant, device, "aligner")

@@ -83,7 +83,7 @@ def open_pcm(file: io.BufferedReader, sample_format: str, sample_rate: int, n_ch
     if kind is not None:
         raise AudioError(
             f"{_NAME}: this is {kind}, not samples; give its name instead of -, or decode it on the way: "
-            f"ffmpeg -i - -f s16le -ar {SAMPLE_RATE} -ac 1 - | qwen3-asr-onnx stream BUNDLE -"
+            f"ffmpeg -i - -f s16le -ar {SAMPLE_RATE} -ac 1 - | qwen3-asr-onnx stream -"
         )
     rate = check_rate(sample_rate, _NAME)
     faults: list[str] = []

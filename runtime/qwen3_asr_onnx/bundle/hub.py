@@ -16,7 +16,8 @@ from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
 from .json_text import parse_json, read_regular_text
 from .manifest import MANIFEST_FILE
-from .writing import FULL_DISK
+from .store import find, is_name, no_such_model
+from .writing import FULL_DISK, full_disk
 
 __all__ = [
     "ADAPTER_FILE",
@@ -58,16 +59,23 @@ def is_hub_id(name: str) -> bool:
 
 
 def local_folder(name_or_path: str | Path, kind: ModelKind = "bundle") -> Path | None:
-    """Return the folder that is meant, None for a hub id. An existing folder always wins.
+    """Return the folder that is meant, None for a hub id. An existing folder always wins, then a model of the store.
 
     Raises:
-        BundleError: neither a folder nor a hub id.
+        BundleError: neither a folder nor a model nor a hub id.
     """
     path = at_home(Path(name_or_path), str(name_or_path))
     if path.is_dir():
         return path
     if path.exists():
         raise BundleError(f"{path}: this is a file; a {kind} is a folder, so name the folder it lies in")
+    if kind == "bundle" and isinstance(name_or_path, str) and is_name(name_or_path):
+        found = find(name_or_path)
+        if found is None:
+            raise BundleError(
+                f"{name_or_path}: no such folder, and not a hub id (owner/name) either; {no_such_model(name_or_path)}"
+            )
+        return found
     if isinstance(name_or_path, Path) or not is_hub_id(name_or_path):
         raise BundleError(f"{name_or_path}: no such folder, and not a hub id (owner/name) either")
     return None
@@ -161,10 +169,12 @@ def explained(repo_id: str, revision: str | None) -> Iterator[None]:
     """Turn what huggingface_hub raises into errors that say what to do.
 
     Raises:
-        BundleError: the hub does not have it, does not give it, or cannot be reached; or the disk is full.
+        BundleError: the hub does not have it, does not give it, or cannot be reached.
+        LimitError: the disk is full.
         MissingExtra: huggingface_hub is not installed.
     """
     try:
+        from huggingface_hub import constants
         from huggingface_hub import errors as hub_errors
     except ImportError as error:
         raise MissingExtra(
@@ -197,7 +207,9 @@ def explained(repo_id: str, revision: str | None) -> Iterator[None]:
     except transfer_errors as error:
         if _status(error) in _REFUSALS:
             raise _refused(repo_id, error) from error
-        raise BundleError(f"{repo_id}: fetching it failed: {_first_line(error)}{_advice(error)}") from error
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            raise full_disk(Path(constants.HF_HUB_CACHE), "set HF_HOME to a folder on another disk") from error
+        raise BundleError(f"{repo_id}: fetching it failed: {_first_line(error)}") from error
 
 
 def _status(error: BaseException | None) -> int | None:
@@ -215,12 +227,6 @@ def _refused(repo_id: str, error: BaseException | None) -> BundleError:
 def _first_line(error: BaseException | None) -> str:
     """Return the gist of an error of the hub, whose later lines advertise help pages."""
     return "" if error is None else (str(error).strip() or type(error).__name__).split("\n")[0]
-
-
-def _advice(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in FULL_DISK:
-        return "; free some space, or set HF_HOME to a folder on another disk, and try again"
-    return ""
 
 
 def refuse_checkpoint(repo_id: str, manifest: Path) -> None:

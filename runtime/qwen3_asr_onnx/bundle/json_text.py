@@ -1,4 +1,7 @@
-"""JSON of unknown origin -> plain values, or a `BundleError`: as small, as flat and as finite as ours is."""
+"""JSON of unknown origin -> plain values, or a `BundleError`: as small, as flat and as finite as ours is.
+
+And measured values -> JSON that everybody can read.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,13 @@ import math
 import os
 import stat
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from qwen3_asr_onnx.errors import BundleError
 
-__all__ = ["MAX_JSON_BYTES", "parse_json", "read_regular_text", "require_regular"]
+__all__ = ["MAX_JSON_BYTES", "measured_json", "parse_json", "read_regular_text", "require_regular"]
 
 MAX_JSON_BYTES = 16 << 20
 """A manifest takes some kilobytes, the index of a large checkpoint some megabytes."""
@@ -73,6 +77,19 @@ def parse_json(text: str, where: Path) -> Any:
         raise BundleError(f"{where}: not valid JSON ({_short(str(error))}); {AGAIN}") from error
     _refuse_depth(body, where)
     return body
+
+
+def measured_json(value: object, indent: int | None = None) -> str:
+    """Return JSON of measured values. JSON knows no NaN and no infinity: what could not be measured is null."""
+    return json.dumps(_null_unless_finite(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+def _null_unless_finite(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {key: _null_unless_finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_null_unless_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

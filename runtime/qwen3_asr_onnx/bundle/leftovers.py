@@ -12,23 +12,13 @@ import os
 import re
 import secrets
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .locks import take_lock
+
 __all__ = ["Place", "clear_leftovers", "workplace"]
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +92,7 @@ def clear_leftovers(folder: Path, name: str | None, rescue: Callable[[Place], ob
             continue
         try:
             if descriptor is not None:
-                _lock(descriptor)
+                take_lock(descriptor)
         except OSError:  # alive, or nobody can tell
             assert descriptor is not None
             os.close(descriptor)
@@ -134,7 +124,7 @@ def _claimed(folder: Path, name: str) -> tuple[Place, int]:
         descriptor = os.open(place.lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         try:
             with contextlib.suppress(OSError):  # a file system without locks: others will take the place for alive
-                _lock(descriptor)
+                take_lock(descriptor)
             # Somebody who clears up may have found the file before it was locked, and removed it.
             if os.path.samestat(os.fstat(descriptor), place.lock.stat()):
                 return place, descriptor

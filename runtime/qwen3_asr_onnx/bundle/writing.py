@@ -25,6 +25,7 @@ __all__ = [
     "clear_directory_leftovers",
     "explained_full_disk",
     "free_bytes",
+    "full_disk",
     "readable_bytes",
     "require_space",
 ]
@@ -168,7 +169,10 @@ def explained_full_disk(target: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in FULL_DISK:
             raise
-        raise LimitError(
-            f"{target}: the disk is full, {readable_bytes(free_bytes(target))} are free; free some space or choose "
-            "another disk"
-        ) from error
+        raise full_disk(target, "choose another disk") from error
+
+
+def full_disk(target: Path, remedy: str) -> LimitError:
+    """Return the error to raise where the disk of `target` is full; `remedy` is what to do if no space can be freed."""
+    free = readable_bytes(free_bytes(target))
+    return LimitError(f"{target}: the disk is full, {free} are free; free some space or {remedy}")

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio.loading import load_audio
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra, OptionsError
-from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.outputs.saving import remove_abandoned, write_atomically
 from qwen3_asr_onnx.outputs.writers import FORMATS, writers
 from qwen3_asr_onnx.results import Segment, Transcript, Word
 
-from .arguments import at_least_one, utf8_text
+from .arguments import add_model_arguments, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, progress_bar, say
 from .delivery import reason
@@ -35,7 +34,6 @@ DEFAULT_FORMAT = "tsv"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `align` to its parser."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="directory exported from a forced aligner, or a hub id")
     parser.add_argument("audio", metavar="AUDIO", help="audio file, or http(s) or data: URL")
     parser.add_argument(
         "text", metavar="TEXT", type=utf8_text, help="what is said in it, a UTF-8 text file with that, or - for stdin"
@@ -47,18 +45,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("-f", "--format", choices=_offered(), help="default: as --output is named, else tsv")
     output.add_argument("-o", "--output", metavar="FILE", type=Path, help="write FILE; replaces it if it exists")
     output.add_argument("-q", "--quiet", action="store_true", help="no progress")
-    model = parser.add_argument_group("model")
-    model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
-    model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
-    model.add_argument("--threads", metavar="N", type=at_least_one, help="CPU threads (default: one per core)")
+    add_model_arguments(parser, "audio")
     add_subtitle_arguments(parser)
 
 
 def load_aligner(args: argparse.Namespace) -> Aligner:
-    """Open the bundle the arguments name."""
+    """Open the aligner the arguments name."""
     from qwen3_asr_onnx.alignment.aligner import Aligner
 
-    return Aligner.from_pretrained(args.bundle, variant=args.variant, device=args.device, threads=args.threads)
+    return Aligner.from_pretrained(args.model, variant=args.variant, device=args.device, threads=args.threads)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,17 +4,35 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
+from qwen3_asr_onnx.bundle.store import find, is_bundle
+from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.outputs.writers import FORMATS
 
 from .command import EXIT_USAGE
-from .console import say
+from .console import PROGRAM, say
 
-__all__ = ["ALL", "Parser", "at_least_one", "format_names", "utf8_text"]
+__all__ = [
+    "ALL",
+    "MODEL_FORMS",
+    "Parser",
+    "add_model_arguments",
+    "at_least_one",
+    "format_names",
+    "refuse_positional_model",
+    "utf8_text",
+]
 
 ALL = "all"
 """What stands for every format."""
+
+MODEL_FORMS = "NAME|DIR|OWNER/NAME"
+"""How a model is named: one of the store, a bundle's directory, or a bundle on the hub."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,3 +72,49 @@ def utf8_text(given: str) -> str:
         return os.fsencode(given).decode("utf-8")
     except UnicodeError:
         raise argparse.ArgumentTypeError(f"{given!a} is not UTF-8") from None
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, first_input: str) -> argparse._ArgumentGroup:
+    """Add what chooses a model and where it runs, and return the group, for what else a verb loads.
+
+    Args:
+        parser: that of the verb.
+        first_input: name of the verb's first positional, which `refuse_positional_model` looks at.
+    """
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "-m",
+        "--model",
+        metavar=MODEL_FORMS,
+        help="model of the store, bundle's directory, or bundle on the hub (default: as `models` shows it)",
+    )
+    model.add_argument("--variant", help="variant of the model, as `info` lists them (default: its first)")
+    model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
+    model.add_argument("--threads", metavar="N", type=at_least_one, help="CPU threads (default: one per core)")
+    parser.set_defaults(first_input=first_input)
+    return model
+
+
+def refuse_positional_model(args: argparse.Namespace, argv: Sequence[str]) -> None:
+    """Refuse a model where a verb that takes `-m` expects its first input.
+
+    Args:
+        args: what was parsed.
+        argv: the command line it was parsed from, the verb first.
+
+    Raises:
+        OptionsError: the first input is a model; the message shows the line to type.
+    """
+    given = getattr(args, getattr(args, "first_input", ""), None)
+    first = given[0] if isinstance(given, list) else given
+    if not isinstance(first, str) or first not in argv or first.startswith("-"):
+        return
+    path = Path(first)
+    try:
+        is_model = is_bundle(path) if path.exists() else find(first) is not None
+    except (OSError, ValueError):
+        return  # no file can have that name
+    if is_model:
+        rest = [word for i, word in enumerate(argv[1:], 1) if i != argv.index(first, 1)]
+        line = shlex.join([PROGRAM, argv[0], "-m", first, *rest])
+        raise OptionsError(f"{first} is a model, which is named with -m: {line}")

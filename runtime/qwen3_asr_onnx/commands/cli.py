@@ -1,6 +1,6 @@
 """The command `qwen3-asr-onnx VERB`: finds the verb, runs it, turns errors into one line and an exit status.
 
-`transcribe`, `align`, `info` and `pull` are built in. Other verbs are plugged in by the workshops through the
+The verbs that need no workshop are built in. Other verbs are plugged in by the workshops through the
 entry-point group `qwen3_asr_onnx.commands`; only the verb asked for is imported, so `transcribe` never pays for what
 `export` needs.
 
@@ -19,8 +19,8 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 
 from qwen3_asr_onnx.errors import MissingExtra, Qwen3AsrError
 
-from . import align, info, pull, stream, transcribe
-from .arguments import Parser
+from . import align, info, models, pull, stream, transcribe
+from .arguments import Parser, refuse_positional_model
 from .command import EXIT_FAILED, EXIT_USAGE, Command
 from .console import PROGRAM, abandon_stdout_if_broken, incomplete_display, say, use_safe_encodings
 from .delivery import reason
@@ -35,6 +35,7 @@ BUILT_IN = {
         transcribe.COMMAND,
         stream.COMMAND,
         align.COMMAND,
+        models.COMMAND,
         info.COMMAND,
         pull.COMMAND,
     )
@@ -84,6 +85,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
     """Return the parsed arguments; `.command` is the `Command` to run.
 
     Raises:
+        OptionsError: a model stands where the first input should.
         SystemExit: wrong usage (2), or help or the version was asked for (0).
         MissingExtra: the verb is plugged in and a package it imports is missing.
     """
@@ -95,6 +97,7 @@ def parse_args(argv: Sequence[str]) -> argparse.Namespace:
         command.add_arguments(subparser)
         subparser.set_defaults(command=command, parser=subparser)
     args, unknown = parser.parse_known_args(argv)
+    refuse_positional_model(args, argv)
     if unknown:
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     return args

@@ -122,7 +122,7 @@ class Wreck:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `info` to its parser."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="directory written by `qwen3-asr-onnx export`, or a hub id")
+    parser.add_argument("bundle", metavar="BUNDLE", help="model of the store, bundle's directory, or hub id")
     parser.add_argument("--verify", action="store_true", help="hash every file and compare; exit 1 if one is damaged")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")

@@ -22,11 +22,10 @@ from qwen3_asr_onnx.audio.blocks import AudioStream, check_rate
 from qwen3_asr_onnx.audio.microphone import list_microphones, open_microphone
 from qwen3_asr_onnx.audio.raw_pcm import PCM_FORMATS, open_pcm
 from qwen3_asr_onnx.errors import AudioError, OptionsError
-from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
 from qwen3_asr_onnx.stream.stream import POLICIES
 
-from .arguments import at_least_one, utf8_text
+from .arguments import add_model_arguments, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, say
 from .delivery import about_untagged
@@ -48,7 +47,6 @@ LATE_S = 10.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `stream` to its parser."""
-    parser.add_argument("bundle", metavar="BUNDLE", nargs="?", help="bundle directory, or a hub id")
     parser.add_argument(
         "input", metavar="INPUT", nargs="?", help="audio file or URL, or - for samples on stdin (default: a microphone)"
     )
@@ -69,10 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--json", action="store_true", help="one JSON object per update instead of text")
     output.add_argument("-q", "--quiet", action="store_true", help="no tentative words on the terminal, no messages")
 
-    model = parser.add_argument_group("model")
-    model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
-    model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
-    model.add_argument("--threads", metavar="N", type=at_least_one, help="CPU threads (default: one per core)")
+    add_model_arguments(parser, "input")
 
     speech = parser.add_argument_group("speech")
     speech.add_argument("-l", "--language", type=utf8_text, help='name or code, as "English" or "en" (default: detect)')
@@ -96,10 +91,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_transcriber(args: argparse.Namespace) -> Transcriber:
-    """Open the bundle the arguments name. Tests put a stand-in here."""
+    """Open the model the arguments name. Tests put a stand-in here."""
     from qwen3_asr_onnx.transcriber import Transcriber
 
-    return Transcriber.from_pretrained(args.bundle, variant=args.variant, device=args.device, threads=args.threads)
+    return Transcriber.from_pretrained(args.model, variant=args.variant, device=args.device, threads=args.threads)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -112,8 +107,6 @@ def run(args: argparse.Namespace) -> int:
     if args.list_microphones:
         emit("".join(f"{line}\n" for line in list_microphones()))
         return EXIT_OK
-    if args.bundle is None:
-        raise OptionsError("which bundle? qwen3-asr-onnx stream BUNDLE [INPUT]")
     if args.channels < 1:
         raise OptionsError(f"--channels is {args.channels}; give at least 1")
     if args.input == "-":

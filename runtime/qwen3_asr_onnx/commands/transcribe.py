@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from qwen3_asr_onnx.audio.loading import probe_duration
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.options import Split, Timestamps, TranscribeOptions
 from qwen3_asr_onnx.outputs.writers import FORMATS, writers
 from qwen3_asr_onnx.results import StopReason, Transcript
 
-from .arguments import ALL, at_least_one, format_names, utf8_text
+from .arguments import ALL, MODEL_FORMS, add_model_arguments, format_names, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import say
 from .delivery import Delivery, Tally, about, about_untagged, reason
@@ -52,19 +51,15 @@ RETRIED = "the model repeated itself and heard the piece again in two halves; ch
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `transcribe` to its parser."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="directory written by `qwen3-asr-onnx export`, or a hub id")
     parser.add_argument(
         "inputs", metavar="INPUT", nargs="+", help="audio file, directory of audio files, http(s) or data: URL, or -"
     )
     _add_output_arguments(parser)
-    model = parser.add_argument_group("model")
-    model.add_argument("--variant", help="variant of the bundle, as `info` lists them (default: the first)")
+    model = add_model_arguments(parser, "inputs")
     model.add_argument(
-        "--aligner", metavar="DIR", help="bundle of a forced aligner, or a hub id, for --timestamps word"
+        "--aligner", metavar=MODEL_FORMS, help="forced aligner for --timestamps word (default: as `models` shows it)"
     )
-    model.add_argument("--aligner-variant", metavar="VARIANT", help="variant of that bundle (default: its first)")
-    model.add_argument("--device", choices=DEVICES, default="cpu", help="where to run (default cpu)")
-    model.add_argument("--threads", metavar="N", type=at_least_one, help="CPU threads (default: one per core)")
+    model.add_argument("--aligner-variant", metavar="VARIANT", help="variant of the aligner (default: its first)")
     _add_speech_arguments(parser)
     add_subtitle_arguments(parser)
 
@@ -121,7 +116,7 @@ def _add_speech_arguments(parser: argparse.ArgumentParser) -> None:
         "--timestamps",
         choices=get_args(Timestamps),
         default=DEFAULTS.timestamps,
-        help="word: time every word with --aligner (default %(default)s)",
+        help="word: time every word, by the aligner (default %(default)s)",
     )
     speech.add_argument(
         "--batch-size", metavar="N", type=int, help="pieces decoded together (default: as many as memory allows)"
@@ -132,17 +127,17 @@ def _add_speech_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_transcriber(args: argparse.Namespace) -> Transcriber:
-    """Open the bundle the arguments name. Tests put a stand-in here."""
+    """Open the models the arguments name. Tests put a stand-in here."""
     from qwen3_asr_onnx.alignment.aligner import Aligner
     from qwen3_asr_onnx.transcriber import Transcriber
 
     aligner: Aligner | None = None
-    if args.aligner is not None:
+    if args.timestamps == "word":
         aligner = Aligner.from_pretrained(
             args.aligner, variant=args.aligner_variant, device=args.device, threads=args.threads
         )
     return Transcriber.from_pretrained(
-        args.bundle, variant=args.variant, device=args.device, threads=args.threads, aligner=aligner
+        args.model, variant=args.variant, device=args.device, threads=args.threads, aligner=aligner
     )
 
 
@@ -194,7 +189,7 @@ def _transcribe_all(
     n_begun = 0
     why = "the time limit was reached before"
     with audio_progress(_durations(jobs), len(jobs), quiet=args.quiet) as meter:
-        meter.say("loading the bundle")
+        meter.say("loading the model")
         with contextlib.closing(load_transcriber(args)) as transcriber, first_signal_asks() as asked:
             for job, result in _results(transcriber, jobs, options, meter, asked):
                 n_begun += 1
@@ -279,9 +274,9 @@ def _timing(transcript: Transcript) -> str:
 
 
 def _options(args: argparse.Namespace) -> TranscribeOptions:
-    if (args.aligner is None) != (args.timestamps == "none"):
-        missing = "--aligner with the bundle of a forced aligner" if args.aligner is None else "--timestamps word"
-        raise OptionsError(f"--aligner and --timestamps word go together; add {missing}")
+    for option, given in (("--aligner", args.aligner), ("--aligner-variant", args.aligner_variant)):
+        if given is not None and args.timestamps == "none":
+            raise OptionsError(f"{option} is for the times of words; add --timestamps word")
     context = args.context
     if args.context_file is not None:
         try:

@@ -8,10 +8,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.manifest import TOKENIZER_FILE, AnswerGrammar, Manifest, Variant
+from qwen3_asr_onnx.bundle.store import Family, located
 from qwen3_asr_onnx.errors import BundleError, ProviderError
 from qwen3_asr_onnx.text.prompt import AUDIO_TOKEN, END_OF_TURN, build_prompt
 from qwen3_asr_onnx.text.tokenizer import Tokenizer
@@ -58,11 +58,13 @@ class Model:
     load_s: float
 
 
-def load_model(bundle: str | os.PathLike[str] | Bundle, variant: str | None, device: str, threads: int | None) -> Model:
+def load_model(
+    bundle: str | os.PathLike[str] | Bundle | None, variant: str | None, device: str, threads: int | None
+) -> Model:
     """Load one variant of a bundle.
 
     Args:
-        bundle: directory, or an opened `Bundle`.
+        bundle: directory, name of a model in the store, or an opened `Bundle`; None is the store's default.
         variant: name of the variant; None takes the first one the bundle lists.
         device: "cpu" or "cuda".
         threads: threads per operator; None uses every core this process may use.
@@ -92,7 +94,7 @@ def load_model(bundle: str | os.PathLike[str] | Bundle, variant: str | None, dev
 
 
 def open_variant(
-    bundle: str | os.PathLike[str] | Bundle, variant: str | None, device: str, kind: Literal["asr", "aligner"]
+    bundle: str | os.PathLike[str] | Bundle | None, variant: str | None, device: str, kind: Family
 ) -> tuple[Bundle, str, Variant]:
     """Return the bundle, and the variant that is meant with its name, known to suit device and purpose.
 
@@ -100,7 +102,7 @@ def open_variant(
         BundleError: the bundle is missing or damaged, is of the other kind, or has no such variant.
         ProviderError: the variant was not made for the device.
     """
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(located(bundle, kind))
     manifest = opened.manifest
     if manifest.kind != kind:
         raise BundleError(f"{opened.path}: {WRONG_KIND[kind].format(manifest.kind)}")

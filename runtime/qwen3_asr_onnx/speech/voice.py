@@ -25,8 +25,8 @@ SPEECH_BEGINS, SPEECH_GOES_ON = 0.5, 0.35
 """Probabilities from which a frame counts as speech, after silence and after speech, as the Silero authors advise."""
 
 
-LOUD_RMS = 10 ** (-25 / 20)
-"""How loud the loudest moments of usual speech are. Silero takes whispers 25 dB below that for noise."""
+LOUD_RMS = 10 ** (-18 / 20)
+"""How loud the loudest moments of usual speech are. Silero takes softer whispers for noise."""
 
 MOST_GAIN = 10 ** (30 / 20)
 """Nothing is made louder by more than 30 dB: what is quieter still is not meant to be heard."""

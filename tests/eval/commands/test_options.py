@@ -11,7 +11,20 @@ pytest.importorskip("onnx", reason="needs the quantize extra")
 
 from qwen3_asr_onnx.commands import cli
 
-VERBS = ("transcribe", "stream", "align", "info", "pull", "export", "quantize", "sweep", "eval", "report", "bench")
+VERBS = (
+    "transcribe",
+    "stream",
+    "align",
+    "models",
+    "info",
+    "pull",
+    "export",
+    "quantize",
+    "sweep",
+    "eval",
+    "report",
+    "bench",
+)
 FILES = ("transcribe", "align", "pull", "quantize", "sweep", "eval", "report", "bench")
 REPLACING = ("transcribe", "export", "quantize", "eval")
 

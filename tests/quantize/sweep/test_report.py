@@ -45,6 +45,18 @@ def test_what_nobody_measured_has_no_column() -> None:
     assert "peak MB" not in text
 
 
+@pytest.mark.parametrize("missing", ["kl_mean", "wer", "step_ms"])
+def test_a_measurement_without_a_number_is_an_empty_cell_and_no_point(tmp_path: Path, missing: str) -> None:
+    pytest.importorskip("matplotlib", reason="needs the sweep extra")
+    measured = rows(words=missing == "wer")
+    for row in measured:
+        if row["variant"] == "int4" and missing in row:
+            row[missing] = {**row[missing], "low": None} if missing == "wer" else None
+    assert "|  |" in table(measured).splitlines()[-1]
+    plot(measured, tmp_path / "plot.svg")
+    assert "fp32" in (tmp_path / "plot.svg").read_text(encoding="utf-8")
+
+
 def test_measurements_of_a_variant_become_one_row() -> None:
     first, second = merged(rows())
     assert (first["variant"], first["size_mb"], first["load_s"]) == ("fp32", 20.0, 0.1)

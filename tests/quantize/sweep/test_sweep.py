@@ -109,6 +109,18 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+def test_what_has_no_finite_measure_is_valid_json_and_read_back_the_same(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep._Sweep, "measured", lambda *_: {"kl_mean": float("nan"), "wer": {"low": float("inf")}})
+    output = tmp_path / "sweep.jsonl"
+    rows = run_sweep(plan(bundle, output, load_recipe("int4")))
+    for line in output.read_text(encoding="utf-8").splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(name))
+    assert rows == run_sweep(plan(bundle, output, load_recipe("int4")))
+    assert rows[0]["kl_mean"] is None
+
+
 def test_what_a_measurement_depends_on(bundle: Path, tmp_path: Path) -> None:
     """Another clip changes what it is part of; a text only the word errors; calibration audio what listened to it."""
     first = plan(bundle, tmp_path / "rows", load_recipe("int8"))

@@ -185,7 +185,7 @@ def test_no_lock_no_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def no_locks(_: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr("qwen3_asr_onnx.bundle.leftovers._lock", no_locks)
+    monkeypatch.setattr("qwen3_asr_onnx.bundle.leftovers.take_lock", no_locks)
     with workplace(tmp_path, "bundle") as place:
         clear_leftovers(tmp_path, "bundle", lambda place: pytest.fail("it may live"))
         assert place.partial.is_dir()

@@ -204,7 +204,7 @@ def test_a_server_without_ranges_starts_again(hub: FakeHub) -> None:
 
 
 def test_the_steps_are_logged(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "qwen3_asr_onnx.bundle.pull"):
+    with caplog.at_level(logging.INFO, "qwen3_asr_onnx.bundle"):
         fetch_variant(REPO, "small")
     told = [record.getMessage() for record in caplog.records]
     assert told[0].startswith(f"{REPO}: commit ")
@@ -472,7 +472,11 @@ def test_a_disk_that_fills_up_is_explained(hub: FakeHub, monkeypatch: pytest.Mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
-    with pytest.raises(BundleError, match="No space left on device; free some space, or set HF_HOME"):
+    said = rf"{hub_cache()}: the disk is full, [0-9,.]+ MB are free; free some space or set HF_HOME to a folder on"
+    with pytest.raises(LimitError, match=said):
+        fetch_variant(REPO, "small")
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", full)  # the small files
+    with pytest.raises(LimitError, match=said):
         fetch_variant(REPO, "small")
 
 

@@ -42,20 +42,20 @@ def audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_transcribe_writes_it_and_resumes_over_an_empty_one(audio: Path) -> None:
-    assert cli.main(["transcribe", "bundle", "a.wav", "-f", "toy", "--save", "--max-line-width", "16"]) == 0
+    assert cli.main(["transcribe", "-m", "bundle", "a.wav", "-f", "toy", "--save", "--max-line-width", "16"]) == 0
     assert (audio / "a.toy").read_text() == "0>Hello there.\n"
     (audio / "a.toy").write_text("")
-    assert cli.main(["transcribe", "bundle", "a.wav", "-f", "toy", "--save", "--resume"]) == 0
+    assert cli.main(["transcribe", "-m", "bundle", "a.wav", "-f", "toy", "--save", "--resume"]) == 0
     assert (audio / "a.toy").read_text() == ""
 
 
 def test_stdout_takes_several(audio: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["transcribe", "bundle", "a.wav", "b.wav", "-f", "toy", "-q"]) == 0
+    assert cli.main(["transcribe", "-m", "bundle", "a.wav", "b.wav", "-f", "toy", "-q"]) == 0
     assert capsys.readouterr().out == "==> a.wav <==\n0>Hello there.\n\n==> b.wav <==\n0>Hello there.\n"
 
 
 def test_align_writes_it_by_the_suffix_of_its_file(audio: Path) -> None:
-    assert cli.main(["align", "bundle", "a.wav", "Hello there.", "-l", "en", "-o", "out.toy", "-q"]) == 0
+    assert cli.main(["align", "-m", "bundle", "a.wav", "Hello there.", "-l", "en", "-o", "out.toy", "-q"]) == 0
     assert (audio / "out.toy").read_text() == "0>Hello there.\n"
 
 

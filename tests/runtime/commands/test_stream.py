@@ -101,7 +101,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
 
 def test_samples_from_a_pipe(heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str]) -> None:
     stdin(as_bytes(CLIP))
-    assert main(["stream", "bundle", "-", "--language", "de", "--context", "Anna", "--policy", "official"]) == 0
+    assert main(["stream", "-m", "bundle", "-", "--language", "de", "--context", "Anna", "--policy", "official"]) == 0
     assert capsys.readouterr() == ("Hello world.\nAgain\n", "")
     np.testing.assert_allclose(heard.audio, (CLIP * 32767).astype("<i2") / 32768, atol=1e-7)
     assert {rate for _, rate in heard.blocks} == {SAMPLE_RATE}
@@ -125,7 +125,7 @@ def test_sample_formats_and_channels(sample_format: str, dtype: str, scale: int,
 
 def test_a_pipe_that_is_closed_inside_a_sample(heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str]) -> None:
     stdin(as_bytes(CLIP)[:-1])
-    assert main(["stream", "bundle", "-"]) == 1
+    assert main(["stream", "-m", "bundle", "-"]) == 1
     out, err = capsys.readouterr()
     assert out == "Hello world.\nAgain\n"
     assert "ended inside a frame; its last 1 of 2 bytes are left out" in err
@@ -152,7 +152,7 @@ def test_a_pipe_of_crumbs_loses_nothing() -> None:
 
 def test_a_wav_header_in_the_pipe_is_believed(heard: Heard, stdin: Any, tmp_path: Path) -> None:
     stdin(wav_file(tmp_path / "a.wav", rate=8_000).read_bytes())
-    assert main(["stream", "bundle", "-", "--rate", "44100"]) == 0
+    assert main(["stream", "-m", "bundle", "-", "--rate", "44100"]) == 0
     assert {rate for _, rate in heard.blocks} == {8_000}
     assert heard.audio.size == CLIP.size
 
@@ -177,7 +177,7 @@ def test_a_file_in_the_pipe_is_not_taken_for_samples(
     heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str], head: bytes, name: str
 ) -> None:
     stdin(head + bytes(5_000))
-    assert main(["stream", "bundle", "-"]) != 0
+    assert main(["stream", "-m", "bundle", "-"]) != 0
     out, err = capsys.readouterr()
     assert out == ""
     assert f"standard input: this is {name}, not samples" in err
@@ -208,16 +208,16 @@ def test_a_file_as_fast_as_possible_and_as_it_is_spoken(
     path = wav_file(tmp_path / "a.wav")
     slept: list[float] = []
     monkeypatch.setattr(stream._paced, "__defaults__", (slept.append,))
-    assert main(["stream", "bundle", str(path), "--fast"]) == 0
+    assert main(["stream", "-m", "bundle", str(path), "--fast"]) == 0
     assert not slept
-    assert main(["stream", "bundle", str(path)]) == 0
+    assert main(["stream", "-m", "bundle", str(path)]) == 0
     assert max(slept) == pytest.approx(CLIP.size / SAMPLE_RATE, abs=0.5)
 
 
 def test_an_answer_that_is_no_transcript_is_told(heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str]) -> None:
     heard.updates = [StreamUpdate("", "", "", 3.0, Segment(1.0, 3.0, "", "", (5, 6), "no_tag", -0.1))]
     stdin(as_bytes(CLIP))
-    assert main(["stream", "bundle", "-"]) == 0
+    assert main(["stream", "-m", "bundle", "-"]) == 0
     out, err = capsys.readouterr()
     assert out == ""
     assert (
@@ -228,7 +228,7 @@ def test_an_answer_that_is_no_transcript_is_told(heard: Heard, stdin: Any, capsy
 
 def test_json_lines(heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str]) -> None:
     stdin(as_bytes(CLIP))
-    assert main(["stream", "bundle", "-", "--json"]) == 0
+    assert main(["stream", "-m", "bundle", "-", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["committed"] for row in rows] == ["Hello", " world.", " Again"]
     assert rows[0]["tentative"] == " wor"
@@ -238,15 +238,14 @@ def test_json_lines(heard: Heard, stdin: Any, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "which bundle"),
-        (["bundle", "-", "--channels", "0"], "--channels is 0"),
+        (["-", "--channels", "0"], "--channels is 0"),
         (
-            ["bundle", "-", "--rate", "5"],
+            ["-", "--rate", "5"],
             "error: --rate: the sampling rate is 5 Hz; 1000 to 768000 Hz in whole Hz are read\n",
         ),
-        (["bundle", "-", "--chunk-seconds", "0"], "chunk_s is 0.0"),
-        (["bundle", "-", "--microphone", "1"], "give one of them"),
-        (["bundle", "nowhere.wav"], "no such file"),
+        (["-", "--chunk-seconds", "0"], "chunk_s is 0.0"),
+        (["-", "--microphone", "1"], "give one of them"),
+        (["nowhere.wav"], "no such file"),
     ],
 )
 def test_wrong_usage(
@@ -267,7 +266,7 @@ def test_a_file_with_a_hole_is_finished_up_to_it(
 
     broken = np.concatenate([CLIP, [np.nan], CLIP]).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", broken, SAMPLE_RATE, subtype="FLOAT")
-    assert main(["stream", "bundle", str(tmp_path / "a.wav"), "--fast"]) == 1
+    assert main(["stream", "-m", "bundle", str(tmp_path / "a.wav"), "--fast"]) == 1
     out, err = capsys.readouterr()
     assert out == "Hello world.\nAgain\n"
     assert "not a finite number" in err
@@ -283,7 +282,7 @@ def test_an_interrupt_waits_for_the_block_and_finishes(
     stdin(as_bytes(CLIP))
     heard.during_feed = lambda: signal.raise_signal(getattr(signal, name))
     before = signal.getsignal(signal.SIGINT)
-    assert main(["stream", "bundle", "-"]) == status
+    assert main(["stream", "-m", "bundle", "-"]) == status
     assert len(heard.blocks) == 1
     assert heard.finished
     assert capsys.readouterr().out == "Hello world.\nAgain\n"
@@ -339,7 +338,7 @@ def test_a_microphone_that_is_unplugged(
     heard: Heard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(monkeypatch, FakeSoundDevice([(CLIP[:4800], 0.0, False), (CLIP[4800:9600], 0.1, False)]))
-    assert main(["stream", "bundle"]) == 1
+    assert main(["stream", "-m", "bundle"]) == 1
     out, err = capsys.readouterr()
     assert out == "Hello world.\nAgain\n"
     assert "may have been unplugged" in err
@@ -369,10 +368,10 @@ def test_ctrl_c_is_how_a_microphone_ends(
 ) -> None:
     install(monkeypatch, FakeSoundDevice([(CLIP[:4800], 0.0, False)] * 3))
     heard.during_feed = lambda: signal.raise_signal(signal.SIGINT)
-    assert main(["stream", "bundle", "--quiet"]) == 0
+    assert main(["stream", "-m", "bundle", "--quiet"]) == 0
     assert capsys.readouterr() == ("Hello world.\nAgain\n", "")
     heard.during_feed = lambda: signal.raise_signal(signal.SIGTERM)
-    assert main(["stream", "bundle", "--quiet"]) == 143
+    assert main(["stream", "-m", "bundle", "--quiet"]) == 143
 
 
 def test_microphones_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -385,7 +384,7 @@ def test_a_microphone_that_does_not_exist(
     heard: Heard, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     install(monkeypatch, FakeSoundDevice([]))
-    assert main(["stream", "bundle", "--microphone", "none"]) == 2
+    assert main(["stream", "-m", "bundle", "--microphone", "none"]) == 2
     assert "--list-microphones" in capsys.readouterr().err
 
 
@@ -438,6 +437,6 @@ def test_tentative_words_stay_out_of_files(capsys: pytest.CaptureFixture[str]) -
 
 def test_a_real_stream_of_a_real_bundle(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = wav_file(tmp_path / "a.wav")
-    assert main(["stream", str(tiny_bundle), str(path), "--fast", "--json"]) == 0
+    assert main(["stream", "-m", str(tiny_bundle), str(path), "--fast", "--json"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert rows[-1]["segment"]["end_s"] == 2.5

@@ -95,7 +95,7 @@ def audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def transcribe(*arguments: str) -> int:
-    return cli.main(["transcribe", "bundle", *arguments])
+    return cli.main(["transcribe", "-m", "bundle", *arguments])
 
 
 def results_in(folder: Path) -> dict[str, str]:
@@ -631,7 +631,7 @@ sys.exit(cli.main(sys.argv[1:]))
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_interrupting_many_files_and_going_on(fake: FakeTranscriber, audio: Path, name: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, "transcribe", "bundle", ".", "--output-dir", "out"],
+        [sys.executable, "-c", SLOW, "transcribe", "-m", "bundle", ".", "--output-dir", "out"],
         cwd=audio,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -694,7 +694,7 @@ class Talker:
         pass
 
 transcribe_command.load_transcriber = lambda args: Talker()
-sys.exit(cli.main(["transcribe", "bundle", *sys.argv[2:]]))
+sys.exit(cli.main(["transcribe", "-m", "bundle", *sys.argv[2:]]))
 """
 
 

@@ -74,7 +74,7 @@ def test_the_command_line_fails(bundle_copy: Path, tmp_path: Path, capsys: pytes
     with wave.open(str(tmp_path / "clip.wav"), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes((synthetic_clip(1.0) * 32767).astype("<i2").tobytes())
-    assert cli.main(["transcribe", str(bundle_copy), str(tmp_path / "clip.wav")]) == 2
+    assert cli.main(["transcribe", "-m", str(bundle_copy), str(tmp_path / "clip.wav")]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert "are not numbers" in err

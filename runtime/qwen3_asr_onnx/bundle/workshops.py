@@ -1,0 +1,185 @@
+"""Checkpoint in, bundle of one variant out: the workshops that do it, found where they register and joined here.
+
+They register under the entry-point group `qwen3_asr_onnx.workshops`, so that the runtime imports none by name and none
+imports another:
+
+    [project.entry-points."qwen3_asr_onnx.workshops"]
+    export = "qwen3_asr_onnx_export.workshop:WORKSHOP"
+    quantize = "qwen3_asr_onnx_quantize.workshop:WORKSHOP"
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.errors import MissingExtra, OptionsError
+
+from .files import Bundle
+from .leftovers import workplace
+from .manifest import FileRecord
+from .writing import atomic_directory
+
+__all__ = ["GROUP", "ExportWorkshop", "Float32Source", "QuantizeWorkshop", "make_variant"]
+
+GROUP = "qwen3_asr_onnx.workshops"
+REMEDY = "pip install 'qwen3-asr-onnx[get]'"
+
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Halves: TypeAlias = npt.NDArray[np.float16]
+
+
+class Float32Source(Protocol):
+    """A float32 bundle whose large files are not there: what is in them can be asked for, and written.
+
+    Attributes:
+        origin: what it is made from, for errors.
+        bundle: its manifest, and a folder with its small files. The manifest has the sizes of the large ones, and
+            nothing for their sha256.
+        streamed: the names of the large ones.
+    """
+
+    @property
+    def origin(self) -> Path: ...  # noqa: D102
+    @property
+    def bundle(self) -> Bundle: ...  # noqa: D102
+    @property
+    def streamed(self) -> frozenset[str]: ...  # noqa: D102
+
+    def read(self, name: str, start: int, stop: int, *, columns: bool) -> Floats:
+        """Return rows, or columns, [start, stop) of a weight as its graph has it: rows in C order, columns in any.
+
+        Raises:
+            BundleError: it cannot be read.
+        """
+
+    def table(self, start: int, stop: int) -> Halves:
+        """Return rows [start, stop) of the table of input embeddings.
+
+        Raises:
+            BundleError: they cannot be read, or FP16 cannot hold them.
+        """
+
+    def deliver(self, file: str, target: Path | None) -> Future[FileRecord]:
+        """Write a large file in another thread, and return its size and digest; without a target only those.
+
+        Raises:
+            BundleError: by way of the future: its numbers cannot be read, or are none.
+        """
+
+
+class ExportWorkshop(Protocol):
+    """What makes a float32 bundle of a checkpoint: the entry point `export`."""
+
+    def export(self, checkpoint: Path, output: Path, *, name: str | None, check: bool, progress: bool) -> object:
+        """Write the bundle of a checkpoint."""
+
+    def stream(self, checkpoint: Path, folder: Path, *, name: str | None) -> AbstractContextManager[Float32Source]:
+        """Open a checkpoint as a bundle, its small files written to an empty folder."""
+
+
+class QuantizeWorkshop(Protocol):
+    """What makes variants by recipes: the entry point `quantize`."""
+
+    def require(self, recipe: str, calibration: Sequence[Waveform], *, keeps_float32: bool) -> None:
+        """Raise unless there is such a recipe, and calibration audio where it needs some, and there alone."""
+
+    def add(
+        self, bundle: Path, recipe: str, *, progress: bool, threads: int | None, calibration: Sequence[Waveform]
+    ) -> None:
+        """Add a variant to a bundle, as its first one."""
+
+    def make(self, output: Path, source: Float32Source, recipe: str, *, progress: bool, threads: int | None) -> None:
+        """Fill an empty directory with the bundle of one variant."""
+
+
+def make_variant(
+    checkpoint: Path,
+    output: Path,
+    recipe: str,
+    *,
+    adapter: Path | None = None,
+    name: str | None = None,
+    keep_float32: bool = False,
+    check: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+    threads: int | None = None,
+    calibration: Sequence[Waveform] = (),
+) -> Bundle:
+    """Make a bundle of one variant from a checkpoint.
+
+    Args:
+        checkpoint: directory of a checkpoint in the original or the transformers-native layout.
+        output: the directory to create; it appears when all of it is there, and not before.
+        recipe: name of a published recipe, or a .toml file.
+        adapter: directory of a LoRA adapter to merge into the checkpoint.
+        name: what the manifest calls the model; None for the name of the checkpoint's directory.
+        keep_float32: keep the float32 variant in the bundle, behind the one that the recipe makes.
+        check: compare with transformers as `export` does, which needs torch.
+        overwrite: replace `output` if it exists.
+        progress: show progress bars if stderr is a terminal.
+        threads: cores to use; None for all.
+        calibration: 16 kHz waveforms for recipes that are calibrated, which need `keep_float32` too.
+
+    Returns:
+        The bundle.
+
+    Raises:
+        BundleError: the checkpoint or the adapter is not usable, `output` is occupied, or a check fails.
+        OptionsError: no such recipe, or one that this model or these options cannot give.
+        LimitError: not enough disk space.
+        MissingExtra: a workshop, or a package that it needs, is not installed.
+    """
+    with _import_errors_named():
+        export = cast(ExportWorkshop, _workshop("export"))
+        quantize = cast(QuantizeWorkshop, _workshop("quantize"))
+        if adapter is not None:
+            raise OptionsError(f"{adapter}: adapters cannot be merged yet")
+        quantize.require(recipe, calibration, keeps_float32=keep_float32)
+        options: dict[str, Any] = {"progress": progress, "threads": threads}
+        with atomic_directory(output, overwrite=overwrite) as partial:
+            if keep_float32:
+                export.export(checkpoint, partial, name=name, check=check, progress=progress)
+                quantize.add(partial, recipe, calibration=calibration, **options)
+            else:
+                with (
+                    workplace(output.parent, output.name) as place,
+                    export.stream(checkpoint, place.partial, name=name) as source,
+                ):
+                    quantize.make(partial, source, recipe, **options)
+    return Bundle.open(output)
+
+
+def _workshop(name: str) -> object:
+    for point in entry_points(group=GROUP):
+        if point.name == name:
+            return point.load()
+    raise MissingExtra(f"making variants needs the workshop {name!r}, which is not installed: {REMEDY}")
+
+
+@contextlib.contextmanager
+def _import_errors_named() -> Iterator[None]:
+    """Turn a failed import of somebody else's package into the pip line that installs it.
+
+    Raises:
+        MissingExtra: a package that a workshop needs is missing or broken.
+    """
+    try:
+        yield
+    except MissingExtra:
+        raise
+    except ImportError as error:
+        if (error.name or "").startswith("qwen3_asr_onnx"):
+            raise
+        raise MissingExtra(f"making a variant needs more packages ({error}): {REMEDY}") from error
