@@ -10,7 +10,9 @@ from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs.cues import DEFAULT_STYLE, SubtitleStyle, WordDisplay
 from qwen3_asr_onnx.outputs.writers import FORMATS
 
-__all__ = ["add_subtitle_arguments", "subtitle_style"]
+__all__ = ["ESTIMATE_HINT", "add_subtitle_arguments", "are_estimated", "subtitle_style"]
+
+ESTIMATE_HINT = "hint: subtitle times are estimated from pauses; --timestamps word with --aligner measures them"
 
 
 def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +79,11 @@ def subtitle_style(args: argparse.Namespace, formats: Collection[str], *, word_t
     if style.words != "off" and not word_times:
         raise OptionsError(f"--subtitle-words {style.words} needs word times; add --timestamps word")
     return style
+
+
+def are_estimated(style: SubtitleStyle, formats: Collection[str], *, word_times: bool) -> bool:
+    """Return whether subtitles will be written whose times are estimates."""
+    return style.estimate and not word_times and not set(_shaped()).isdisjoint(formats)
 
 
 def _shaped() -> list[str]:

@@ -27,7 +27,7 @@ from .console import say
 from .delivery import Delivery, Tally, about, about_untagged, reason
 from .progress import AudioMeter, audio_progress
 from .signals import Asked, exit_status, first_signal_asks
-from .subtitle_options import add_subtitle_arguments, subtitle_style
+from .subtitle_options import ESTIMATE_HINT, add_subtitle_arguments, are_estimated, subtitle_style
 from .worklist import Destination, Job, find_sources, plan_jobs, remove_leftovers
 
 if TYPE_CHECKING:
@@ -150,7 +150,9 @@ def run(args: argparse.Namespace) -> int:
     """
     options = _options(args)
     destination = _destination(args)
-    chosen = writers(subtitle_style(args, args.formats or ["txt"], word_times=options.timestamps == "word"))
+    formats, timed = args.formats or ["txt"], options.timestamps == "word"
+    style = subtitle_style(args, formats, word_times=timed)
+    chosen = writers(style)
     sources, unusable = find_sources(args.inputs)
     tally = Tally(len(sources) + len(unusable))
     if destination is None:
@@ -163,6 +165,8 @@ def run(args: argparse.Namespace) -> int:
         tally.n_skipped = len(sources) - len(jobs)
     for item in unusable:
         tally.add_failure(item.label, item.reason)
+    if jobs and not args.quiet and are_estimated(style, formats, word_times=timed):
+        say(ESTIMATE_HINT)
     try:
         if jobs:
             _transcribe_all(args, jobs, options, delivery)
