@@ -29,7 +29,7 @@ from .progress import audio_progress
 from .remarks import remarks, timing
 from .signals import exit_status, first_signal_asks
 from .state import Records, forget_old_journals, stdout_journal
-from .subtitle_options import add_subtitle_arguments, subtitle_style
+from .subtitle_options import ESTIMATE_HINT, add_subtitle_arguments, are_estimated, subtitle_style
 from .transcribed import durations, transcribed
 from .worklist import Destination, Job, find_sources, plan_jobs, remove_leftovers
 
@@ -152,9 +152,9 @@ def run(args: argparse.Namespace) -> int:
     """
     options = _options(args)
     destination = _destination(args)
-    formats = args.formats or ["txt"]
+    formats, timed = args.formats or ["txt"], options.timestamps == "word"
     _check_times(args, formats)
-    style = subtitle_style(args, formats, word_times=options.timestamps == "word")
+    style = subtitle_style(args, formats, word_times=timed)
     sources, unusable = find_sources(args.inputs)
     tally, records = Tally(len(sources) + len(unusable)), Records()
     stdout_format = "" if destination is not None else _stdout_format(args, tally.n_inputs)
@@ -170,6 +170,8 @@ def run(args: argparse.Namespace) -> int:
     tally.add_unusable(unusable)
     for label, path in ((job.source.label, path) for job in jobs for path in job.stale):
         say(about(label, "warning", f"{path} is of what this recording was before; it is made again"))
+    if jobs and not args.quiet and are_estimated(style, formats, word_times=timed):
+        say(ESTIMATE_HINT)
     try:
         if jobs:
             _transcribe_all(args, jobs, options, delivery)

@@ -22,7 +22,7 @@ __all__ = ["FORMATS", "Format", "Writer", "to_json", "to_srt", "to_tsv", "to_txt
 Writer: TypeAlias = Callable[..., str]
 """A transcript in, the text of a file out; where the format names its input, that name follows the transcript."""
 
-ESTIMATE_NOTE = "NOTE\nTimes inside a segment are estimated from the length of the text, not measured.\n"
+ESTIMATE_NOTE = "NOTE\nTimes are estimated from pauses and the length of the text, not measured.\n"
 
 
 @dataclass(frozen=True, slots=True)

@@ -466,6 +466,17 @@ def test_the_average_is_that_of_all_probabilities(asr: Transcriber, monkeypatch:
     assert sum(segment.n_logprobs for segment in transcript.segments) == len(logprobs)
 
 
+def test_phrases_make_up_the_text(asr: Transcriber) -> None:
+    options = TranscribeOptions(language="English", max_new_tokens=12, max_segment_s=3.0)
+    segments = asr.transcribe(synthetic_clip(8.0), options).segments
+    assert any(segment.phrases for segment in segments)
+    for segment in segments:
+        assert segment.phrases is not None
+        assert "".join(phrase.text for phrase in segment.phrases).split() == segment.text.split() or not segment.phrases
+        edges = [edge for phrase in segment.phrases for edge in (phrase.start_s, phrase.end_s)]
+        assert [segment.start_s, *edges, segment.end_s] == sorted([segment.start_s, *edges, segment.end_s])
+
+
 def test_timings_add_up(asr: Transcriber) -> None:
     transcript = asr.transcribe(synthetic_clip(11.0), FOUR_TOKENS)
     spent = transcript.timings
