@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
 from qwen3_asr_onnx.arrays import SAMPLE_RATE
 from qwen3_asr_onnx.bundle.manifest import Manifest
 from qwen3_asr_onnx.options import TranscribeOptions
-from qwen3_asr_onnx.results import Segment, Timings, Word
+from qwen3_asr_onnx.results import Phrase, Segment, Timings, Word
 from qwen3_asr_onnx.speech.quiet import Clip
 
 try:
@@ -326,9 +326,13 @@ def _segment(fields: dict[str, Any]) -> Segment:
     words = fields["words"]
     if words is not None:
         words = tuple(Word(**{**word, "flags": tuple(word["flags"])}) for word in words)
+    phrases = fields["phrases"]
+    if phrases is not None:
+        phrases = tuple(Phrase(**phrase) for phrase in phrases)
     ids, logprobs = tuple(fields["token_ids"]), tuple(fields["token_logprobs"])
     timings = Timings(**fields["timings"])
-    return Segment(**{**fields, "token_ids": ids, "token_logprobs": logprobs, "timings": timings, "words": words})
+    built = {"token_ids": ids, "token_logprobs": logprobs, "timings": timings, "words": words, "phrases": phrases}
+    return Segment(**{**fields, **built})
 
 
 def _line(body: Mapping[str, Any]) -> bytes:

@@ -87,8 +87,9 @@ class FakeTranscriber:
                 yield error
             else:
                 keep_finished(journal, result)
-                for segment in result.segments if on_segment is not None else ():
-                    on_segment(segment)
+                if on_segment is not None:
+                    for segment in result.segments:
+                        on_segment(segment)
                 yield result
             if cancel.is_set():
                 return
@@ -152,7 +153,8 @@ def test_one_hint_for_all_files_says_that_times_are_estimated(
 def test_no_hint_where_nothing_is_left_to_do(
     fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("a.srt").write_text("", encoding="utf-8")
+    assert transcribe("a.wav", "--save", "-f", "srt") == 0
+    assert "hint" in capsys.readouterr().err
     assert transcribe("a.wav", "--save", "--resume", "-f", "srt") == 0
     assert "hint" not in capsys.readouterr().err
 
