@@ -95,7 +95,10 @@ def draft(bundle: Bundle, source: Variant, recipe: Recipe, plan: Plan, streamed:
 
     verify(bundle, plan.taken)
     models = tuple(built(graph.part) for graph in plan.graphs)
-    shared = (built("step"), bundle.require(plan.shared)) if plan.shared else None
+    shared = None
+    if plan.shared is not None:
+        like = loaded(plan.shared) if plan.shared == source.decoder_init else built("step")
+        shared = (like, bundle.require(plan.shared))
     weights = dict.fromkeys(file for name in plan.taken for file in _weights_of(bundle.require(name)))
     return Draft(plan, models, shared, tuple(weights))
 

@@ -6,7 +6,7 @@ same scheme from the same source is that variant's files by name. Only the manif
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,7 +49,8 @@ class Plan:
     Attributes:
         variant: the new variant, still without weight files.
         graphs: the graphs to make, in order.
-        shared: the finished step graph of another variant that a new prefill graph shares tensors with, if any.
+        shared: the finished graph that a new one shares tensors with, if any: the step graph of another variant, or
+            the source's prefill graph.
         table: file name of the embedding table to make the variant's from; None where that one is there already.
     """
 
@@ -126,9 +127,16 @@ def plan_variant(
     return Plan(
         variant,
         (*graphs, *decoders),
-        shared=step if step != init and [graph.part for graph in decoders] == ["init"] else None,
+        shared=_finished(recipe, init, step, [graph.part for graph in decoders]),
         table=source.embeddings if int8_table and twin("embedding") is None else None,
     )
+
+
+def _finished(recipe: Recipe, init: str, step: str, made: Sequence[str]) -> str | None:
+    """Return the decoder graph that is there already and has tensors in common with the one that has to be made."""
+    if made == ["init"] and step != init:
+        return step
+    return init if made == ["step"] and recipe.source_judges else None
 
 
 def _plan_encoder(source: Variant, recipe: Recipe, files: VariantFiles, twin: Twin) -> tuple[str, list[Graph]]:

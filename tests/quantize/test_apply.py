@@ -67,11 +67,12 @@ def test_a_published_variant_loads_verifies_and_transcribes(bundle: Path, name: 
     made = add(bundle, name)
     assert list(made.manifest.variants) == ["fp32", name]
     assert made.verify() == []
-    assert made.manifest.variants[name].mapped == ()  # quantised weights must be rearranged at load
+    # Quantised weights must be rearranged at load.
+    assert made.manifest.variants[name].mapped == (("decoder_init.onnx",) if name == "lossless" else ())
     asr = Transcriber(bundle, name, threads=1)
     result = asr.transcribe(synthetic_clip(2.5), TranscribeOptions(max_new_tokens=8))
     assert 1 <= len(result.token_ids) <= 8
-    assert (asr.decoder.init is asr.decoder.step) == (name != "fast")
+    assert (asr.decoder.init is asr.decoder.step) == (name not in ("fast", "lossless"))
 
 
 @pytest.mark.parametrize("name", sorted(published_recipes()))
@@ -90,8 +91,9 @@ def test_no_tensor_is_stored_twice(bundle: Path, name: str) -> None:
     assert {key for key, where in places.items() if len(where) > 1} == set()
     sizes = sum((bundle / file).stat().st_size for file in variant.weights)
     assert used <= sizes < used + len(seen) * 4096  # nothing but tensors and padding
-    # A weight is stored quantised or in float32, not both.
-    assert not {key for key in places if f"{key}.int4" in places or f"{key}.int8" in places}
+    # A weight is stored quantised or in float32, not both, unless float32 judges what is drafted.
+    twice = {key for key in places if f"{key}.int4" in places or f"{key}.int8" in places}
+    assert bool(twice) == (name == "lossless")
 
 
 def test_prefill_and_step_of_one_scheme_are_the_same_bytes(bundle: Path) -> None:

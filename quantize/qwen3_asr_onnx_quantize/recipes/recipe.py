@@ -108,13 +108,8 @@ class Recipe:
         """Raise unless the prefill graph can go on from what the step graph has put into the cache, and differs."""
         if self.init == self.step:
             raise OptionsError("verified = true needs an [init] of its own: the same weights would judge themselves")
-        if self.init.cache_dtype != self.step.cache_dtype:
-            raise OptionsError(
-                f"verified = true: [init] keeps its cache in {self.init.cache_dtype} and [step] in "
-                f"{self.step.cache_dtype}; they must share one"
-            )
         if self.source_judges and self.rescoring:
-            raise OptionsError("verified = true with a float32 [init] goes without rescoring: its head is exact already")
+            raise OptionsError("verified = true with a float32 [init] goes without rescoring: its head is exact")
         if self.source_judges and self.smoothing:
             raise OptionsError(
                 "verified = true with a float32 [init] goes without smoothing, which scales the values that [step] "

@@ -98,6 +98,4 @@ class Row(Generic[Key]):
     def result(self) -> Generated:
         """Return what it generated, once it has ended."""
         assert self.end is not None
-        return Generated(
-            tuple(self.ids), tuple(self.logprobs), self.end, self.prefill_s, self.decode_s, self.n_passes
-        )
+        return Generated(tuple(self.ids), tuple(self.logprobs), self.end, self.prefill_s, self.decode_s, self.n_passes)

@@ -85,6 +85,16 @@ def test_the_record_is_json_with_every_default_spelled_out() -> None:
         ('[step]\nscheme = "int4"\n[stem]\nscheme = "w8a8"\nreduce_range = 1', r"\[stem\]: reduce_range is 1"),
         ('rotation = 1\n[step]\nscheme = "int4"', "rotation is 1; give true or false"),
         ('[step]\nscheme = "int4"\n[embedding]\nblock = 1', r"\[embedding\] has no key 'block'"),
+        ('verified = true\n[step]\nscheme = "int4"', r"needs an \[init\] of its own"),
+        ('verified = true\n[step]\nscheme = "fp16"\n[head]\nscheme = "fp16"', r"needs an \[init\] of its own"),
+        (
+            'verified = true\nsmoothing = true\n[step]\nscheme = "int4"\n[init]\nscheme = "fp32"',
+            r"goes without smoothing, which scales the values that \[step\] keeps in the cache",
+        ),
+        (
+            'verified = true\nrescoring = true\n[step]\nscheme = "int4"\n[init]\nscheme = "fp32"',
+            "goes without rescoring",
+        ),
     ],
 )
 def test_what_is_not_a_recipe_is_refused(text: str, message: str) -> None:

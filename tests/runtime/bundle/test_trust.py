@@ -69,6 +69,8 @@ BAD_FIELDS: list[tuple[str, Any]] = [
     ("variants.fp32.devices", "cpu"),
     ("variants.fp32.rescored", 2000),
     ("variants.fp32.embeddings", "table.bin"),
+    ("variants.fp32.verified", 1),
+    ("variants.fp32.judge_steps_from", -1),
     ("variants.fp32.recipe", 5),
     ("variants.fp32.encoder", ["encoder.onnx"]),
 ]

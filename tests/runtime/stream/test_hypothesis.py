@@ -40,6 +40,16 @@ def split_model(model: Model) -> Model:
 
 
 @pytest.fixture(scope="module")
+def judged_model(split_model: Model) -> Model:
+    """The same as a verified variant: prompts and drafts are read by one graph, text is drafted by the other."""
+    real = split_model.decoder
+    return replace(
+        split_model,
+        decoder=Decoder(real.init, real.step, real.embeddings, real.dims, tuple(real.eos), verified=True),
+    )
+
+
+@pytest.fixture(scope="module")
 def clip() -> Waveform:
     """18 s whose loudest moment is the first: the mel floor is settled before the first window is finished."""
     samples = synthetic_clip(18.0, seed=3) * np.float32(0.5)
@@ -72,7 +82,7 @@ def make(model: Model, context: str = "") -> StreamDecoder:
     return StreamDecoder(model, asking(model, context), 30.0, 200)
 
 
-@pytest.mark.parametrize("name", ["model", "split_model"])
+@pytest.mark.parametrize("name", ["model", "split_model", "judged_model"])
 @pytest.mark.parametrize("chunk_s", [2.0, 3.1])
 def test_the_same_tokens_as_from_scratch(
     request: pytest.FixtureRequest, clip: Waveform, name: str, chunk_s: float
