@@ -163,7 +163,8 @@ def _raw_rows(ref: TensorRef, start: int, stop: int) -> npt.NDArray[Any]:
 
 def _float32(raw: npt.NDArray[Any], dtype: str) -> Floats:
     if dtype == "BF16":  # the upper half of a float32
-        return np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
+        widened: Floats = np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
+        return widened
     with np.errstate(over="ignore"):  # infinity is looked for where the numbers are used
         values: Floats = raw.astype(np.float32, copy=False)
     return values
