@@ -23,6 +23,7 @@ from qwen3_asr_onnx.errors import BundleError, LimitError, MissingExtra, Options
 from qwen3_asr_onnx_export import stored_file, templates, weights
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
 from qwen3_asr_onnx_quantize.apply import quantize_into
+from qwen3_asr_onnx_quantize.checks import checks
 from qwen3_asr_onnx_quantize.recipes.published import published_recipes
 from qwen3_asr_onnx_quantize.recipes.recipe import load_recipe
 from qwen3_asr_onnx_quantize.weights import pending
@@ -212,3 +213,24 @@ def test_a_shape_without_a_template_names_what_tracing_needs(tmp_path: Path, mon
     monkeypatch.delitem(sys.modules, "qwen3_asr_onnx_export.trace", raising=False)
     with pytest.raises(MissingExtra, match=r"pip install 'qwen3-asr-onnx\[export\]'"):
         make_variant(CHECKPOINT, tmp_path / "out", "int4")
+
+
+def test_a_failed_check_publishes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "MARGIN", 1e-3)
+    monkeypatch.setattr(checks, "EXACT", 1e-9)
+    for keep in (False, True):
+        with pytest.raises(BundleError, match="differ from the checkpoint's"):
+            make_variant(CHECKPOINT, tmp_path / "one", "int4", keep_float32=keep)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.torch
+def test_with_torch_it_can_be_compared_with_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parity = pytest.importorskip("qwen3_asr_onnx_export.parity")
+    make_variant(CHECKPOINT, tmp_path / "plain", "int4", name="model")
+    make_variant(CHECKPOINT, tmp_path / "compared", "int4", name="model", check=True)
+    assert contents(tmp_path / "compared") == contents(tmp_path / "plain")
+    monkeypatch.setattr(parity, "TOLERANCE", 0.0)
+    with pytest.raises(BundleError, match="differs from transformers"):
+        make_variant(CHECKPOINT, tmp_path / "out", "int4", check=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compared", "plain"]
