@@ -149,6 +149,7 @@ def read_columns(ref: TensorRef, start: int, stop: int) -> Floats:
 
 def _raw_rows(ref: TensorRef, start: int, stop: int) -> npt.NDArray[Any]:
     """Return rows as stored. The file is read anew, not mapped: mapped pages count as this process's memory."""
+    assert 0 <= start <= stop <= ref.shape[0], (ref, start, stop)
     dtype = np.dtype(NUMPY_DTYPES[ref.dtype])
     shape = (stop - start, *ref.shape[1:])
     count, row_bytes = math.prod(shape), math.prod(ref.shape[1:]) * dtype.itemsize

@@ -82,10 +82,14 @@ class Float32Source(Protocol):
 class ExportWorkshop(Protocol):
     """What makes a float32 bundle of a checkpoint: the entry point `export`."""
 
-    def export(self, checkpoint: Path, output: Path, *, name: str | None, check: bool, progress: bool) -> object:
+    def export(
+        self, checkpoint: Path, output: Path, *, adapter: Path | None, name: str | None, check: bool, progress: bool
+    ) -> object:
         """Write the bundle of a checkpoint."""
 
-    def stream(self, checkpoint: Path, folder: Path, *, name: str | None) -> AbstractContextManager[Float32Source]:
+    def stream(
+        self, checkpoint: Path, folder: Path, *, adapter: Path | None, name: str | None
+    ) -> AbstractContextManager[Float32Source]:
         """Open a checkpoint as a bundle, its small files written to an empty folder."""
 
 
@@ -149,21 +153,22 @@ def make_variant(
     with _import_errors_named():
         export = cast(ExportWorkshop, _workshop("export"))
         quantize = cast(QuantizeWorkshop, _workshop("quantize"))
-        if adapter is not None:
-            raise OptionsError(f"{adapter}: adapters cannot be merged yet")
+        if check and adapter is not None:
+            raise OptionsError(f"{adapter}: transformers cannot be asked about a merged adapter; leave out the check")
         quantize.require(recipe, calibration, keeps_float32=keep_float32)
         with (
             atomic_directory(output, overwrite=overwrite) as partial,
             workplace(output.parent, output.name) as place,
-            export.stream(checkpoint, _empty(place.partial / "small"), name=name) as source,
+            export.stream(checkpoint, _empty(place.partial / "small"), adapter=adapter, name=name) as source,
         ):
             if keep_float32:
-                export.export(checkpoint, partial, name=name, check=check, progress=progress)
+                export.export(checkpoint, partial, adapter=adapter, name=name, check=check, progress=progress)
                 quantize.add(partial, recipe, progress=progress, threads=threads, calibration=calibration)
             else:
                 if check:  # what is compared are float32 graphs with their weights in files
-                    export.export(checkpoint, place.partial / "float32", name=name, check=True, progress=progress)
-                    shutil.rmtree(place.partial / "float32")
+                    float32 = place.partial / "float32"
+                    export.export(checkpoint, float32, adapter=None, name=name, check=True, progress=progress)
+                    shutil.rmtree(float32)
                 quantize.make(partial, source, recipe, progress=progress, threads=threads)
             quantize.check(partial, source, recipe, threads=threads)
     return Bundle.open(output)
