@@ -97,7 +97,8 @@ def _read(weights: Weights, name: str, length: int) -> Doubles:
 
 
 def _linear(read: Callable[[str, int], Doubles], name: str, x: Doubles, width: int) -> Doubles:
-    return x @ read(f"{name}.weight", x.shape[1]) + read(f"{name}.bias", width)
+    product: Doubles = x @ read(f"{name}.weight", x.shape[1]) + read(f"{name}.bias", width)
+    return product
 
 
 def _layer_norm(read: Callable[[str, int], Doubles], name: str, x: Doubles) -> Doubles:
