@@ -16,7 +16,7 @@ SPREAD := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 PYTEST := $(BIN)/python -m pytest $(SPREAD)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint format templates test-templates test-programs test-wheel test-oldest test-newest conformance bench eval report mini clean
+.PHONY: help demo test tests quick lint format templates test-templates test-programs installed test-wheel test-oldest test-newest conformance bench eval report mini clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/' | column -t -s ':'
@@ -54,7 +54,10 @@ quick: lint            ## lint, then the quick tests: under a minute
 	@echo "==> quick tests"
 	@$(PYTEST) $(QUICK)
 
-test: lint             ## lint, then every test; COV=--cov also measures the share of lines run, not below the floor
+test: $(VENV)/.dev     ## lint and every test; COV=--cov also measures the share of lines run, not below the floor
+	@$(MAKE) --no-print-directory -j2 lint tests    # the type checker keeps one core busy, the tests the other meanwhile
+
+tests: $(VENV)/.dev
 	@echo "==> tests"
 	@$(PYTEST) $(COV)
 
@@ -70,29 +73,48 @@ conformance: $(VENV)/.conformance    ## the tests beside other people's clients 
 # The rooms that look for packages which may be missing, and what stands for the rest.
 EXTRAS := $(addprefix tests/runtime/,audio bundle speech commands/test_cli.py test_import.py test_privacy.py test_transcriber.py)
 
-# $(call test-built,NAME,EXTRAS,PIP OPTIONS,TESTS): tests against the built wheel in an environment of its own.
-define test-built
+# $(call install-built,NAME,EXTRAS,PIP OPTIONS): the built wheel in an environment of its own.
+define install-built
 	@rm -rf build/$(1) && mkdir -p build/$(1)
 	@$(PYTHON) -m venv build/$(1)/venv
 	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/$(1) .
 	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check install --quiet $(3) \
 	    "$$(ls build/$(1)/*.whl)[$(2)]" pytest pytest-xdist hypothesis
-	@cp -r tests build/$(1)/tests && cp pyproject.toml build/$(1)/
-	@cd build/$(1) && venv/bin/python -m pytest $(SPREAD) -m "not torch and not conformance" $(4)
+	@touch $@
 endef
 
-test-wheel:            ## build the wheel, install it bare with [cpu], run against it what may miss an extra
-	@echo "==> the built wheel in a clean environment"
-	$(call test-built,wheel,cpu,--constraint constraints.txt,$(EXTRAS))
+# $(call test-built,NAME,TESTS): tests against it.
+define test-built
+	@rm -rf build/$(1)/tests && cp -r tests build/$(1)/tests && cp pyproject.toml build/$(1)/
+	@cd build/$(1) && venv/bin/python -m pytest $(SPREAD) -m "not torch and not conformance and not traced" $(2)
+endef
 
-test-oldest:           ## the same with [audio], every dependency at the lower bound that pyproject.toml declares
-	@echo "==> the oldest versions declared"
+SOURCES := pyproject.toml constraints.txt $(shell find runtime export quantize eval -type f ! -name '*.pyc')
+BUILT   := $(foreach name,wheel oldest newest,build/$(name)/installed)
+
+build/wheel/installed: $(SOURCES)
+	$(call install-built,wheel,cpu,--constraint constraints.txt)
+
+build/oldest/installed: $(SOURCES)
 	@mkdir -p build && $(PYTHON) .ci/lower-bounds >build/oldest.txt
-	$(call test-built,oldest,cpu$(comma)audio,--constraint build/oldest.txt,tests/runtime)
+	$(call install-built,oldest,cpu$(comma)audio,--constraint build/oldest.txt)
 
-test-newest:           ## the same with [audio], every dependency as new as it resolves
+build/newest/installed: $(SOURCES)
+	$(call install-built,newest,cpu$(comma)audio,)
+
+installed: $(BUILT)    ## the environments of the three targets that follow
+
+test-wheel: build/wheel/installed      ## build the wheel, install it bare with [cpu], run against it what may miss an extra
+	@echo "==> the built wheel in a clean environment"
+	$(call test-built,wheel,$(EXTRAS))
+
+test-oldest: build/oldest/installed    ## the same with [audio], every dependency at the lower bound that pyproject.toml declares
+	@echo "==> the oldest versions declared"
+	$(call test-built,oldest,tests/runtime)
+
+test-newest: build/newest/installed    ## the same with [audio], every dependency as new as it resolves
 	@echo "==> the newest versions"
-	$(call test-built,newest,cpu$(comma)audio,,tests/runtime)
+	$(call test-built,newest,tests/runtime)
 
 templates: $(VENV)/.demo    ## trace the graphs of the released shapes that the package brings (after a change of what is traced)
 	@$(BIN)/python -m qwen3_asr_onnx_export.templates

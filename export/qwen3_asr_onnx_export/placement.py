@@ -39,6 +39,11 @@ class WeightPlan:
     placements: tuple[Placement, ...]
     transposed: frozenset[str]
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.placements[-1].offset + self.placements[-1].length
+
 
 def plan(model: ir.Model, file: str) -> WeightPlan:
     """Lay out the float32 initializers of a graph, of which names and shapes are enough, one after the other.

@@ -165,4 +165,5 @@ def _float32(raw: npt.NDArray[Any], dtype: str) -> Floats:
     if dtype == "BF16":  # the upper half of a float32
         return np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
     with np.errstate(over="ignore"):  # infinity is looked for where the numbers are used
-        return raw.astype(np.float32, copy=False)
+        values: Floats = raw.astype(np.float32, copy=False)
+    return values

@@ -10,16 +10,18 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from qwen3_asr_onnx.bundle.manifest import FileRecord
 from qwen3_asr_onnx.bundle.writing import HashedFile
 from qwen3_asr_onnx.errors import BundleError
 
 from .checkpoint import EMBED, Checkpoint
+from .computed import position_table, rotary_frequencies
 from .placement import Placement, WeightPlan
 from .stored_file import Floats
 
-__all__ = ["write", "write_embeddings"]
+__all__ = ["computed_weights", "read_table", "write", "write_embeddings"]
 
 LARGEST_WEIGHT = 65504.0
 """What float16 can hold, which some variants are stored in. Real weights stay below a hundred."""
@@ -28,6 +30,14 @@ SLICE_BYTES = 64 << 20
 """Largest float32 piece converted at once."""
 
 Progress = Callable[[int], object]
+
+
+def computed_weights(checkpoint: Checkpoint) -> dict[str, Floats]:
+    """Return the initializers that no checkpoint stores, by name."""
+    return {
+        "audio_tower.positions": position_table(checkpoint.encoder),
+        "model.inv_freq": rotary_frequencies(checkpoint.decoder),
+    }
 
 
 def write(
@@ -43,7 +53,7 @@ def write(
         weights: the layout.
         checkpoint: where the numbers come from.
         computed: initializers that no checkpoint stores, by name.
-        path: the file to write.
+        path: the file to write; `os.devnull` for its digest alone.
         progress: called with the bytes just written.
 
     Returns:
@@ -73,12 +83,21 @@ def write_embeddings(checkpoint: Checkpoint, path: Path, progress: Progress | No
     with path.open("wb") as file:
         out = HashedFile(file, progress)
         for rows in _runs((dims.vocab_size, dims.hidden)):
-            with np.errstate(over="ignore"):  # looked for right here
-                half = checkpoint.read_rows(EMBED, rows.start, rows.stop).astype(np.float16)
-            if not np.isfinite(half).all():
-                raise BundleError(f"{checkpoint.path}: {EMBED} holds values that FP16 cannot (over 65504 or NaN)")
-            out.write(half)
+            out.write(read_table(checkpoint, rows.start, rows.stop))
     return out.record()
+
+
+def read_table(checkpoint: Checkpoint, start: int, stop: int) -> npt.NDArray[np.float16]:
+    """Return rows [start, stop) of the embedding table as FP16.
+
+    Raises:
+        BundleError: as `write_embeddings`.
+    """
+    with np.errstate(over="ignore"):  # looked for right here
+        half = checkpoint.read_rows(EMBED, start, stop).astype(np.float16)
+    if not np.isfinite(half).all():
+        raise BundleError(f"{checkpoint.path}: {EMBED} holds values that FP16 cannot (over 65504 or NaN)")
+    return half
 
 
 def _pieces(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.workshops import ExportWorkshop
+from qwen3_asr_onnx.bundle.workshops import ExportWorkshop, Float32Source
 
 from .pipeline import export_checkpoint
+from .streamed import streamed_bundle
 
 __all__ = ["WORKSHOP"]
 
@@ -15,9 +16,13 @@ __all__ = ["WORKSHOP"]
 class _Workshop:
     """The exporter."""
 
-    def export(self, checkpoint: Path, output: Path, *, name: str | None, check: bool, progress: bool) -> Bundle:
+    def export(self, checkpoint: Path, output: Path, *, name: str | None, check: bool, progress: bool) -> None:
         """Write the bundle of a checkpoint."""
-        return export_checkpoint(checkpoint, output, name=name, check=check, progress=progress)
+        export_checkpoint(checkpoint, output, name=name, check=check, progress=progress)
+
+    def stream(self, checkpoint: Path, folder: Path, *, name: str | None) -> AbstractContextManager[Float32Source]:
+        """Open a checkpoint as a bundle, its small files written to an empty folder."""
+        return streamed_bundle(checkpoint, folder, name=name)
 
 
 WORKSHOP: ExportWorkshop = _Workshop()

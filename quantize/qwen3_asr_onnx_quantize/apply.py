@@ -17,6 +17,7 @@ from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.files import Bundle, file_record
 from qwen3_asr_onnx.bundle.manifest import FileRecord, Manifest, Variant
 from qwen3_asr_onnx.bundle.staging import publish, recover_bundle, staging_directory
+from qwen3_asr_onnx.bundle.workshops import Float32Source
 from qwen3_asr_onnx.bundle.writing import atomic_directory, require_space
 from qwen3_asr_onnx.commands.console import progress_bar
 from qwen3_asr_onnx.errors import BundleError
@@ -25,10 +26,10 @@ from .calibration.attach import attach_calibration, calibration_record, require_
 from .graphs import Draft, draft, verify
 from .plan import Plan, float32_name, plan_variant
 from .recipes.recipe import Recipe
-from .schemes.embedding import write_int8_table
+from .schemes.embedding import TableRows, rows_of_file, write_int8_table
 from .weights.files import WeightFiles, source_bytes
 
-__all__ = ["quantize_bundle", "quantize_into"]
+__all__ = ["quantize_bundle", "quantize_into", "quantize_streamed"]
 
 GRAPH_ALLOWANCE_BYTES = 32 << 20
 """Room for graphs and manifest in the disk-space check."""
@@ -128,6 +129,44 @@ def quantize_into(
     return Bundle.open(output)
 
 
+def quantize_streamed(
+    output: Path, source: Float32Source, recipe: Recipe, *, progress: bool = False, threads: int | None = None
+) -> None:
+    """Fill a directory with what `quantize_into` would make of a bundle, without its weights ever being in files.
+
+    Args:
+        output: an empty directory.
+        source: where the numbers come from.
+        recipe: what to make; it must not be calibrated.
+        progress: show a progress bar if stderr is a terminal.
+        threads: cores to use; None for all.
+
+    Raises:
+        BundleError: a weight cannot be read or is not a finite number.
+        OptionsError, LimitError: as `quantize_bundle`.
+    """
+    bundle, name = source.bundle, float32_name(source.bundle.manifest)
+    assert name is not None
+    plan = plan_variant(source.origin, bundle.manifest, recipe, {})
+    drafted = draft(bundle, bundle.manifest.variants[name], recipe, plan, source)
+    manifest = _alone(bundle.manifest, recipe.name, replace(plan.variant, weights=drafted.weights), {})
+    kept = manifest.files.keys() - plan.new_files
+    _require_space(output, drafted.stored_bytes(bundle) + sum(manifest.files[file].size for file in kept))
+    # Digests of float32 files that nobody keeps are wanted too: they tell what the variant was made from.
+    pending = {file: source.deliver(file, output / file if file in kept else None) for file in source.streamed}
+    total = source_bytes(drafted.models)
+    with progress_bar(total=total, unit="B", scale=True, quiet=not progress) as bar:
+        variant, records = _write(drafted, WeightFiles(output, bar.update, threads))
+    if plan.table is not None:
+        records |= _write_table(bundle, source.table, output / variant.embeddings)
+    files = {**bundle.manifest.files, **{file: future.result() for file, future in pending.items()}}
+    settled = replace(bundle.manifest, files=files)
+    variant = replace(variant, recipe=plan_variant(source.origin, settled, recipe, {}).variant.recipe)
+    for file in kept - source.streamed:
+        shutil.copyfile(bundle.require(file), output / file)
+    _alone(settled, recipe.name, variant, records).save(output)
+
+
 def _float32_source(bundle: Bundle) -> Variant:
     """Return the float32 variant, its files known to be there."""
     name = float32_name(bundle.manifest)
@@ -163,10 +202,16 @@ def _make(
         verify(bundle, inputs, bar.update)
         attach_calibration(bundle, source, drafted.models, calibration, threads)
         variant, records = _write(drafted, WeightFiles(directory, bar.update, threads))
-        if table is not None:
-            dims, target = bundle.manifest.decoder, directory / variant.embeddings
-            records[target.name] = write_int8_table(bundle.path / table, target, dims.vocab_size, dims.hidden)
+    if table is not None:
+        dims = bundle.manifest.decoder
+        rows = rows_of_file(bundle.path / table, dims.vocab_size, dims.hidden)
+        records |= _write_table(bundle, rows, directory / variant.embeddings)
     return variant, records
+
+
+def _write_table(bundle: Bundle, rows: TableRows, target: Path) -> dict[str, FileRecord]:
+    """Write the int8 table of a variant, and return its record by name."""
+    return {target.name: write_int8_table(rows, target, bundle.manifest.decoder.vocab_size)}
 
 
 def _refuse_files_of_others(bundle: Bundle, name: str, plan: Plan) -> None:

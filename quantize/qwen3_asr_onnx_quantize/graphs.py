@@ -13,6 +13,7 @@ from onnx_ir.passes import InPlacePass, PassManager
 from qwen3_asr_onnx.bundle.files import Bundle, file_record
 from qwen3_asr_onnx.bundle.manifest import Variant
 from qwen3_asr_onnx.bundle.names import HEAD
+from qwen3_asr_onnx.bundle.workshops import Float32Source
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 
 from .passes.expose_hidden import ExposeHiddenPass
@@ -27,6 +28,7 @@ from .schemes.products import constant_products
 from .weights.derived import DerivedTensor
 from .weights.files import stored_bytes
 from .weights.pending import PendingTensor
+from .weights.sources import stream
 
 __all__ = ["Draft", "draft", "quantized_decoder", "quantized_encoder", "verify"]
 
@@ -63,7 +65,7 @@ class Draft:
         return stored_bytes(self.models) + table
 
 
-def draft(bundle: Bundle, source: Variant, recipe: Recipe, plan: Plan) -> Draft:
+def draft(bundle: Bundle, source: Variant, recipe: Recipe, plan: Plan, streamed: Float32Source | None = None) -> Draft:
     """Build every graph of a plan, once.
 
     Args:
@@ -71,18 +73,25 @@ def draft(bundle: Bundle, source: Variant, recipe: Recipe, plan: Plan) -> Draft:
         source: its float32 variant.
         recipe: what the variant shall be.
         plan: what was planned for it.
+        streamed: where the weights come from if they are not in the bundle's files.
 
     Raises:
         OptionsError: an exclusion of the recipe matches no weight.
         BundleError: a file that would be shared is damaged.
     """
 
+    def loaded(name: str) -> ir.Model:
+        model = ir.load(bundle.path / name)
+        if streamed is not None:
+            stream(model, streamed)
+        return model
+
     def built(part: str) -> ir.Model:
         if part == "encoder":
-            return quantized_encoder(bundle.path / source.encoder, recipe)
+            return quantized_encoder(loaded(source.encoder), recipe)
         if part == "init":
-            return quantized_decoder(bundle.path / source.decoder_init, recipe, recipe.init, "[init]")
-        return quantized_decoder(bundle.path / source.decoder_step, recipe, recipe.step, "[step]")
+            return quantized_decoder(loaded(source.decoder_init), recipe, recipe.init, "[init]")
+        return quantized_decoder(loaded(source.decoder_step), recipe, recipe.step, "[step]")
 
     verify(bundle, plan.taken)
     models = tuple(built(graph.part) for graph in plan.graphs)
@@ -104,8 +113,8 @@ def _weights_of(graph: Path) -> list[str]:
     return sorted({str(tensor.location) for tensor in tensors if isinstance(tensor, ir.ExternalTensor)})
 
 
-def quantized_encoder(path: Path, recipe: Recipe) -> ir.Model:
-    """Return the encoder graph at `path` under the recipe's schemes for its products and its convolutions.
+def quantized_encoder(model: ir.Model, recipe: Recipe) -> ir.Model:
+    """Return a float32 encoder graph, changed in place, under the schemes for its products and its convolutions.
 
     Raises:
         OptionsError: an exclusion matches no weight.
@@ -113,14 +122,14 @@ def quantized_encoder(path: Path, recipe: Recipe) -> ir.Model:
     part = recipe.encoder
     first = [RotateEncoderPass()] if recipe.encoder_rotation else []
     last = () if part.whole_graph else recipe.stem.passes()
-    return _quantized(path, {"[encoder]": part}, lambda _: "[encoder]", first, last)
+    return _quantized(model, {"[encoder]": part}, lambda _: "[encoder]", first, last)
 
 
-def quantized_decoder(path: Path, recipe: Recipe, layers: Scheme, table: str) -> ir.Model:
-    """Return the decoder graph at `path` under one scheme for its layers and the recipe's for its head.
+def quantized_decoder(model: ir.Model, recipe: Recipe, layers: Scheme, table: str) -> ir.Model:
+    """Return a float32 decoder graph under one scheme for its layers and the recipe's for its head.
 
     Args:
-        path: the source's graph.
+        model: the source's graph, changed in place.
         recipe: what comes first, and the scheme of the head.
         layers: scheme of the layers.
         table: the recipe's table that gave the scheme of the layers, for errors.
@@ -134,18 +143,17 @@ def quantized_decoder(path: Path, recipe: Recipe, layers: Scheme, table: str) ->
         *([ExposeHiddenPass(HEAD)] if recipe.rescoring else []),
     ]
     schemes = {table: layers, "[head]": recipe.head}
-    return _quantized(path, schemes, lambda name: "[head]" if name == HEAD else table, first)
+    return _quantized(model, schemes, lambda name: "[head]" if name == HEAD else table, first)
 
 
 def _quantized(
-    path: Path,
+    model: ir.Model,
     schemes: dict[str, Scheme],
     table_of: Callable[[str], str],
     first: Sequence[InPlacePass],
     last: Sequence[InPlacePass] = (),
 ) -> ir.Model:
     """Return a graph after some passes, those of its schemes, by table of the recipe, and some more."""
-    model = ir.load(path)
     names = [str(weight.name) for _, weight, _ in constant_products(model)]
     kept = {ROTATION}
     for table, scheme in schemes.items():

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.bundle.workshops import QuantizeWorkshop
+from qwen3_asr_onnx.bundle.workshops import Float32Source, QuantizeWorkshop
 from qwen3_asr_onnx.errors import OptionsError
 
-from .apply import quantize_bundle, quantize_into
+from .apply import quantize_bundle, quantize_streamed
 from .calibration.attach import require_calibration
 from .recipes.recipe import load_recipe
 
@@ -37,9 +37,9 @@ class _Workshop:
             bundle, load_recipe(recipe), default=True, progress=progress, threads=threads, calibration=calibration
         )
 
-    def make(self, output: Path, bundle: Path, recipe: str, *, progress: bool, threads: int | None) -> None:
-        """Write a bundle of one variant of another bundle."""
-        quantize_into(output, bundle, load_recipe(recipe), progress=progress, threads=threads)
+    def make(self, output: Path, source: Float32Source, recipe: str, *, progress: bool, threads: int | None) -> None:
+        """Fill an empty directory with the bundle of one variant."""
+        quantize_streamed(output, source, load_recipe(recipe), progress=progress, threads=threads)
 
 
 WORKSHOP: QuantizeWorkshop = _Workshop()

@@ -28,7 +28,7 @@ def entry(dtype: str, shape: list[int], begin: int, end: int) -> dict[str, Any]:
 def test_the_numbers_are_those_of_safetensors(tmp_path: Path, dtype: type) -> None:
     save_file = pytest.importorskip("safetensors.numpy").save_file
     rng = np.random.default_rng(0)
-    arrays = {name: rng.standard_normal((7, 5)).astype(dtype) for name in "ab"}
+    arrays: dict[str, Any] = {name: rng.standard_normal((7, 5)).astype(dtype) for name in "ab"}
     save_file({**arrays, "c": np.arange(3, dtype=np.int8)}, tmp_path / "file.safetensors", {"format": "pt"})
     refs = {ref.key: ref for ref in stored_tensors(tmp_path / "file.safetensors")}
     assert refs["c"].dtype == "I8"

@@ -18,7 +18,16 @@ REFERENCE, UPSTREAM = "float32", ("float32", "bfloat16")
 STAGES = (("mel_ms", "mel"), ("encoder_ms", "encoder"), ("prefill_ms", "prefill"), ("token_ms", "per token"))
 
 
-HEADLINE = ("download", "load", "peak resident", "encoder", "prefill", "per token", "whole utterance")
+PURPOSES = {
+    "fp32": "checking, quantizing",
+    "int8": "the text nearest to fp32",
+    "int4": "any laptop: what `get` makes",
+    "fast": "the quickest answer, batches",
+    "compact": "the smallest download",
+}
+"""What a variant is taken for."""
+
+HEADLINE = ("take it for", "download", "load", "peak resident", "encoder", "prefill", "per token", "whole utterance")
 """Rows of the short table, for the first clip only."""
 
 
@@ -82,6 +91,7 @@ def _kinds(shape: dict[str, Any]) -> list[str]:
 def _shape_rows(shape: dict[str, Any], kinds: Sequence[str], clips: Sequence[str], bandwidth: float) -> list[TableRow]:
     download = {kind: n_bytes for kind, n_bytes in shape["download_bytes"].items() if kind in kinds}
     rows = [
+        _row("take it for", kinds, PURPOSES),
         _row("download", kinds, {kind: f"{n_bytes / 1e6:,.0f} MB" for kind, n_bytes in download.items()}),
         _row("made in; peak memory", kinds, _costs(shape)),
         _row("load", kinds, _with_ratio(_loads(shape), "{:.2f} s".format)),

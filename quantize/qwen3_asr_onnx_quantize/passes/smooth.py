@@ -22,7 +22,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 from onnx_ir.passes import InPlacePass, PassResult
 
-from qwen3_asr_onnx_quantize.weights.derived import ScaledTensor, numbers
+from qwen3_asr_onnx_quantize.weights.derived import ScaledTensor
+from qwen3_asr_onnx_quantize.weights.sources import numbers
 
 __all__ = ["SmoothPass"]
 

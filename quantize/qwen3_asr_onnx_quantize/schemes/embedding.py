@@ -13,9 +13,12 @@ import numpy.typing as npt
 from qwen3_asr_onnx.bundle.manifest import FileRecord
 from qwen3_asr_onnx.bundle.writing import HashedFile
 
-__all__ = ["Embedding", "int8_table_bytes", "quantize_rows", "write_int8_table"]
+__all__ = ["Embedding", "TableRows", "int8_table_bytes", "quantize_rows", "rows_of_file", "write_int8_table"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
+
+TableRows: TypeAlias = Callable[[int, int], npt.NDArray[np.float16]]
+"""Gives rows [start, stop) of the FP16 table."""
 
 ROWS_AT_ONCE = 4096
 LARGEST_CODE = 127
@@ -41,27 +44,31 @@ def quantize_rows(rows: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
     return np.rint(rows / scales[:, None]).astype(np.int8), scales
 
 
+def rows_of_file(file: Path, vocab_size: int, hidden: int) -> TableRows:
+    """Return what gives rows of the table in a file."""
+    table = np.memmap(file, dtype="<f2", mode="r", shape=(vocab_size, hidden))
+    return lambda start, stop: table[start:stop]
+
+
 def write_int8_table(
-    source: Path, target: Path, vocab_size: int, hidden: int, progress: Callable[[int], object] | None = None
+    source: TableRows, target: Path, vocab_size: int, progress: Callable[[int], object] | None = None
 ) -> FileRecord:
     """Write the int8 form of an FP16 table.
 
     Args:
-        source: (vocab_size, hidden) float16.
+        source: gives rows of the table.
         target: the file to write.
         vocab_size: rows.
-        hidden: columns.
         progress: called with the bytes of the source just done.
 
     Returns:
         Size and sha256 of the new file.
     """
-    table = np.memmap(source, dtype="<f2", mode="r", shape=(vocab_size, hidden))
     all_scales = []
     with target.open("wb") as file:
         out = HashedFile(file)
         for start in range(0, vocab_size, ROWS_AT_ONCE):
-            rows = table[start : start + ROWS_AT_ONCE]
+            rows = source(start, min(start + ROWS_AT_ONCE, vocab_size))
             codes, scales = quantize_rows(rows.astype(np.float32))
             out.write(codes)
             all_scales.append(scales)

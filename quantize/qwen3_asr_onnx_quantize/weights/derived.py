@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-__all__ = ["DerivedTensor", "ScaledTensor", "numbers"]
+__all__ = ["DerivedTensor", "ScaledTensor"]
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 
@@ -50,7 +50,7 @@ class DerivedTensor(ir.LazyTensor):
         return not isinstance(self.base, DerivedTensor) or self.base.columnwise
 
     def derive(self, values: Floats, columns: slice) -> Floats:
-        """Return the tensor's columns, given the same columns of `base`."""
+        """Return the tensor's columns, given the same columns of `base` in any memory layout."""
         raise NotImplementedError
 
     def moments(self, moments: Floats) -> Floats:
@@ -86,11 +86,3 @@ class ScaledTensor(DerivedTensor):
         """Return the moments of inputs that come divided."""
         moments = super().moments(moments)
         return moments if self.rows is None else moments / self.rows / self.rows[:, None]
-
-
-def numbers(tensor: ir.TensorProtocol) -> Floats:
-    """Return all of a tensor, without leaving a map of its file open: mapped pages count as this process's memory."""
-    if not isinstance(tensor, ir.ExternalTensor):
-        return np.array(tensor.numpy(), dtype=np.float32)
-    shape = tuple(int(size) for size in tensor.shape.numpy())
-    return np.array(np.memmap(tensor.path, "<f4", "r", offset=tensor.offset or 0, shape=shape or (1,)))

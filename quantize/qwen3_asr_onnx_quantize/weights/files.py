@@ -24,6 +24,7 @@ from qwen3_asr_onnx.model.session import usable_cores
 
 from .derived import DerivedTensor
 from .pending import Job, PendingTensor
+from .sources import StreamedTensor
 
 __all__ = ["Placement", "WeightFiles", "source_bytes", "stored_bytes"]
 
@@ -180,7 +181,7 @@ def _jobs(models: Iterable[ir.Model]) -> list[Job]:
         tensor = value.const_value
         if isinstance(tensor, PendingTensor):
             jobs.setdefault(tensor.job.key, tensor.job)
-        elif isinstance(tensor, ir.ExternalTensor | DerivedTensor):
+        elif isinstance(tensor, ir.ExternalTensor | StreamedTensor | DerivedTensor):
             job = Job(tensor)
             jobs.setdefault(job.key, job)
         else:
@@ -193,6 +194,6 @@ def _identity(tensor: ir.TensorProtocol | None) -> Key | None:
     """Return the key under which a tensor is placed; None when it stays inside the graph."""
     if isinstance(tensor, PendingTensor):
         return (tensor.job.key, tensor.index)
-    if isinstance(tensor, ir.ExternalTensor | DerivedTensor):
+    if isinstance(tensor, ir.ExternalTensor | StreamedTensor | DerivedTensor):
         return (Job(tensor).key, 0)
     return None

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from qwen3_asr_onnx.errors import BundleError
 
 from .derived import DerivedTensor
+from .sources import part
 
 __all__ = ["COPY", "Array", "Factor", "Job", "PendingTensor", "Storage", "Stored", "copied"]
 
@@ -122,14 +123,14 @@ class Job:
         """
         values = _read(self.source, piece, columns=self.storage.columns)
         if not np.isfinite(values).all():
-            raise BundleError(f"{self.source.name} holds NaN or infinity; export the bundle again")
+            raise BundleError(f"{self.source.name} holds NaN or infinity; this model is broken, get or export it again")
         return self.storage.compute(str(self.source.name), values, self.factor)
 
     def join(self, pieces: Sequence[tuple[Array, ...]]) -> list[Array]:
         """Return the whole outputs from the shares of all slices."""
         shares = zip(*pieces, strict=True)
         return [
-            np.concatenate(share, axis=out.axis).reshape(out.shape)
+            np.ascontiguousarray(np.concatenate(share, axis=out.axis).reshape(out.shape))
             for out, share in zip(self.outputs, shares, strict=True)
         ]
 
@@ -165,14 +166,7 @@ def copied(array: Array, name: str) -> ir.Value:
 
 
 def _read(source: ir.TensorProtocol, piece: slice, *, columns: bool) -> npt.NDArray[np.float32]:
-    """Return rows or columns of a tensor as a contiguous float32 array."""
+    """Return rows or columns of a tensor in float32; rows in C order."""
     if isinstance(source, DerivedTensor):
         return source.derive(_read(source.base, piece, columns=columns), piece)
-    if isinstance(source, ir.ExternalTensor):
-        # A map of its own per slice: pages leave this process's memory with it, not at the end.
-        shape = tuple(int(size) for size in source.shape.numpy())
-        values: Array = np.memmap(source.path, "<f4", "r", offset=source.offset or 0, shape=shape or (1,))
-    else:
-        values = source.numpy()
-    part = values[:, piece] if columns else values[piece] if values.ndim else values.reshape(1)
-    return np.array(part, dtype=np.float32)
+    return part(source, piece, columns=columns)

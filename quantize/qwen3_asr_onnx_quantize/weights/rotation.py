@@ -83,6 +83,7 @@ class RotatedTensor(DerivedTensor):
             assert self.gain is not None
             return rotate(values * self.gain[:, None], axis=0)
         if self.side == "centred_out":
+            values = np.ascontiguousarray(values)  # the order of the sums depends on it
             values = values - values.mean(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
         return rotate(values, axis=values.ndim - 1)
 

@@ -12,28 +12,80 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
 
 from .files import Bundle
 from .leftovers import workplace
+from .manifest import FileRecord
 from .writing import atomic_directory
 
-__all__ = ["GROUP", "ExportWorkshop", "QuantizeWorkshop", "check_recipe", "make_variant"]
+__all__ = ["GROUP", "ExportWorkshop", "Float32Source", "QuantizeWorkshop", "check_recipe", "make_variant"]
 
 GROUP = "qwen3_asr_onnx.workshops"
 REMEDY = "pip install 'qwen3-asr-onnx[get]'"
 
 
+Floats: TypeAlias = npt.NDArray[np.float32]
+Halves: TypeAlias = npt.NDArray[np.float16]
+
+
+class Float32Source(Protocol):
+    """A float32 bundle whose large files are not there: what is in them can be asked for, and written.
+
+    Attributes:
+        origin: what it is made from, for errors.
+        bundle: its manifest, and a folder with its small files. The manifest has the sizes of the large ones, and
+            nothing for their sha256.
+        streamed: the names of the large ones.
+    """
+
+    @property
+    def origin(self) -> Path: ...  # noqa: D102
+    @property
+    def bundle(self) -> Bundle: ...  # noqa: D102
+    @property
+    def streamed(self) -> frozenset[str]: ...  # noqa: D102
+
+    def read(self, name: str, start: int, stop: int, *, columns: bool) -> Floats:
+        """Return rows, or columns, [start, stop) of a weight as its graph has it: rows in C order, columns in any.
+
+        Raises:
+            BundleError: it cannot be read.
+        """
+
+    def table(self, start: int, stop: int) -> Halves:
+        """Return rows [start, stop) of the table of input embeddings.
+
+        Raises:
+            BundleError: they cannot be read, or FP16 cannot hold them.
+        """
+
+    def deliver(self, file: str, target: Path | None) -> Future[FileRecord]:
+        """Write a large file in another thread, and return its size and digest; without a target only those.
+
+        Raises:
+            BundleError: by way of the future: its numbers cannot be read, or are none.
+        """
+
+
 class ExportWorkshop(Protocol):
     """What makes a float32 bundle of a checkpoint: the entry point `export`."""
 
-    def export(self, checkpoint: Path, output: Path, *, name: str | None, check: bool, progress: bool) -> Bundle:
+    def export(self, checkpoint: Path, output: Path, *, name: str | None, check: bool, progress: bool) -> object:
         """Write the bundle of a checkpoint."""
+
+    def stream(self, checkpoint: Path, folder: Path, *, name: str | None) -> AbstractContextManager[Float32Source]:
+        """Open a checkpoint as a bundle, its small files written to an empty folder."""
 
 
 class QuantizeWorkshop(Protocol):
@@ -47,8 +99,8 @@ class QuantizeWorkshop(Protocol):
     ) -> None:
         """Add a variant to a bundle, as its first one."""
 
-    def make(self, output: Path, bundle: Path, recipe: str, *, progress: bool, threads: int | None) -> None:
-        """Write a bundle of one variant of another bundle."""
+    def make(self, output: Path, source: Float32Source, recipe: str, *, progress: bool, threads: int | None) -> None:
+        """Fill an empty directory with the bundle of one variant."""
 
 
 def make_variant(
@@ -101,10 +153,11 @@ def make_variant(
                 export.export(checkpoint, partial, name=name, check=check, progress=progress)
                 quantize.add(partial, recipe, calibration=calibration, **options)
             else:
-                with workplace(output.parent, output.name) as place:
-                    float32 = place.partial / "float32"
-                    export.export(checkpoint, float32, name=name, check=check, progress=progress)
-                    quantize.make(partial, float32, recipe, **options)
+                with (
+                    workplace(output.parent, output.name) as place,
+                    export.stream(checkpoint, place.partial, name=name) as source,
+                ):
+                    quantize.make(partial, source, recipe, **options)
     return Bundle.open(output)
 
 

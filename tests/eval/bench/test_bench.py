@@ -76,6 +76,7 @@ def test_report_is_a_table_of_medians_and_ratios() -> None:
 
     models = ["transformers float32", "transformers bfloat16", "fp32", "int4"]
     assert cells(table, "**0.6b**") == models
+    assert cells(table, "take it for") == ["", "", "checking, quantizing", "any laptop: what `get` makes"]
     # Medians over all samples of all rounds; * marks a ratio of runs that were not in turns.
     assert cells(table, "per token, 11s/40") == ["200 ms", "100 ms (0.50*)", "160 ms (0.80)", "25.0 ms (0.12)"]
     assert cells(table, "whole utterance, 11s/40")[2] == "2,250 ms (1.02)"
@@ -94,6 +95,7 @@ def test_the_headline_is_the_first_clip_without_the_rest() -> None:
     lines = report(canned(), headline=True).splitlines()
     labels = [line.split("|")[1].strip() for line in lines if line.startswith("| ")]
     assert labels[2:] == [
+        "take it for",
         "download",
         "load",
         *(f"{name}, 11s/40" for name in ("peak resident", "encoder", "prefill", "per token", "whole utterance")),

@@ -107,7 +107,7 @@ def test_the_exported_encoder_computes_the_same(bundle: Path, frames: tuple[int,
 def test_every_weight_of_the_stream_is_turned(bundle: Path) -> None:
     graph = bundle / Bundle.open(bundle).manifest.variants["fp32"].encoder
     recipe = parse_recipe('encoder_rotation = true\n[step]\nscheme = "fp32"\n', "turned", where="test")
-    model = quantized_encoder(graph, recipe)
+    model = quantized_encoder(ir.load(graph), recipe)
     turned = {name for name, value in model.graph.initializers.items() if isinstance(value.const_value, DerivedTensor)}
     products = {str(node.inputs[1].name) for node in model.graph if node.op_type == "MatMul" and node.inputs[1]}
     inner = {name for name in products if name.endswith(("proj2.weight",))}

@@ -11,7 +11,7 @@ from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_FILE, EMBEDDINGS_INT8_FILE
 from qwen3_asr_onnx.model.embeddings import EmbeddingTable
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.recipes.recipe import load_recipe
-from qwen3_asr_onnx_quantize.schemes.embedding import int8_table_bytes, quantize_rows, write_int8_table
+from qwen3_asr_onnx_quantize.schemes.embedding import int8_table_bytes, quantize_rows, rows_of_file, write_int8_table
 
 
 def test_rows_are_rounded_to_their_own_scale() -> None:
@@ -26,7 +26,7 @@ def test_the_file_is_codes_then_scales(tmp_path: Path) -> None:
     source, target = tmp_path / EMBEDDINGS_FILE, tmp_path / EMBEDDINGS_INT8_FILE
     source.write_bytes(table.tobytes())
     done: list[int] = []
-    record = write_int8_table(source, target, 5000, 24, done.append)
+    record = write_int8_table(rows_of_file(source, 5000, 24), target, 5000, done.append)
     assert record == file_record(target)
     assert record.size == int8_table_bytes(*table.shape) == 5000 * 28
     assert sum(done) == table.nbytes
