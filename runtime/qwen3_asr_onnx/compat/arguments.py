@@ -16,7 +16,6 @@ import numpy as np
 
 from qwen3_asr_onnx.audio.loading import AudioSource
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.getting import model_of
 from qwen3_asr_onnx.errors import AudioError, OptionsError
 from qwen3_asr_onnx.model.session import available_providers
 from qwen3_asr_onnx.text.languages import normalize_name
@@ -139,6 +138,8 @@ def open_bundle(name_or_path: str, options: LoadOptions) -> tuple[Bundle, LoadOp
     Warns:
         CompatWarning: a GPU was named and there is none to be used; the CPU is.
     """
+    from qwen3_asr_onnx.bundle.getting import model_of
+
     bundle = Bundle.open(model_of(name_or_path, options.variant, options.revision, _say))
     if options.device == "cpu" or not bundle.manifest.variants:
         return bundle, options
