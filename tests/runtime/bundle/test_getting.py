@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import threading
 from collections import namedtuple
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.getting import GetOptions, default_model_name, get_model
 from qwen3_asr_onnx.commands import cli
 from qwen3_asr_onnx.compat import Qwen3ASRModel, Qwen3ForcedAligner
-from qwen3_asr_onnx.errors import BundleError, LimitError, OptionsError
+from qwen3_asr_onnx.errors import BundleError, LimitError, MissingExtra, OptionsError
 
 REPO = "Qwen/Qwen3-ASR-0.6B"
 CONFIG = json.dumps({"model_type": "qwen3_asr", "thinker_config": {}}).encode()
@@ -271,6 +272,26 @@ def test_names_that_lead_nowhere_say_what_to_do(
     assert cli.main(["get", source]) == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
+
+
+def test_without_the_extra_the_pip_line_is_given(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'qwen3-asr-onnx\[get\]'"):
+        get_model(REPO)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are a thing of Unix")
+def test_a_terminal_is_not_littered(hub: FakeHub, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    import pty
+
+    reader, writer = pty.openpty()
+    with os.fdopen(writer, "w") as terminal, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", terminal)
+        get_model(REPO, GetOptions(quiet=True))
+    os.set_blocking(reader, False)
+    with pytest.raises(OSError):  # noqa: PT011 - nothing to read: the error differs by system
+        os.read(reader, 1)
+    os.close(reader)
 
 
 def test_a_wrong_recipe_is_told_before_the_download(hub: FakeHub) -> None:
