@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["End", "Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
+__all__ = ["End", "Phrase", "Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
 
 StopReason: TypeAlias = Literal[
     "eos", "length", "repetition", "context_leak", "no_tag", "no_speech", "time_limit", "cancelled"
@@ -59,6 +59,23 @@ class Word:
     unit: str = ""
     space_after: bool = True
     start_char: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A sentence, a clause, or what is said between two silences, and about when.
+
+    Times are seconds from the start of the input audio, estimated from the silences and the length of the text.
+
+    Attributes:
+        text: as the transcript writes it, punctuation included, without surrounding spaces.
+        start_s: where it begins.
+        end_s: where it ends, never before it begins; phrases follow each other in order.
+    """
+
+    text: str
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +139,7 @@ class Segment:
         timings: seconds spent on this piece.
         words: aligned words; None unless word times were asked for.
         n_logprobs: how many probabilities `avg_logprob` is the mean of: the stop token has one, where one was written.
+        phrases: the text in parts with estimated times; None where words were asked for, whose times are measured.
     """
 
     start_s: float
@@ -137,6 +155,7 @@ class Segment:
     timings: Timings = field(default_factory=Timings)
     words: tuple[Word, ...] | None = None
     n_logprobs: int = 0
+    phrases: tuple[Phrase, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +191,8 @@ class Transcript:
         plain["timings"]["tokens_per_s"] = self.timings.tokens_per_s
         for segment in plain["segments"]:
             del segment["words"]  # they stand at the top, all together
+            for phrase in segment["phrases"] or ():
+                phrase["estimated"] = True  # whoever reads the file has not read these classes
         for word in plain["words"] or ():
             del word["start_char"]  # it counts in the segment, and at the top nothing says in which
         return plain

@@ -1,14 +1,14 @@
 """Transcript in, cues out: what is shown when, in lines that can be read.
 
-Cues are cut from measured word times. A segment without word times stays one cue with the times of the segment, unless
-an estimate is asked for; an estimated cue says so.
+Cues are cut from measured word times; without them from the estimated times of phrases, and such a cue says so. Where
+no estimate is wanted a segment stays one cue with the times of the segment.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, TypeAlias
 
@@ -16,8 +16,8 @@ from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.results import Segment, Transcript
 from qwen3_asr_onnx.text.scripts import column_width
 
-from .layout import CueLimits, cut_cues, cut_lines
-from .units import TextUnit, TimedText, estimate_words, make_units, place_words
+from .layout import CueLimits, cut_cues, cut_lines, fill_lines
+from .units import TextSpan, TextUnit, TimedText, estimate_words, make_units, place_words
 
 __all__ = ["Cue", "SubtitleStyle", "WordDisplay", "cues", "segment_cues"]
 
@@ -48,7 +48,8 @@ class SubtitleStyle:
         pause_s: a pause of this length always ends a cue.
         words: "off", "karaoke" (WebVTT only) or "cues".
         confidence: show the mean probability of the segment's tokens before each cue's text.
-        estimate: cut segments without word times as if every column took the same time.
+        estimate: cut segments without word times by the estimated times of their phrases, or where there are none as if
+            every column took the same time. False leaves them whole.
 
     Raises:
         OptionsError: a number is out of range.
@@ -62,7 +63,7 @@ class SubtitleStyle:
     pause_s: float = 1.0
     words: WordDisplay = "off"
     confidence: bool = False
-    estimate: bool = False
+    estimate: bool = True
 
     def __post_init__(self) -> None:
         if self.max_line_width < 16:
@@ -139,10 +140,10 @@ def cues(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> tuple[
         spans = place_words(segment.text, segment.words or ())
         estimated = style.estimate and not spans
         if estimated:
-            spans = estimate_words(segment.text, segment.start_s, segment.end_s)
+            spans = _estimated_spans(segment)
         units = make_units(segment.text, spans, _unit_width(style))
         confidence = min(1.0, math.exp(segment.avg_logprob)) if style.confidence else None
-        drafts += _cut(units, style, confidence, estimated=estimated) or [_whole(segment, confidence)]
+        drafts += _cut(units, style, confidence, estimated=estimated) or [_wrapped(segment, style, confidence)]
     return tuple(_settle(drafts, style, transcript.duration_s))
 
 
@@ -150,6 +151,36 @@ def segment_cues(transcript: Transcript) -> tuple[Cue, ...]:
     """Return one cue per segment that has text, with the times of the segment."""
     drafts = [_whole(segment, None) for segment in transcript.segments if segment.text.strip()]
     return tuple(_settle(drafts, DEFAULT_STYLE, transcript.duration_s))
+
+
+def _estimated_spans(segment: Segment) -> list[TextSpan]:
+    """Return the words of a segment, set evenly in each of its phrases."""
+    spans: list[TextSpan] = []
+    reached = 0
+    for phrase in segment.phrases or ():
+        first = segment.text.find(phrase.text, reached)
+        if first < 0:  # the text is no longer the one that the phrases were made of
+            break
+        reached = first + len(phrase.text)
+        spans += [
+            replace(span, first=first + span.first, end=first + span.end)
+            for span in estimate_words(phrase.text, phrase.start_s, phrase.end_s)
+        ]
+    else:
+        if spans:
+            return spans
+    return estimate_words(segment.text, segment.start_s, segment.end_s)
+
+
+def _limits(style: SubtitleStyle) -> CueLimits:
+    return CueLimits(
+        line_width=style.max_line_width,
+        reserved=CONFIDENCE_COLUMNS if style.confidence else 0,
+        lines=style.max_lines,
+        columns_per_s=style.max_columns_per_s,
+        min_duration_s=style.min_duration_s,
+        max_duration_s=style.max_duration_s,
+    )
 
 
 def _unit_width(style: SubtitleStyle) -> int:
@@ -164,6 +195,19 @@ def _whole(segment: Segment, confidence: float | None) -> _Draft:
     return _Draft(segment.start_s, segment.end_s, parts, confidence=confidence)
 
 
+def _wrapped(segment: Segment, style: SubtitleStyle, confidence: float | None) -> _Draft:
+    """Return a segment as one cue, in as many lines as it takes."""
+    whole = _whole(segment, confidence)
+    limits = _limits(style)
+    lines: list[tuple[TimedText, ...]] = []
+    for line in whole.lines:
+        text = line[0].text
+        units = make_units(text, estimate_words(text, segment.start_s, segment.end_s), _unit_width(style))
+        lines += [tuple(_parts(units[first:end])) for first, end in fill_lines(units, limits)] or [line]
+        limits = replace(limits, reserved=0)
+    return replace(whole, lines=tuple(lines))
+
+
 def _cut(
     units: Sequence[TextUnit], style: SubtitleStyle, confidence: float | None, *, estimated: bool = False
 ) -> list[_Draft]:
@@ -176,14 +220,7 @@ def _cut(
         ]
     if not units:
         return []
-    limits = CueLimits(
-        line_width=style.max_line_width,
-        reserved=CONFIDENCE_COLUMNS if style.confidence else 0,
-        lines=style.max_lines,
-        columns_per_s=style.max_columns_per_s,
-        min_duration_s=style.min_duration_s,
-        max_duration_s=style.max_duration_s,
-    )
+    limits = _limits(style)
     drafts = []
     runs = list(_runs(units, style.pause_s))
     next_starts = [*(run[0].start_s for run in runs[1:]), math.inf]
