@@ -152,7 +152,7 @@ def _opened(source: str, revision: str | None) -> Repository:
     if source.startswith(PREFIX):
         return open_modelscope(source.removeprefix(PREFIX), revision)
     if not is_hub_id(source):
-        hint = meant(source) or "check the name"
+        hint = meant(source) or meant(source.rpartition("/")[2]) or "check the name"
         raise BundleError(f"{source}: no such folder, and not a hub id (owner/name) either; {hint.strip()}")
     return open_hub_repository(source, revision)
 

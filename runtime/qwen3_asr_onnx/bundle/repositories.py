@@ -110,7 +110,7 @@ class HubRepository:
         folder: that commit's folder in the cache.
         large: file name -> size and digest, of those that the hub keeps by their digest; None when only the cache can
             be asked.
-        small: name of a file that git keeps -> its id there.
+        small: name of any other file -> its id in git, "" where a mirror does not say it.
     """
 
     label: str
@@ -174,7 +174,7 @@ class HubRepository:
         import huggingface_hub
 
         path = Path(huggingface_hub.hf_hub_download(self.label, name, revision=self.commit))
-        if _git_id(path) != self.small[name]:
+        if self.small[name] and _git_id(path) != self.small[name]:
             remove_damaged(path)
             raise BundleError(
                 f"{self.label}: {name} is damaged: its digest is not the one in {LISTING}. It was removed, and the "
@@ -206,7 +206,7 @@ def open_hub_repository(repo_id: str, revision: str | None = None) -> HubReposit
         if sha256 and file.size is not None:
             large[file.rfilename] = FileRecord(int(file.size), sha256)
         else:
-            small[file.rfilename] = str(file.blob_id)
+            small[file.rfilename] = str(file.blob_id or "")
     return HubRepository(repo_id, folder.name, folder, large, small)
 
 

@@ -26,6 +26,8 @@ from qwen3_asr_onnx.commands import cli
 from qwen3_asr_onnx.compat import Qwen3ASRModel, Qwen3ForcedAligner
 from qwen3_asr_onnx.errors import BundleError, LimitError, MissingExtra, OptionsError
 
+DATA = Path(__file__).parents[2] / "data"
+MANIFEST = DATA / "mini-clips" / "manifest.jsonl"
 REPO = "Qwen/Qwen3-ASR-0.6B"
 CONFIG = json.dumps({"model_type": "qwen3_asr", "thinker_config": {}}).encode()
 BESIDE = {"config.json": CONFIG, "generation_config.json": b"{}", "vocab.json": b'{"a": 0}', "merges.txt": b"#"}
@@ -360,6 +362,7 @@ def test_an_adapter_comes_with_its_base(hub: FakeHub, made: list[dict[str, Any]]
     [
         (b"{}", None, "does not say what it belongs to; give its checkpoint with --base"),
         (b'{"base_model_name_or_path": "/root/gone"}', None, "no such folder.*--base names another place"),
+        (b'{"base_model_name_or_path": "/x/Qwen3-ASR-0.6B"}', None, r"did you mean Qwen/Qwen3-ASR-0\.6B\?"),
         (b'{"base_model_name_or_path": "some/gone"}', None, "no such public model.*--base names another place"),
         (b'{"base_model_name_or_path": "some/llama"}', None, "no Qwen3-ASR model but one of the type 'llama'"),
         (b"{}", "some/Tuned", "its base some/Tuned is an adapter; give a checkpoint"),
@@ -502,3 +505,30 @@ def test_a_store_that_cannot_be_written_is_told_before_the_download(
     ):
         get_model(REPO)
     assert hub.asked == []
+
+
+@pytest.mark.slow  # two models are made
+def test_an_official_script_changes_its_import_and_nothing_else(
+    hub: FakeHub, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("onnx", "safetensors", "soundfile"):
+        pytest.importorskip(package, reason="needs the get and audio extras")
+    if not (DATA / "mini-asr").is_dir():
+        pytest.skip("needs the source tree")
+    for repo, name in ((REPO, "mini-asr"), ("Qwen/Qwen3-ForcedAligner-0.6B", "mini-aligner")):
+        hub.files[repo] = {path.name: path.read_bytes() for path in (DATA / name).iterdir()} | OTHERS
+    script = {"forced_aligner": "Qwen/Qwen3-ForcedAligner-0.6B", "forced_aligner_kwargs": {"device_map": "cpu"}}
+    row = next(row for row in map(json.loads, MANIFEST.read_text("utf-8").splitlines()) if row["language"] == "English")
+    for _ in range(2):  # made, and found
+        model = Qwen3ASRModel.from_pretrained(REPO, device_map="cpu", **script)
+        audio = str(MANIFEST.parent / row["file"])
+        (result,) = model.transcribe(audio, context=row["context"], language="English", return_time_stamps=True)
+        assert result.text == row["text"]
+        assert [item.text for item in result.time_stamps]
+        hub.files.clear()
+    names = {entry.name: (entry.manifest.kind, entry.is_default) for entry in shelves.entries() if entry.manifest}
+    assert names == {"qwen3-asr-0.6b": ("asr", True), "qwen3-forcedaligner-0.6b": ("aligner", True)}
+    capsys.readouterr()
+    assert cli.main(["transcribe", audio, "--timestamps", "word", "-f", "json", "-q", "-l", "en"]) == 0
+    assert json.loads(capsys.readouterr().out)["words"]
+    assert cli.main(["align", audio, row["text"], "-l", "en", "-q"]) == 0
