@@ -92,7 +92,7 @@ def get_model(source: str, options: GetOptions = GetOptions(), say: Callable[[st
                 f"{name}: a model of that name is in the store; --overwrite replaces it, --name gives this one another"
             )
         origin = _make(look_into(repository, quiet=options.quiet), target, options, say)
-    store.record(name, origin)
+        store.record(name, origin)
     return target
 
 
@@ -152,9 +152,15 @@ def _opened(source: str, revision: str | None) -> Repository:
     if source.startswith(PREFIX):
         return open_modelscope(source.removeprefix(PREFIX), revision)
     if not is_hub_id(source):
-        hint = meant(source) or meant(source.rpartition("/")[2]) or "check the name"
+        hint = _id_of_url(source) or meant(source) or meant(source.rpartition("/")[2]) or "check the name"
         raise BundleError(f"{source}: no such folder, and not a hub id (owner/name) either; {hint.strip()}")
     return open_hub_repository(source, revision)
+
+
+def _id_of_url(text: str) -> str:
+    """Return what to give in place of the address of a model's page, "" for what is none."""
+    found = re.match(r"https?://([^/]+)/(?:models/)?([^/?#]+/[^/?#]+)", text)
+    return f"give {PREFIX if 'modelscope' in found[1] else ''}{found[2]}" if found else ""
 
 
 def _miniature(name: str) -> Path:

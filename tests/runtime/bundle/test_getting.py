@@ -261,6 +261,8 @@ def test_what_is_no_model_is_refused_before_its_weights_move(
         ),
         ("some/private", (401, ""), r"the hub refuses access \(401\); log in: hf auth login, or set HF_TOKEN"),
         ("no/such/thing", None, "no such folder, and not a hub id"),
+        ("https://huggingface.co/Qwen/Qwen3-ASR-0.6B/tree/main", None, r"; give Qwen/Qwen3-ASR-0\.6B$"),
+        ("https://modelscope.cn/models/Qwen/Qwen3-ASR-0.6B", None, r"; give modelscope:Qwen/Qwen3-ASR-0\.6B$"),
         ("modelscope:thing", None, "not an id of ModelScope, which is owner/name"),
     ],
 )
