@@ -159,7 +159,7 @@ def default_folder(family: Family) -> Path:
     if name is not None:
         return folder_of(name)
     names = _names_of(family)
-    what, option = ("model", "-m") if family == "asr" else ("aligner", "--aligner, or align -m,")
+    what, option = ("model", "-m") if family == "asr" else ("aligner", "--aligner (align: -m)")
     if names:
         raise BundleError(
             f"which {what}? {', '.join(names)} are here; name one with {option} or choose the default: "
