@@ -151,6 +151,7 @@ class Journal:
         if known[0] != place:
             if not self._differs:
                 self._differs = True
+                self.kept_s = self.recalled_s
                 self._warn(f"the audio at {place.start_sample / SAMPLE_RATE:.1f} s is not what an earlier run heard")
             return None
         self.recalled_s += place.n_samples / SAMPLE_RATE

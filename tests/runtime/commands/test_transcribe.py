@@ -87,8 +87,9 @@ class FakeTranscriber:
                 yield error
             else:
                 keep_finished(journal, result)
-                for segment in result.segments if on_segment is not None else ():
-                    on_segment(segment)
+                if on_segment is not None:
+                    for segment in result.segments:
+                        on_segment(segment)
                 yield result
             if cancel.is_set():
                 return
