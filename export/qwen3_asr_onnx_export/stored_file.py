@@ -163,7 +163,8 @@ def _raw_rows(ref: TensorRef, start: int, stop: int) -> npt.NDArray[Any]:
 
 def _float32(raw: npt.NDArray[Any], dtype: str) -> Floats:
     if dtype == "BF16":  # the upper half of a float32
-        return np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
+        halves: npt.NDArray[np.uint32] = np.left_shift(raw, 16, dtype=np.uint32)
+        return halves.view(np.float32)
     with np.errstate(over="ignore"):  # infinity is looked for where the numbers are used
         values: Floats = raw.astype(np.float32, copy=False)
     return values

@@ -22,9 +22,10 @@ from .options import StreamOptions, TranscribeOptions, changed, divide
 from .results import Segment, Transcript
 from .stream.stream import Stream
 from .transcription.interrupt import Interrupt
+from .transcription.journal import Journal, identity_of
 from .transcription.recording import Input, InputError
-from .transcription.scheduler import Pipeline
-from .transcription.transcripts import Meter, Progress, join_segments
+from .transcription.scheduler import Pipeline, RunSettings
+from .transcription.transcripts import OnSegment, Progress, iter_segments, iter_transcripts
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -167,6 +168,7 @@ class Transcriber:
         *,
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
+        journal: Journal | None = None,
         **changes: Any,
     ) -> Transcript:
         """Transcribe one input of any length, in constant memory.
@@ -176,6 +178,7 @@ class Transcriber:
             options: language, context, limits.
             progress: called with the seconds of audio just finished.
             cancel: set from another thread to end within one token; what is there is returned, marked "cancelled".
+            journal: keeps every finished piece on disk, and gives back what an earlier run finished of this input.
             changes: fields of the options, as keywords: `transcribe(audio, language="en")`.
 
         Raises:
@@ -184,7 +187,9 @@ class Transcriber:
             LimitError: audio and context together exceed what the model can attend to.
             MissingExtra: the audio's format, or the option, needs a package that is not installed.
         """
-        (transcript,) = self.transcribe_many([audio], options, progress=progress, cancel=cancel, **changes)
+        (transcript,) = self.transcribe_many(
+            [audio], options, progress=progress, cancel=cancel, journals=[journal], **changes
+        )
         assert isinstance(transcript, Transcript)
         return transcript
 
@@ -195,10 +200,12 @@ class Transcriber:
         *,
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
+        journal: Journal | None = None,
         **changes: Any,
     ) -> Iterator[Segment]:
         """Yield the segments of one input in order, each as soon as it and those before it are finished.
 
+        The first piece is decoded alone, so that its text is there soon; then as many together as `transcribe` takes.
         Stop iterating to cancel, or set `cancel` from another thread: segments that are open are then yielded as they
         are, marked "cancelled".
 
@@ -206,21 +213,11 @@ class Transcriber:
             As `transcribe`: at once for a bad input, while iterating for what is wrong far inside the audio.
         """
         options = changed(options, TranscribeOptions, changes)
-        prompter, detector = self._prompter(options), self._detector(options)
         interrupt = Interrupt(options.time_limit_s, cancel)
-        source = Input(audio, prompter, detector, interrupt, self.limits)
+        sources, pipeline = self._work([audio], options, interrupt, [journal], first_alone=True)
+        source = next(sources)
         source.open()
-        return self._segments(source, self._pipeline(prompter, interrupt), progress)
-
-    def _segments(self, source: Input, pipeline: Pipeline, progress: Progress | None) -> Iterator[Segment]:
-        meter = Meter(progress)
-        for _, segment in pipeline.run(iter([source])):
-            if segment is not None:
-                meter.advance_to(segment.end_s)
-                yield segment
-        meter.finish(source)
-        if source.error is not None:
-            raise source.error
+        return iter_segments(pipeline, source, progress)
 
     @overload
     def transcribe_many(
@@ -230,7 +227,9 @@ class Transcriber:
         *,
         errors: Literal["raise"] = ...,
         progress: Progress | None = ...,
+        on_segment: OnSegment | None = ...,
         cancel: threading.Event | None = ...,
+        journals: Iterable[Journal | None] | None = ...,
         **changes: Any,
     ) -> Iterator[Transcript]: ...
 
@@ -242,7 +241,9 @@ class Transcriber:
         *,
         errors: Literal["return"],
         progress: Progress | None = ...,
+        on_segment: OnSegment | None = ...,
         cancel: threading.Event | None = ...,
+        journals: Iterable[Journal | None] | None = ...,
         **changes: Any,
     ) -> Iterator[Transcript | InputError]: ...
 
@@ -253,7 +254,9 @@ class Transcriber:
         *,
         errors: Literal["raise", "return"] = "raise",
         progress: Progress | None = None,
+        on_segment: OnSegment | None = None,
         cancel: threading.Event | None = None,
+        journals: Iterable[Journal | None] | None = None,
         **changes: Any,
     ) -> Iterator[Transcript | InputError]:
         """Yield the transcript of each input, in order; pieces of all inputs are decoded together.
@@ -264,7 +267,10 @@ class Transcriber:
                 yielded as far as they are, inputs that were not are left out.
             errors: "raise" stops at the first input that fails; "return" yields its error in its place and goes on.
             progress: called with the seconds of audio just finished.
+            on_segment: called with each segment of the transcript that is yielded next, in order, as soon as it and
+                those before it are finished. As with `iter_segments`, the very first piece is then decoded alone.
             cancel: set from another thread to end within one token, as the time limit does.
+            journals: one for each input, as for `transcribe`; read as the inputs are.
             changes: fields of the options, as keywords.
 
         Raises:
@@ -273,33 +279,8 @@ class Transcriber:
         """
         options = changed(options, TranscribeOptions, changes)
         interrupt = Interrupt(options.time_limit_s, cancel)
-        prompter, detector = self._prompter(options), self._detector(options)
-        sources = (Input(audio, prompter, detector, interrupt, self.limits) for audio in audios)
-        return self._transcripts(sources, self._pipeline(prompter, interrupt), errors, progress)
-
-    def _transcripts(
-        self,
-        sources: Iterator[Input],
-        pipeline: Pipeline,
-        errors: Literal["raise", "return"],
-        progress: Progress | None,
-    ) -> Iterator[Transcript | InputError]:
-        segments: list[Segment] = []
-        meter = Meter(progress)
-        for source, segment in pipeline.run(sources):
-            if segment is not None:
-                meter.advance_to(segment.end_s)
-                segments.append(segment)
-                continue
-            meter.finish(source)
-            if source.error is None:
-                yield join_segments(source, segments, self._loaded.load_s, timed=pipeline.timed)
-            elif errors == "raise":
-                raise source.error
-            else:
-                yield source.error
-            segments = []
-            meter = Meter(progress)
+        sources, pipeline = self._work(audios, options, interrupt, journals, first_alone=on_segment is not None)
+        return iter_transcripts(pipeline, sources, self._loaded.load_s, errors, progress, on_segment)
 
     @property
     def _loaded(self) -> Model:
@@ -316,9 +297,25 @@ class Transcriber:
             )
         return Prompter.for_options(self._loaded, options)
 
-    def _pipeline(self, prompter: Prompter, interrupt: Interrupt) -> Pipeline:
-        aligner = self.aligner if prompter.options.timestamps == "word" else None
-        return Pipeline(self._loaded, prompter, interrupt, aligner=aligner)
+    def _work(
+        self,
+        audios: Iterable[AudioSource],
+        options: TranscribeOptions,
+        interrupt: Interrupt,
+        journals: Iterable[Journal | None] | None,
+        *,
+        first_alone: bool,
+    ) -> tuple[Iterator[Input], Pipeline]:
+        """Return the inputs, not read yet, and what makes segments of them."""
+        prompter, detector = self._prompter(options), self._detector(options)
+        aligner = self.aligner if options.timestamps == "word" else None
+        identity = identity_of(self._loaded, aligner, options, prompter.language)
+        pairs = ((audio, None) for audio in audios) if journals is None else zip(audios, journals, strict=True)
+        sources = (
+            Input(audio, prompter, detector, interrupt, self.limits, journal, identity) for audio, journal in pairs
+        )
+        settings = RunSettings(first_alone=first_alone)
+        return sources, Pipeline(self._loaded, prompter, interrupt, settings, aligner)
 
     @staticmethod
     def _detector(options: TranscribeOptions) -> SpeechDetector | None:

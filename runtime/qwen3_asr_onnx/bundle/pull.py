@@ -31,7 +31,7 @@ from .transfers import (
 )
 from .writing import explained_full_disk
 
-__all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder"]
+__all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder", "restricted"]
 
 LOG = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def pull_to_folder(found: HubBundle, variants: Sequence[str], folder: Path, *, q
             remote = found.remote(name)
             etag_of(remote)
             download(remote, folder / name, bar)
-        _restricted(full, names, needed).save(folder)
+        restricted(full, names, needed).save(folder)
         remove_unneeded(folder, (MANIFEST_FILE, *needed))
     return folder
 
@@ -191,10 +191,11 @@ def _variants_held(found: HubBundle, folder: Path) -> list[str]:
         return []
     held = Bundle.open(folder).manifest
     names = [name for name in found.bundle.manifest.variants if name in held.variants]
-    if len(names) != len(held.variants) or held != _restricted(found.bundle.manifest, names, found.needs(names)):
+    if len(names) != len(held.variants) or held != restricted(found.bundle.manifest, names, found.needs(names)):
         raise BundleError(f"{folder} holds another bundle, or another revision of it; give another folder or remove it")
     return names
 
 
-def _restricted(manifest: Manifest, names: Iterable[str], files: Mapping[str, FileRecord]) -> Manifest:
+def restricted(manifest: Manifest, names: Iterable[str], files: Mapping[str, FileRecord]) -> Manifest:
+    """Return a manifest that names these variants and files alone."""
     return replace(manifest, variants={name: manifest.variants[name] for name in names}, files=dict(files))

@@ -29,7 +29,7 @@ from .leftovers import workplace
 from .manifest import FileRecord
 from .writing import atomic_directory
 
-__all__ = ["GROUP", "ExportWorkshop", "Float32Source", "QuantizeWorkshop", "make_variant"]
+__all__ = ["GROUP", "ExportWorkshop", "Float32Source", "QuantizeWorkshop", "check_recipe", "make_variant"]
 
 GROUP = "qwen3_asr_onnx.workshops"
 REMEDY = "pip install 'qwen3-asr-onnx[get]'"
@@ -159,6 +159,18 @@ def make_variant(
                 ):
                     quantize.make(partial, source, recipe, **options)
     return Bundle.open(output)
+
+
+def check_recipe(recipe: str, calibration: Sequence[Waveform] = (), *, keeps_float32: bool = False) -> None:
+    """Refuse now what `make_variant` would, perhaps after a long download.
+
+    Raises:
+        OptionsError: no such recipe, or one that needs other options.
+        MissingExtra: a workshop, or a package that it needs, is not installed.
+    """
+    with _import_errors_named():
+        _workshop("export")
+        cast(QuantizeWorkshop, _workshop("quantize")).require(recipe, calibration, keeps_float32=keeps_float32)
 
 
 def _workshop(name: str) -> object:

@@ -1,7 +1,7 @@
 """The two streams of the command line: results to stdout and nothing else, all that is said about them to stderr.
 
 Progress bars appear on stderr when a person watches it, that is, when it is a terminal. Messages and results step
-around a live bar.
+around a live bar, and a line that is still growing on a terminal has none below it.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ PROGRAM = "qwen3-asr-onnx"
 _lacking: set[str] = set()
 """Encodings of this process's terminal that a result did not fit into."""
 
+_growing: list[str] = []
+"""The end of the line on the terminal of stdout, where that is not finished."""
+
 
 class Bar(Protocol):
     """What a verb does with its progress bar."""
@@ -42,6 +45,13 @@ class Bar(Protocol):
     def set_postfix_str(self, s: str = "", refresh: bool = True) -> object:
         """Show `s` at the end of the bar."""
 
+    def close(self) -> object:
+        """Take the bar away for good."""
+
+
+_bars: list[Bar] = []
+"""Those that are shown."""
+
 
 def emit(text: str) -> None:
     """Write a piece of the result to stdout, at once: a reader on the other end of a pipe may be waiting for it.
@@ -51,13 +61,18 @@ def emit(text: str) -> None:
     """
     if sys.stdout is None:  # closed by the caller, as in `>&-`
         raise OSError(errno.EBADF, "standard output is closed")
+    on_terminal = sys.stdout.isatty()
+    if on_terminal and text:
+        _growing[:] = [] if text.endswith("\n") else [text]
+        for bar in _bars if _growing else []:
+            bar.close()  # it would be drawn over the line
     try:
         with can_be_abandoned():  # the reader of a pipe may have stopped reading
             _write(sys.stdout, text)
     except KeyboardInterrupt:
         _abandon_stdout()  # or the flush at the end would wait for that reader again
         raise
-    if sys.stdout.isatty():
+    if on_terminal:
         try:
             text.encode(sys.stdout.encoding or "utf-8")
         except UnicodeEncodeError:
@@ -71,7 +86,10 @@ def say(message: str) -> None:
     """
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            _write(sys.stderr, f"{PROGRAM}: {message}\n")
+            begin = "\n" if _growing and sys.stderr.isatty() else ""
+            _write(sys.stderr, f"{begin}{PROGRAM}: {message}\n")
+            if begin:
+                _growing.clear()
 
 
 @contextlib.contextmanager
@@ -96,7 +114,11 @@ def progress_bar(*, total: float | None, unit: str, scale: bool = False, quiet: 
         dynamic_ncols=True,
     )
     with bar:
-        yield bar
+        _bars.append(bar)
+        try:
+            yield bar
+        finally:
+            _bars.remove(bar)
 
 
 def use_safe_encodings() -> None:
@@ -106,6 +128,7 @@ def use_safe_encodings() -> None:
     transcripts). A terminal keeps its encoding; what it cannot show is escaped, and `incomplete_display` tells.
     """
     _lacking.clear()
+    _growing.clear()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             encoding = stream.encoding if stream.isatty() else "utf-8"

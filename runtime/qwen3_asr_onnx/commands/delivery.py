@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from qwen3_asr_onnx.outputs.growing import GrowingText
 from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.outputs.writers import FORMATS, Writer
 from qwen3_asr_onnx.results import Segment, StopReason, Transcript
 
 from .console import emit, say
-from .worklist import Job
+from .state import Records
+from .worklist import Job, Unusable
 
-__all__ = ["Delivery", "Tally", "about", "about_untagged", "reason"]
+__all__ = ["Delivery", "Shown", "Tally", "about", "reason"]
 
 PARTIAL: Mapping[StopReason, str] = {"time_limit": "the time limit was reached", "cancelled": "interrupted"}
 """Stop reasons of results that end before their audio does, in words."""
 
-
-_SHOWN_IDS = 8
+GO_ON = ", --resume goes on from there"
 
 
 @dataclass(slots=True)
@@ -38,6 +38,11 @@ class Tally:
         self.failed.append(label)
         say(about(label, "error", reason))
 
+    def add_unusable(self, items: Iterable[Unusable]) -> None:
+        """Report the inputs that stand for no audio."""
+        for item in items:
+            self.add_failure(item.label, item.reason)
+
     def list_failures(self) -> None:
         """Name the failed inputs again: the first reports may have scrolled away."""
         if self.failed and self.n_inputs > 1:
@@ -50,6 +55,61 @@ class Tally:
         return f"{self.n_done} transcribed{skipped}{failed}"
 
 
+class Shown:
+    """What stdout shows of one input after the other; where the format can, each segment when it is finished."""
+
+    def __init__(self, growing: Callable[[], GrowingText] | None, *, named: bool) -> None:
+        """Begin with nothing.
+
+        Args:
+            growing: makes what writes an input segment by segment; None for formats that are written whole.
+            named: mark each input with its name, as head and tail mark several files.
+        """
+        self.growing = growing
+        self._named = named
+        self._text: GrowingText | None = None
+        self._n_shown = 0
+        self._is_begun, self._is_first = False, True
+
+    def add(self, label: str, segment: Segment) -> None:
+        """Show what a segment adds to the text of an input.
+
+        Raises:
+            OSError: stdout cannot take it.
+        """
+        assert self.growing is not None
+        self._text = self._text or self.growing()
+        added = self._text.add(segment)
+        if added:
+            self._show(label, added)
+
+    def finish(self, label: str, whole: str) -> None:
+        """Show the rest of an input.
+
+        Raises:
+            OSError: stdout cannot take it.
+        """
+        self._show(label, whole[self._n_shown :])
+        self._reset()
+
+    def abandon(self) -> None:
+        """End the line of an input that failed behind what is shown of it."""
+        if self._n_shown:
+            emit("\n")
+        self._reset()
+
+    def _show(self, label: str, text: str) -> None:
+        head = ""
+        if self._named and not self._is_begun:
+            head = f"==> {label} <==\n" if self._is_first else f"\n==> {label} <==\n"
+        self._is_begun, self._is_first = True, False
+        self._n_shown += len(text)
+        emit(head + text)
+
+    def _reset(self) -> None:
+        self._text, self._n_shown, self._is_begun = None, 0, False
+
+
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """Hands results over: into the job's output files, or to stdout when it has none.
@@ -58,13 +118,15 @@ class Delivery:
         stdout_format: name of the format for stdout.
         tally: counts what becomes of the inputs.
         writers: name of each format -> what makes its text.
-        overwrite: replace what an earlier run kept of an input even by less.
+        shown: what stdout shows.
+        records: which recording each output file is of.
     """
 
     stdout_format: str
     tally: Tally
     writers: Mapping[str, Writer]
-    overwrite: bool = False
+    shown: Shown
+    records: Records
 
     def deliver(self, job: Job, transcript: Transcript) -> None:
         """Write one result.
@@ -72,32 +134,28 @@ class Delivery:
         Raises:
             OSError: an output file or stdout cannot take it.
         """
-        if transcript.stop_reason in PARTIAL:
-            self._deliver_partial(job, transcript)
+        is_whole = transcript.stop_reason not in PARTIAL
+        if not job.outputs:
+            self._show(job.source.label, transcript)
+        if not is_whole:
+            self._tell_partial(job, transcript)
             return
         for name, path in job.outputs.items():
             write_atomically(path, self._text(name, job, transcript))
-        for path in job.partials.values():
-            path.unlink(missing_ok=True)  # of an earlier run
-        if not job.outputs:
-            emit(self._stdout_text(job.source.label, transcript))
+            if job.journal.recording is not None:
+                self.records.note(path, job.journal.recording)
+        job.journal.remove()
         self.tally.n_done += 1
 
-    def _deliver_partial(self, job: Job, transcript: Transcript) -> None:
-        """Keep what there is of an input, and say how much that is; an end that was asked for is no failure of it."""
-        kept: list[str] = []
-        earlier: list[str] = []
+    def fail(self, job: Job, error: Exception) -> None:
+        """Report an input that could not be transcribed to its end; what was finished of it stays in its journal."""
         if not job.outputs:
-            emit(self._stdout_text(job.source.label, transcript))
-        elif _holds_anything(transcript):
-            for name, path in job.partials.items():
-                text = self._text(name, job, transcript)
-                if not self.overwrite and _is_longer(path, text):
-                    earlier.append(str(path))
-                else:
-                    write_atomically(path, text)
-                    kept.append(str(path))
-        told = _what_is_kept(transcript, kept, earlier)
+            self.shown.abandon()
+        self.tally.add_failure(job.source.label, reason(error))
+
+    def _tell_partial(self, job: Job, transcript: Transcript) -> None:
+        """Say how much there is of an input; an end that was asked for is no failure of it."""
+        told = _what_is_kept(job, transcript)
         if transcript.stop_reason == "cancelled":
             say(about(job.source.label, "interrupted", told))
         else:
@@ -114,52 +172,29 @@ class Delivery:
         named = [job.source.label] if FORMATS[name].names_input else []
         return self.writers[name](transcript, *named)
 
-    def _stdout_text(self, label: str, transcript: Transcript) -> str:
+    def _show(self, label: str, transcript: Transcript) -> None:
         if self.stdout_format == "json":
-            return json.dumps({"input": label, **transcript.to_dict()}, ensure_ascii=False, allow_nan=False) + "\n"
-        text = self.writers[self.stdout_format](transcript)
-        if self.tally.n_inputs == 1:
-            return text
-        separator = "\n" if self.tally.n_done else ""
-        return f"{separator}==> {label} <==\n{text}"  # as head and tail mark several files
+            emit(json.dumps({"input": label, **transcript.to_dict()}, ensure_ascii=False, allow_nan=False) + "\n")
+        else:
+            self.shown.finish(label, self.writers[self.stdout_format](transcript))
 
 
-def _holds_anything(transcript: Transcript) -> bool:
-    return any(segment.text or segment.stop_reason not in PARTIAL for segment in transcript.segments)
-
-
-def _is_longer(path: Path, text: str) -> bool:
-    """Return whether the partial result of an earlier run holds more: of one audio, the longer file goes further."""
-    return path.is_file() and path.stat().st_size > len(text.encode("utf-8", "backslashreplace"))
-
-
-def _what_is_kept(transcript: Transcript, kept: Sequence[str], earlier: Sequence[str]) -> str:
-    """Return how far the text goes: pieces that were being written when the end came are fragments."""
-    if not _holds_anything(transcript):
+def _what_is_kept(job: Job, transcript: Transcript) -> str:
+    """Return how far an input got, and where that is: what was being written when the end came are fragments."""
+    kept_s = job.journal.kept_s if job.journal.is_on_disk else 0.0
+    if job.outputs:
+        return (
+            f"{kept_s:.1f} s of it are done and kept in {job.journal.path}{GO_ON}"
+            if kept_s
+            else "nothing of it is kept"
+        )
+    if not transcript.text.strip():
         return "nothing of it was finished"
     begun = [segment for segment in transcript.segments if segment.stop_reason in PARTIAL]
-    done_s = begun[0].start_s if begun else transcript.segments[-1].end_s
-    extent = f"the text up to {done_s:.1f} s"
-    if begun:
-        extent += f" and fragments up to {transcript.segments[-1].end_s:.1f} s"
-    if earlier:
-        extent = f"{extent}; what an earlier run kept in {', '.join(earlier)} is longer and stays"
-        return f"{extent}, this is in {', '.join(kept)}" if kept else extent
-    return f"{extent} {'are' if begun else 'is'} kept" + (f" in {', '.join(kept)}" if kept else "")
-
-
-def about_untagged(segments: Sequence[Segment]) -> str | None:
-    """Return a line about the answers that were no transcripts, with what the first began with; None without any."""
-    found = [segment for segment in segments if segment.stop_reason == "no_tag"]
-    if not found:
-        return None
-    first = found[0]
-    ids = [*map(str, first.token_ids[:_SHOWN_IDS]), *(["..."] if len(first.token_ids) > _SHOWN_IDS else [])]
-    others = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return (
-        f"{first.start_s:.1f} to {first.end_s:.1f} s{others}: the model's answer is no transcript and was dropped; "
-        f"it begins with the token ids {', '.join(ids)}. Is the bundle whole? `info --verify` tells"
-    )
+    end_s = transcript.segments[-1].end_s
+    fragments = f" and fragments up to {end_s:.1f} s" if begun else ""
+    told = f"the text up to {begun[0].start_s if begun else end_s:.1f} s{fragments} {'are' if begun else 'is'} shown"
+    return f"{told}; {kept_s:.1f} s are done and kept{GO_ON}" if kept_s else told
 
 
 def reason(error: Exception) -> str:

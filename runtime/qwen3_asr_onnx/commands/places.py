@@ -1,19 +1,19 @@
-"""Where results go: names that can be written, names that mean one file on this disk, and names of partial results."""
+"""Where results go: names that can be written, names that mean one file on this disk, and names of journals."""
 
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 import secrets
 import unicodedata
-from collections.abc import Container
 from functools import cache
 from pathlib import Path
 
 from qwen3_asr_onnx.errors import OptionsError
 
-__all__ = ["check_place", "folded", "partial_path", "place_of", "shortened", "tells_case_apart"]
+__all__ = ["JOURNAL_SUFFIX", "check_place", "folded", "journal_path", "place_of", "shortened", "tells_case_apart"]
+
+JOURNAL_SUFFIX = ".partial.jsonl"
 
 USUAL_NAME_BYTES = 255
 """Longest name where the system does not tell its limit: that of every common disk."""
@@ -73,20 +73,14 @@ def check_place(path: Path) -> None:
         raise OptionsError(f"{path} cannot be written: it is a directory")
 
 
-def partial_path(path: Path, taken: Container[str]) -> Path:
-    """Return where a partial result goes: under a name of its own, so that --resume makes the whole one.
+def journal_path(path: Path) -> Path:
+    """Return where the journal of a result lies: beside it, under a name that fits into the folder.
 
     Args:
-        path: of the whole result.
-        taken: places (`place_of`) of other results, and of inputs.
+        path: of the result, without the suffix of its format.
     """
-    for number in itertools.count(1):
-        ending = f".partial{number if number > 1 else ''}{path.suffix}"
-        limit = _name_limit(_nearest_folder(path)) - len(os.fsencode(ending))
-        candidate = path.with_name(shortened(path.stem, limit) + ending)
-        if place_of(candidate) not in taken and not candidate.is_dir():
-            return candidate
-    raise AssertionError("counting has no end")
+    limit = _name_limit(_nearest_folder(path)) - len(JOURNAL_SUFFIX)
+    return path.with_name(shortened(path.name, limit) + JOURNAL_SUFFIX)
 
 
 def shortened(name: str, n_bytes: int) -> str:

@@ -28,8 +28,8 @@ from qwen3_asr_onnx.stream.stream import POLICIES
 from .arguments import add_model_arguments, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, say
-from .delivery import about_untagged
 from .live_text import Display, JsonLines, Lines
+from .remarks import about_untagged
 from .signals import exit_status, handled_by
 
 if TYPE_CHECKING:

@@ -1,8 +1,9 @@
 """The verb `transcribe`: files, directories, URLs or stdin in; transcripts on stdout or in files out.
 
-Without an output option the transcripts go to stdout and nothing else does. With one, each finished input is on disk
-before the next group is begun. A signal ends the run within one token: what there is of the inputs that were begun is
-delivered as a partial result, as at a time limit, and `--resume` makes what is not finished.
+Without an output option the transcripts go to stdout and nothing else does: plain text while it is made, other formats
+input by input. With one, each finished input is on disk before the next group is begun. A signal ends the run within
+one token, a time limit too. Whatever ends it, finished pieces of inputs that are not are in their journals, and
+`--resume` goes on there.
 """
 
 from __future__ import annotations
@@ -10,28 +11,29 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
-from qwen3_asr_onnx.audio.loading import probe_duration
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.options import Split, Timestamps, TranscribeOptions
 from qwen3_asr_onnx.outputs.writers import FORMATS, writers
-from qwen3_asr_onnx.results import StopReason, Transcript
+from qwen3_asr_onnx.results import Transcript
 
 from .arguments import ALL, MODEL_FORMS, add_model_arguments, format_names, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import say
-from .delivery import Delivery, Tally, about, about_untagged, reason
-from .progress import AudioMeter, audio_progress
-from .signals import Asked, exit_status, first_signal_asks
+from .delivery import Delivery, Shown, Tally, about, reason
+from .progress import audio_progress
+from .remarks import remarks, timing
+from .signals import exit_status, first_signal_asks
+from .state import Records, forget_old_journals, stdout_journal
 from .subtitle_options import ESTIMATE_HINT, add_subtitle_arguments, are_estimated, subtitle_style
+from .transcribed import durations, transcribed
 from .worklist import Destination, Job, find_sources, plan_jobs, remove_leftovers
 
 if TYPE_CHECKING:
-    from qwen3_asr_onnx.audio.loading import AudioSource
     from qwen3_asr_onnx.transcriber import Transcriber
 
 __all__ = ["COMMAND", "add_arguments", "load_transcriber", "run"]
@@ -40,13 +42,6 @@ DEFAULTS = TranscribeOptions()
 
 # Once the disk is full no later result can be saved either: stop instead of computing for nothing.
 ERRORS_OF_A_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
-
-WARNINGS: dict[StopReason, str] = {
-    "length": "the token limit was reached and text may be missing; raise --max-new-tokens",
-    "repetition": "the model repeated itself; the repetition was collapsed, check the text",
-    "context_leak": "near-silent audio gave words of the context only; they were dropped",
-}
-RETRIED = "the model repeated itself and heard the piece again in two halves; check the text"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +76,15 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--keep-extension", action="store_true", help="call the result of a.mp3 a.mp3.txt: a.wav may lie beside it"
     )
+    output.add_argument(
+        "--times", action="store_true", help="txt: a line for each segment, behind its times: [00:25.0 --> 00:50.5]"
+    )
     existing = output.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="skip inputs whose output files exist")
+    existing.add_argument(
+        "--resume",
+        action="store_true",
+        help="skip inputs whose output files exist, and go on inside the one that a run was ended in",
+    )
     existing.add_argument("--overwrite", action="store_true", help="replace output files that exist")
     told = output.add_mutually_exclusive_group()
     told.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
@@ -122,7 +124,7 @@ def _add_speech_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", metavar="N", type=int, help="pieces decoded together (default: as many as memory allows)"
     )
     speech.add_argument(
-        "--time-limit", metavar="S", type=float, help="stop after S seconds and keep what is there, marked as partial"
+        "--time-limit", metavar="S", type=float, help="stop after S seconds; what is finished is kept for --resume"
     )
 
 
@@ -151,20 +153,23 @@ def run(args: argparse.Namespace) -> int:
     options = _options(args)
     destination = _destination(args)
     formats, timed = args.formats or ["txt"], options.timestamps == "word"
+    _check_times(args, formats)
     style = subtitle_style(args, formats, word_times=timed)
-    chosen = writers(style)
     sources, unusable = find_sources(args.inputs)
-    tally = Tally(len(sources) + len(unusable))
+    tally, records = Tally(len(sources) + len(unusable)), Records()
+    stdout_format = "" if destination is not None else _stdout_format(args, tally.n_inputs)
+    delivery = Delivery(
+        stdout_format, tally, writers(style, times=args.times), _shown(args, stdout_format, tally), records
+    )
     if destination is None:
-        delivery = Delivery(_stdout_format(args, tally.n_inputs), tally, chosen)
-        jobs = [Job(source, {}) for source in sources]
+        jobs = [Job(source, {}, stdout_journal(source.audio, anew=not args.resume)) for source in sources]
     else:
-        delivery = Delivery("", tally, chosen, args.overwrite)
-        jobs = plan_jobs(sources, destination)
-        remove_leftovers(sources, destination)
+        jobs = plan_jobs(sources, destination, records)
+        remove_leftovers(sources, destination, records)
         tally.n_skipped = len(sources) - len(jobs)
-    for item in unusable:
-        tally.add_failure(item.label, item.reason)
+    tally.add_unusable(unusable)
+    for label, path in ((job.source.label, path) for job in jobs for path in job.stale):
+        say(about(label, "warning", f"{path} is of what this recording was before; it is made again"))
     if jobs and not args.quiet and are_estimated(style, formats, word_times=timed):
         say(ESTIMATE_HINT)
     try:
@@ -172,9 +177,15 @@ def run(args: argparse.Namespace) -> int:
             _transcribe_all(args, jobs, options, delivery)
     except KeyboardInterrupt as interrupt:
         n_done = tally.n_done + tally.n_skipped
-        say(f"interrupted: {n_done} of {tally.n_inputs} inputs are done{_how_to_go_on(args, n_done)}")
+        kept = n_done > 0 or any(job.journal.is_on_disk and job.journal.kept_s for job in jobs)
+        say(f"interrupted: {n_done} of {tally.n_inputs} inputs are done{_how_to_go_on(args, kept=kept)}")
         tally.list_failures()
         return exit_status(interrupt)
+    finally:
+        for job in jobs:
+            job.journal.close()
+        if destination is None:
+            forget_old_journals()
     if not args.quiet and (destination is not None or tally.n_inputs > 1):
         say(tally.summary())
     tally.list_failures()
@@ -192,89 +203,40 @@ def _transcribe_all(
     tally = delivery.tally
     n_begun = 0
     why = "the time limit was reached before"
-    with audio_progress(_durations(jobs), len(jobs), quiet=args.quiet) as meter:
+    with audio_progress(durations(jobs), len(jobs), quiet=args.quiet) as meter:
         meter.say("loading the model")
         with contextlib.closing(load_transcriber(args)) as transcriber, first_signal_asks() as asked:
-            for job, result in _results(transcriber, jobs, options, meter, asked):
+            for job, result in transcribed(transcriber, jobs, options, meter, asked, delivery.shown):
                 n_begun += 1
-                label = job.source.label
                 if not isinstance(result, Transcript):
-                    tally.add_failure(label, reason(result))
+                    delivery.fail(job, result)
                     continue
-                for warning in _warnings(result):
-                    say(about(label, "warning", warning))
-                if args.verbose:
-                    say(f"{label}: {_timing(result)}")
                 try:
                     delivery.deliver(job, result)
                 except OSError as error:
                     if not job.outputs and asked.number is None:
                         raise  # stdout is gone, for every input
-                    tally.add_failure(label, f"result not saved: {reason(error)}")
+                    tally.add_failure(job.source.label, f"result not saved: {reason(error)}")
                     delivery.rescue(job, result)
                     if error.errno in ERRORS_OF_A_FULL_DISK:
                         say("stopping, because no later result could be saved either")
                         why = "the disk is full"
                         break
+                _remark(args, job, result)
     if asked.number is not None:
         raise KeyboardInterrupt(asked.number)
     for job in jobs[n_begun:]:
         tally.add_failure(job.source.label, f"not begun: {why}")
 
 
-def _results(
-    transcriber: Transcriber, jobs: Sequence[Job], options: TranscribeOptions, meter: AudioMeter, asked: Asked
-) -> Iterator[tuple[Job, Transcript | Exception]]:
-    """Yield each job's transcript, or the error that concerns this job alone, in order; fewer if the end came first."""
-    label = ""
-
-    def audios() -> Iterator[AudioSource]:
-        nonlocal label
-        for job in jobs:
-            label = job.source.label
-            yield job.source.audio
-
-    def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-        # Audio is read one input at a time, so a warning is about the input read last.
-        say(about(label, "warning", str(message)))
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = show_warning
-        results = transcriber.transcribe_many(
-            audios(), options, errors="return", progress=meter.add, cancel=asked.event
-        )
-        for job, result in zip(jobs, results, strict=False):
-            yield job, result
-            meter.input_done()
-
-
-def _durations(jobs: Sequence[Job]) -> Iterator[float | None]:
-    for job in jobs:
-        yield probe_duration(job.source.audio) if isinstance(job.source.audio, Path) else None
-
-
-def _warnings(transcript: Transcript) -> Iterator[str]:
-    reasons = {segment.stop_reason for segment in transcript.segments} | {transcript.stop_reason}
-    yield from (text for reason, text in WARNINGS.items() if reason in reasons)
-    if any(segment.retried for segment in transcript.segments) and "repetition" not in reasons:
-        yield RETRIED
-    untagged = about_untagged(transcript.segments)
-    if untagged is not None:
-        yield untagged
-
-
-def _timing(transcript: Transcript) -> str:
-    """Return one line on where the time went."""
-    spent = transcript.timings
-    stages = [("audio", spent.audio_s), ("mel", spent.mel_s), ("encoder", spent.encoder_s)]
-    stages += [("prefill", spent.prefill_s), ("decode", spent.decode_s)]
-    rtf = sum(seconds for _, seconds in stages) / transcript.duration_s if transcript.duration_s else 0.0
-    line = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in stages)
-    return (
-        f"{transcript.duration_s:.1f} s of audio, {len(transcript.segments)} segments, {spent.n_tokens} tokens; "
-        f"load {spent.load_s:.2f} s, {line} ({spent.tokens_per_s:.1f} tokens/s); RTF {rtf:.3f}"
-    )
+def _remark(args: argparse.Namespace, job: Job, transcript: Transcript) -> None:
+    label = job.source.label
+    for warning in remarks(transcript):
+        say(about(label, "warning", warning))
+    if job.journal.recalled_s and not args.quiet:
+        say(f"{label}: {job.journal.recalled_s:.1f} s of it were done by an earlier run")
+    if args.verbose:
+        say(f"{label}: {timing(transcript)}")
 
 
 def _options(args: argparse.Namespace) -> TranscribeOptions:
@@ -302,9 +264,9 @@ def _options(args: argparse.Namespace) -> TranscribeOptions:
 def _destination(args: argparse.Namespace) -> Destination | None:
     """Return where files go, None for stdout."""
     if args.output_dir is None and not args.save:
-        if args.resume or args.overwrite or args.keep_extension:
-            option = "--keep-extension is" if args.keep_extension else "--resume and --overwrite are"
-            raise OptionsError(f"{option} about output files; add --output-dir or --save")
+        if args.overwrite or args.keep_extension:
+            option = "--keep-extension" if args.keep_extension else "--overwrite"
+            raise OptionsError(f"{option} is about output files; add --output-dir or --save")
         return None
     if args.output_dir is not None and args.output_dir.exists() and not args.output_dir.is_dir():
         raise OptionsError(f"--output-dir {args.output_dir} is not a directory")
@@ -313,12 +275,23 @@ def _destination(args: argparse.Namespace) -> Destination | None:
     return Destination(formats, args.output_dir, args.resume, args.overwrite, args.keep_extension)
 
 
-def _how_to_go_on(args: argparse.Namespace, n_done: int) -> str:
-    if args.output_dir is None and not args.save:
-        return ""
-    kept = "; what is finished is kept" if n_done else ""
-    # --resume would take the outputs that were still to be replaced for finished ones.
-    return kept if args.overwrite else f"{kept or ';'}{',' if n_done else ''} --resume makes the rest"
+def _how_to_go_on(args: argparse.Namespace, *, kept: bool) -> str:
+    # --resume would take the outputs that were still to be replaced for finished ones, and what was shown is not kept.
+    offers = kept if args.output_dir is None and not args.save else not args.overwrite
+    parts = (["what is finished is kept"] if kept else []) + (["--resume makes the rest"] if offers else [])
+    return f"; {', '.join(parts)}" if parts else ""
+
+
+def _check_times(args: argparse.Namespace, formats: Sequence[str]) -> None:
+    if args.times and not any(FORMATS[name].takes_times for name in formats):
+        takers = " or ".join(f"--format {name}" for name, entry in FORMATS.items() if entry.takes_times)
+        raise OptionsError(f"--times is for plain text; add {takers}")
+
+
+def _shown(args: argparse.Namespace, stdout_format: str, tally: Tally) -> Shown:
+    grow = FORMATS[stdout_format].grow if stdout_format else None
+    growing = None if grow is None else partial(grow, times=args.times)
+    return Shown(growing, named=tally.n_inputs > 1)
 
 
 def _stdout_format(args: argparse.Namespace, n_inputs: int) -> str:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from qwen3_asr_onnx.audio.downloads import is_url, url_label
@@ -18,10 +19,15 @@ from qwen3_asr_onnx.audio.loading import AUDIO_SUFFIXES
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs.saving import remove_abandoned
 from qwen3_asr_onnx.outputs.writers import FORMATS
+from qwen3_asr_onnx.transcription.journal import Journal, holds_pieces
 
-from .places import check_place, folded, partial_path, place_of, shortened, tells_case_apart
+from .places import check_place, folded, journal_path, place_of, shortened, tells_case_apart
+from .state import Records
 
 __all__ = ["Destination", "Job", "Source", "Unusable", "find_sources", "plan_jobs", "remove_leftovers"]
+
+State: TypeAlias = Literal["done", "stale", "missing"]
+"""What became of an output so far: it is made of this recording, of what was there before it, or not made."""
 
 STDIN = "-"
 
@@ -80,6 +86,14 @@ class Destination:
 
     def path(self, source: Source, format_name: str) -> Path:
         """Return the output file of one source in one format."""
+        stem = self._stem(source)
+        return stem.with_name(f"{stem.name}.{format_name}")
+
+    def journal(self, source: Source) -> Path:
+        """Return where the journal of one source lies while its outputs are made."""
+        return journal_path(self._stem(source))
+
+    def _stem(self, source: Source) -> Path:
         if self.directory is not None:
             stem = self.directory / source.relative
         elif isinstance(source.audio, Path):
@@ -87,7 +101,7 @@ class Destination:
         else:
             raise OptionsError(f"{source.label} is not a file, so nothing can be saved next to it; use --output-dir")
         extension = source.extension if self.keep_extension else ""
-        return stem.with_name(f"{stem.name}{extension}.{format_name}")
+        return stem.with_name(f"{stem.name}{extension}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +111,14 @@ class Job:
     Attributes:
         source: the audio.
         outputs: format name -> path. Empty when results go to stdout.
-        partials: format name -> where a result goes that ends before its audio does.
+        journal: keeps what is finished of it until they are written.
+        stale: outputs that are there, but not of this recording as it is now.
     """
 
     source: Source
     outputs: Mapping[str, Path]
-    partials: Mapping[str, Path] = field(default_factory=dict)
+    journal: Journal = field(compare=False)
+    stale: tuple[Path, ...] = ()
 
 
 def find_sources(inputs: Sequence[str]) -> tuple[list[Source], list[Unusable]]:
@@ -164,26 +180,30 @@ def _why_missing(path: Path) -> str:
     return f"a link to {path.readlink()}, which does not exist" if path.is_symlink() else "no such file or directory"
 
 
-def plan_jobs(sources: Sequence[Source], destination: Destination) -> list[Job]:
+def plan_jobs(sources: Sequence[Source], destination: Destination, records: Records) -> list[Job]:
     """Return what is left to do for each source; a source given twice, or done already, is left out.
 
     Raises:
-        OptionsError: two sources would write one file, an output would replace an input, an output exists and neither
-            resuming nor overwriting was asked for, or an output cannot be written.
+        OptionsError: two sources would write one file, an output would replace an input, an output or a part of one
+            exists and neither resuming nor overwriting was asked for, or an output cannot be written.
     """
-    outputs = _outputs(sources, destination)
-    taken = _taken(outputs)
     jobs: list[Job] = []
     in_the_way: list[Path] = []
-    for source, paths in outputs:
-        if destination.resume:
-            paths = {name: path for name, path in paths.items() if not _is_complete(name, path)}
-        elif not destination.overwrite:
-            in_the_way.extend(path for path in paths.values() if os.path.lexists(path))
+    for source, paths in _outputs(sources, destination):
+        journal = destination.journal(source)
+        stale: list[Path] = []
+        if destination.resume and not _is_open(journal, paths.values()):
+            states = {name: _state(name, path, source, records) for name, path in paths.items()}
+            stale = [paths[name] for name, state in states.items() if state == "stale"]
+            paths = {name: path for name, path in paths.items() if states[name] != "done"}
         for path in paths.values():
             check_place(path)
+        if not (destination.resume or destination.overwrite):
+            in_the_way += [path for path in paths.values() if path.exists()]
+            if holds_pieces(journal):
+                in_the_way.append(journal)
         if paths:
-            jobs.append(Job(source, paths, {name: _partial_of(source, path, taken) for name, path in paths.items()}))
+            jobs.append(Job(source, paths, Journal(journal, anew=destination.overwrite), tuple(stale)))
     if in_the_way:
         exist = f"and {len(in_the_way) - 1} more outputs exist" if len(in_the_way) > 1 else "exists"
         raise OptionsError(
@@ -192,21 +212,36 @@ def plan_jobs(sources: Sequence[Source], destination: Destination) -> list[Job]:
     return jobs
 
 
-def remove_leftovers(sources: Sequence[Source], destination: Destination) -> None:
-    """Remove what runs that were killed left where results go: unfinished files, partial results of what is finished.
+def remove_leftovers(sources: Sequence[Source], destination: Destination, records: Records) -> None:
+    """Remove what runs that were killed left where results go: unfinished files, journals of what is finished.
 
-    Nothing that a living run writes is touched, and no partial result that is younger than the whole one.
+    Nothing that a living run writes is touched, and no journal that is younger than the results.
     """
     outputs = _outputs(sources, destination)
-    taken = _taken(outputs)
     for folder in {path.parent for _, paths in outputs for path in paths.values()}:
         remove_abandoned(folder)
     for source, paths in outputs:
-        for name, path in paths.items():
-            if destination.resume and _is_complete(name, path):
-                partial = _partial_of(source, path, taken)
-                if partial.is_file() and partial.stat().st_mtime <= path.stat().st_mtime:
-                    partial.unlink()
+        journal = destination.journal(source)
+        done = all(_state(name, path, source, records) == "done" for name, path in paths.items())
+        if destination.resume and done and journal.is_file() and not _is_open(journal, paths.values()):
+            Journal(journal).discard()
+
+
+def _is_open(journal: Path, outputs: Iterable[Path]) -> bool:
+    """Return whether a run that was to make these outputs ended before it had, and kept a part."""
+    there = [path.stat().st_mtime_ns for path in outputs if path.is_file()]
+    return holds_pieces(journal) and journal.stat().st_mtime_ns > max(there, default=-1)
+
+
+def _state(format_name: str, path: Path, source: Source, records: Records) -> State:
+    """Return what an output is: writes of this program are whole or not there, those of others may be anything."""
+    if not path.is_file() or (path.stat().st_size == 0 and not FORMATS[format_name].may_be_empty):
+        return "missing"
+    if not isinstance(source.audio, Path):
+        return "done" if path.stat().st_size else "missing"
+    if records.is_of(path, source.audio):
+        return "done"
+    return "stale" if path.stat().st_size else "missing"
 
 
 def _outputs(sources: Sequence[Source], destination: Destination) -> list[tuple[Source, dict[str, Path]]]:
@@ -247,27 +282,6 @@ def _clash(clashes: Mapping[tuple[str, str], Path], destination: Destination) ->
     apart = any(Path(one).suffix != Path(other).suffix for one, other in clashes)
     remedy = "add --keep-extension" if apart and not destination.keep_extension else "rename one of them"
     return OptionsError("\n  ".join([f"{pairs[0]}; {remedy}, or transcribe them separately", *pairs[1:]]))
-
-
-def _taken(outputs: Sequence[tuple[Source, Mapping[str, Path]]]) -> frozenset[str]:
-    """Return the places of inputs and of whole results."""
-    sources = (source.audio for source, _ in outputs if isinstance(source.audio, Path))
-    return frozenset(map(place_of, (*sources, *(path for _, paths in outputs for path in paths.values()))))
-
-
-def _partial_of(source: Source, path: Path, taken: frozenset[str]) -> Path:
-    """Return where a partial result goes: not where another input of the same folder has, or would have, its own."""
-    partial = partial_path(path, taken)
-    if isinstance(source.audio, Path) and partial.exists():
-        stem = source.audio.with_name(partial.stem)
-        if any(stem.with_name(f"{stem.name}{suffix}").exists() for suffix in AUDIO_SUFFIXES):
-            return partial_path(path, taken | {place_of(partial)})
-    return partial
-
-
-def _is_complete(format_name: str, path: Path) -> bool:
-    """Return whether an earlier run finished this file: its writes are atomic, other programs' are not."""
-    return path.is_file() and (FORMATS[format_name].may_be_empty or path.stat().st_size > 0)
 
 
 def _same_audio(one: Source, other: Source) -> bool:

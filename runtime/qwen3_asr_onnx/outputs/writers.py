@@ -10,11 +10,12 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from qwen3_asr_onnx.results import Transcript
 
 from .cues import DEFAULT_STYLE, Cue, SubtitleStyle, cues, segment_cues
+from .growing import GrowingText, timed_line
 
 __all__ = ["FORMATS", "Format", "Writer", "to_json", "to_srt", "to_tsv", "to_txt", "to_vtt", "to_word_tsv", "writers"]
 
@@ -35,6 +36,9 @@ class Format:
         may_be_empty: whether silence makes an empty file; in others an empty file is a half-written one.
         can_follow: whether one stream can hold those of several inputs.
         names_input: whether `write` also takes what the input is called, as its second argument.
+        takes_times: whether `write` also takes `times=True`, which puts the times of its segments into a plain text.
+        grow: makes what writes the same text segment by segment, where the format can; it takes `times` where `write`
+            does.
         write_words: what makes the text of an alignment, where that is not `write`.
     """
 
@@ -44,11 +48,20 @@ class Format:
     may_be_empty: bool = False
     can_follow: bool = False
     names_input: bool = False
+    takes_times: bool = False
+    grow: Callable[..., GrowingText] | None = None
     write_words: Writer | None = None
 
 
-def to_txt(transcript: Transcript) -> str:
-    """Return the transcript as text ending in one newline; "" when nothing was said."""
+def to_txt(transcript: Transcript, *, times: bool = False) -> str:
+    """Return the transcript as text ending in one newline; "" when nothing was said.
+
+    Args:
+        transcript: what was said.
+        times: a line for each segment, behind its times.
+    """
+    if times:
+        return "".join(map(timed_line, transcript.segments))
     text = transcript.text.strip()
     return f"{text}\n" if text else ""
 
@@ -101,7 +114,7 @@ def to_word_tsv(transcript: Transcript) -> str:
 
 
 FORMATS: dict[str, Format] = {
-    "txt": Format(to_txt, is_timed=False, may_be_empty=True, can_follow=True),
+    "txt": Format(to_txt, is_timed=False, may_be_empty=True, can_follow=True, takes_times=True, grow=GrowingText),
     "json": Format(to_json, can_follow=True, names_input=True),
     "srt": Format(to_srt, is_subtitle=True, may_be_empty=True),
     "vtt": Format(to_vtt, is_subtitle=True),
@@ -110,10 +123,20 @@ FORMATS: dict[str, Format] = {
 """Every format by its name. A new one is one line here."""
 
 
-def writers(style: SubtitleStyle = DEFAULT_STYLE) -> Mapping[str, Writer]:
-    """Return the name of every format -> the function that makes a file's text, subtitles cut by `style`."""
-    entries = FORMATS.items()
-    return {name: partial(entry.write, style=style) if entry.is_subtitle else entry.write for name, entry in entries}
+def writers(style: SubtitleStyle = DEFAULT_STYLE, *, times: bool = False) -> Mapping[str, Writer]:
+    """Return the name of every format -> the function that makes a file's text.
+
+    Args:
+        style: how subtitles are cut.
+        times: put the times of segments into a plain text.
+    """
+    return {name: partial(entry.write, **_settings(entry, style, times)) for name, entry in FORMATS.items()}
+
+
+def _settings(entry: Format, style: SubtitleStyle, times: bool) -> dict[str, Any]:
+    """Return the keywords that a format's writer takes."""
+    of_style = {"style": style} if entry.is_subtitle else {}
+    return {**of_style, "times": times} if entry.takes_times else of_style
 
 
 def _clock(total_ms: int, decimal_mark: str) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "REPLACEMENT",
     "TEXT_TAG",
     "ParsedOutput",
+    "TextJoiner",
     "collapse_repetitions",
     "heard_speech",
     "join_texts",
@@ -211,25 +212,33 @@ def merge_languages(languages: Iterable[str]) -> str:
     return ",".join(merged)
 
 
-def join_texts(pieces: Sequence[tuple[str, str]]) -> str:
-    """Return the transcripts of consecutive pieces as one text.
+class TextJoiner:
+    """The transcripts of consecutive pieces as one text that grows.
 
     Pieces are joined with a space unless both are in a language written without spaces; even then two words in Latin
     letters or digits that would meet are kept apart. A piece without a language is judged by its script.
+    """
+
+    def __init__(self) -> None:
+        self._last, self._language = "", ""
+
+    def add(self, text: str, language: str) -> str:
+        """Return what the next piece adds to the text; "" for a blank one, which is passed over."""
+        if not text.strip():
+            return ""
+        glue = " " if self._last and _needs_space(self._last, self._language, text[0], language) else ""
+        self._last, self._language = text[-1], language
+        return glue + text
+
+
+def join_texts(pieces: Iterable[tuple[str, str]]) -> str:
+    """Return the transcripts of consecutive pieces as one text; see `TextJoiner`.
 
     Args:
-        pieces: (text, language name) in order; a blank text is passed over.
+        pieces: (text, language name) in order.
     """
-    joined = ""
-    joined_language = ""
-    for text, language in pieces:
-        if not text.strip():
-            continue
-        if joined and _needs_space(joined[-1], joined_language, text[0], language):
-            joined += " "
-        joined += text
-        joined_language = language
-    return joined
+    joiner = TextJoiner()
+    return "".join(joiner.add(text, language) for text, language in pieces)
 
 
 def _language_of(meta: str) -> str:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource, open_audio
+from qwen3_asr_onnx.audio.sources import at_home
 from qwen3_asr_onnx.audio.waiting import Abandoned
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
 from qwen3_asr_onnx.model.asking import BASE_TOKENS, Prompter
@@ -24,6 +27,7 @@ from qwen3_asr_onnx.speech.voice import SpeechDetector
 from qwen3_asr_onnx.text.prompt import Prompt
 
 from .interrupt import Interrupt
+from .journal import Identity, Journal, Place, fingerprint
 
 __all__ = ["INPUT_ERRORS", "ClipRequest", "Input", "InputError", "Slot"]
 
@@ -47,11 +51,25 @@ class Slot:
         segments: what became of it, in any order: one segment, or one per half if it was cut in two.
         pending: requests that are not done.
         first: what the model looped on, and what it wrote there, while the clip is heard again in two halves.
+        keep: called with the segments when all of them are there.
     """
 
     segments: list[Segment] = field(default_factory=list)
     pending: int = 1
     first: tuple[ClipRequest, Segment] | None = None
+    keep: Callable[[list[Segment]], object] | None = None
+
+    def add(self, segment: Segment) -> None:
+        """Take what became of one request."""
+        self.segments.append(segment)
+        self.pending -= 1
+        if not self.pending and self.keep is not None and self.is_whole:
+            self.keep(self.segments)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing of what is there was ended from outside."""
+        return all(segment.stop_reason not in ("cancelled", "time_limit") for segment in self.segments)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +132,8 @@ class Input:
         detector: SpeechDetector | None = None,
         interrupt: Interrupt | None = None,
         limits: AudioLimits = DEFAULT_LIMITS,
+        journal: Journal | None = None,
+        identity: Identity | None = None,
     ) -> None:
         """Remember what to read.
 
@@ -123,7 +143,11 @@ class Input:
             detector: finds speech for split="vad", shared by inputs that are read one after the other.
             interrupt: ends the reading too: hours of silence give no clip, and nobody else would ask.
             limits: what audio is accepted.
+            journal: has what an earlier run made of it, and gets what is made now.
+            identity: of model and options, for the journal.
         """
+        self._journal = journal
+        self._identity = identity or {}
         self._limits = limits
         self._interrupt = interrupt
         self.slots: deque[Slot] = deque()
@@ -178,6 +202,8 @@ class Input:
 
     def _read(self, audio: AudioSource) -> Generator[ClipRequest, None, None]:
         options = self._prompter.options
+        if self._journal is not None:
+            self._journal.begin({"input": _fingerprint_of(audio), **self._identity})
         with open_audio(audio, self._limits) as opened:
             self.promised_s = opened.duration_s
             blocks = self._counted(opened.blocks)
@@ -187,10 +213,34 @@ class Input:
                 self._detector.reset()
                 clips = split_at_pauses(blocks, self._detector, options.max_segment_s)
             for clip in clips:
-                slot = Slot()
-                request = ClipRequest.of(self._prompter, clip, slot)
-                self.slots.append(slot)
-                yield request
+                slot = Slot() if self._journal is None else self._recalled(clip, self._journal)
+                if slot.pending:
+                    request = ClipRequest.of(self._prompter, clip, slot)
+                    self.slots.append(slot)
+                    yield request
+                else:
+                    self.slots.append(slot)
+
+    def _recalled(self, clip: Clip, journal: Journal) -> Slot:
+        """Return the place of a clip: filled, if an earlier run finished it."""
+        place = Place.of(clip)
+        segments = journal.recall(place)
+        return Slot(keep=partial(self._keep, journal, place)) if segments is None else Slot(segments, pending=0)
+
+    def _keep(self, journal: Journal, place: Place, segments: list[Segment]) -> None:
+        """Keep a finished piece, unless it is all there is: then the result is about to be handed out."""
+        if journal.is_on_disk or not self._is_over():
+            journal.keep(place, segments)
+
+    def _is_over(self) -> bool:
+        """Return whether nothing is left to make; looks for the next clip to know."""
+        if any(slot.pending for slot in self.slots):
+            return False
+        if not self.is_read and not self._ahead:
+            request = self.next_request()
+            if request is not None:
+                self._ahead.append(request)
+        return self.is_read
 
     def _counted(self, blocks: Iterator[Waveform]) -> Iterator[Waveform]:
         for block in blocks:
@@ -199,3 +249,14 @@ class Input:
                 return
             self._n_samples += block.size
             yield block
+
+
+def _fingerprint_of(audio: AudioSource) -> dict[str, Any] | None:
+    """Return the fingerprint of audio that is a file on disk; None where only its samples can tell."""
+    if not isinstance(audio, (str, Path)):
+        return None
+    try:
+        path = at_home(Path(audio), str(audio))
+        return fingerprint(path) if path.is_file() else None
+    except (OSError, ValueError):  # a URL of any length; what is wrong with a file is told when it is opened
+        return None

@@ -55,11 +55,14 @@ class RunSettings:
         eos: ids that end a row instead of the model's own; an empty sequence always fills the token limit.
         watch: ends rows that loop; None lets them run to their limit.
         choose: decides on every token.
+        first_alone: decode the first piece before others join it: somebody waits for its text. It costs what a batch of
+            one costs.
     """
 
     eos: Sequence[int] | None = None
     watch: Watch | None = ends_in_loop
     choose: Chooser = greedy
+    first_alone: bool = False
 
 
 DEFAULT_SETTINGS = RunSettings()
@@ -86,6 +89,7 @@ class Pipeline:
         self._retries: deque[ClipRequest] = deque()
         self._held: ClipRequest | None = None
         self._exhausted = False
+        self._alone = settings.first_alone
 
     @property
     def timed(self) -> bool:
@@ -123,6 +127,9 @@ class Pipeline:
                 return
             request, self._held = self._held, None
             self._add(request)
+            if self._alone:
+                self._alone = False
+                return
 
     def _next_request(self, inputs: Iterator[Input]) -> ClipRequest | None:
         if self._retries:
@@ -172,8 +179,7 @@ class Pipeline:
             request.slot.pending += 1
             return
         # Here, and nowhere else, a finished segment and its samples (request.clip) meet.
-        request.slot.segments.append(self._timed(request, segment))
-        request.slot.pending -= 1
+        request.slot.add(self._timed(request, segment))
 
     def _segment(self, request: ClipRequest, result: Generated, spent: Timings) -> Segment:
         prompter, clip, tokenizer = self._prompter, request.clip, self._model.tokenizer
@@ -224,7 +230,7 @@ class Pipeline:
         for request, result in self._batch.interrupt():
             self._settle(request, result)
         for source in self._open:
-            unfinished = [slot for slot in source.slots if slot.pending or not _is_complete(slot)]
+            unfinished = [slot for slot in source.slots if slot.pending or not slot.is_whole]
             if unfinished or not source.is_read:
                 source.ended_by = self._interrupt.reason
             source.is_read = True
@@ -239,10 +245,6 @@ class Pipeline:
             request, segment = slot.first
             if len(segment.text) >= sum(len(half.text) for half in slot.segments):
                 slot.segments = [self._timed(request, segment)]
-
-
-def _is_complete(slot: Slot) -> bool:
-    return all(segment.stop_reason not in ("cancelled", "time_limit") for segment in slot.segments)
 
 
 def _empty_batch(model: Model, batch_size: int | None, settings: RunSettings) -> Batch[ClipRequest]:

@@ -1,19 +1,23 @@
-"""Segments of one input -> its transcript, and how much of the input is finished."""
+"""Segments as the pipeline finishes them -> those of one input, transcripts of many, and how much is finished."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, TypeAlias
 
 from qwen3_asr_onnx.results import Segment, StopReason, Timings, Transcript
 from qwen3_asr_onnx.text.answer import join_texts, merge_languages
 
-from .recording import Input
+from .recording import Input, InputError
+from .scheduler import Pipeline
 
-__all__ = ["Meter", "Progress", "join_segments"]
+__all__ = ["Meter", "OnSegment", "Progress", "iter_segments", "iter_transcripts", "join_segments"]
 
 Progress: TypeAlias = Callable[[float], object]
 """Called with the seconds of audio just finished."""
+
+OnSegment: TypeAlias = Callable[[Segment], object]
+"""Called with a segment that was just finished."""
 
 GRAVITY: tuple[StopReason, ...] = (
     "cancelled",
@@ -45,6 +49,47 @@ class Meter:
         """Report the rest of an input that was read to its end."""
         if source.error is None and source.ended_by is None:
             self.advance_to(source.duration_s)
+
+
+def iter_segments(pipeline: Pipeline, source: Input, progress: Progress | None) -> Iterator[Segment]:
+    """Yield the segments of one input; raise what is wrong with it behind them."""
+    meter = Meter(progress)
+    for _, segment in pipeline.run(iter([source])):
+        if segment is not None:
+            meter.advance_to(segment.end_s)
+            yield segment
+    meter.finish(source)
+    if source.error is not None:
+        raise source.error
+
+
+def iter_transcripts(
+    pipeline: Pipeline,
+    sources: Iterator[Input],
+    load_s: float,
+    errors: Literal["raise", "return"],
+    progress: Progress | None,
+    on_segment: OnSegment | None,
+) -> Iterator[Transcript | InputError]:
+    """Yield the transcript of each input, in order; see `Transcriber.transcribe_many`."""
+    segments: list[Segment] = []
+    meter = Meter(progress)
+    for source, segment in pipeline.run(sources):
+        if segment is not None:
+            if on_segment is not None:
+                on_segment(segment)
+            meter.advance_to(segment.end_s)
+            segments.append(segment)
+            continue
+        meter.finish(source)
+        if source.error is None:
+            yield join_segments(source, segments, load_s, timed=pipeline.timed)
+        elif errors == "raise":
+            raise source.error
+        else:
+            yield source.error
+        segments = []
+        meter = Meter(progress)
 
 
 def join_segments(source: Input, segments: Sequence[Segment], load_s: float, *, timed: bool) -> Transcript:

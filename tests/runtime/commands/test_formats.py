@@ -41,12 +41,12 @@ def audio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_transcribe_writes_it_and_resumes_over_an_empty_one(audio: Path) -> None:
+def test_transcribe_writes_it_and_makes_one_again_that_somebody_emptied(audio: Path) -> None:
     assert cli.main(["transcribe", "-m", "bundle", "a.wav", "-f", "toy", "--save", "--max-line-width", "16"]) == 0
     assert (audio / "a.toy").read_text() == "0>Hello there.\n"
     (audio / "a.toy").write_text("")
     assert cli.main(["transcribe", "-m", "bundle", "a.wav", "-f", "toy", "--save", "--resume"]) == 0
-    assert (audio / "a.toy").read_text() == ""
+    assert (audio / "a.toy").read_text() == "0>Hello there.\n"
 
 
 def test_stdout_takes_several(audio: Path, capsys: pytest.CaptureFixture[str]) -> None:

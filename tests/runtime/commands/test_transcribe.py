@@ -27,12 +27,27 @@ from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.outputs.writers import FORMATS
 from qwen3_asr_onnx.results import Segment, StopReason, Timings, Transcript
+from qwen3_asr_onnx.transcription.journal import Journal, Place
 from qwen3_asr_onnx.transcription.recording import INPUT_ERRORS
 
 
-def transcript(text: str, stop_reason: StopReason = "eos") -> Transcript:
-    segment = Segment(0.0, 2.0, text, "English", (7,), stop_reason, -0.1)
-    return Transcript(text, "English", 2.0, (segment,), None, (7,), stop_reason, -0.1)
+def transcript(text: str, *stop_reasons: StopReason) -> Transcript:
+    """Return a transcript with a segment of 2 s for each reason; the text is that of the first."""
+    reasons = stop_reasons or ("eos",)
+    segments = tuple(
+        Segment(2.0 * i, 2.0 * i + 2.0, "" if i else text, "English", (7,), reason, -0.1)
+        for i, reason in enumerate(reasons)
+    )
+    return Transcript(text, "English", 2.0 * len(reasons), segments, None, (7,), reasons[-1], -0.1)
+
+
+def keep_finished(journal: Journal, result: Transcript) -> None:
+    """Do to a journal what the library does."""
+    journal.begin({"input": None})
+    if result.stop_reason in delivery.PARTIAL:
+        for segment in result.segments:
+            if segment.stop_reason not in delivery.PARTIAL:
+                journal.keep(Place(round(segment.start_s * 16_000), 32_000, "0" * 64), [segment])
 
 
 @dataclass
@@ -60,14 +75,22 @@ class FakeTranscriber:
         *,
         errors: str,
         progress: Callable[[float], object],
+        on_segment: Callable[[Segment], object] | None,
         cancel: threading.Event,
+        journals: Iterable[Journal],
     ) -> Iterator[Transcript | Exception]:
         assert errors == "return"
-        for audio in audios:
+        for audio, journal in zip(audios, journals, strict=True):
             try:
-                yield self.transcribe(audio, options)
+                result = self.transcribe(audio, options)
             except INPUT_ERRORS as error:
                 yield error
+            else:
+                keep_finished(journal, result)
+                if on_segment is not None:
+                    for segment in result.segments:
+                        on_segment(segment)
+                yield result
             if cancel.is_set():
                 return
             progress(2.0)
@@ -130,7 +153,8 @@ def test_one_hint_for_all_files_says_that_times_are_estimated(
 def test_no_hint_where_nothing_is_left_to_do(
     fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path("a.srt").write_text("", encoding="utf-8")
+    assert transcribe("a.wav", "--save", "-f", "srt") == 0
+    assert "hint" in capsys.readouterr().err
     assert transcribe("a.wav", "--save", "--resume", "-f", "srt") == 0
     assert "hint" not in capsys.readouterr().err
 
@@ -259,7 +283,7 @@ def test_overwrite_does_all_again(fake: FakeTranscriber, audio: Path) -> None:
         (["a.wav", "sub/a.wav", "--output-dir", "out"], "would both write"),
         (["-", "--save"], "use --output-dir"),
         (["-", "-"], "read only once"),
-        (["a.wav", "--resume"], "add --output-dir or --save"),
+        (["a.wav", "--times", "-f", "srt"], "--times is for plain text; add --format txt"),
         (["a.wav", "--overwrite"], "add --output-dir or --save"),
         (["a.wav", "--keep-extension"], "--keep-extension is about output files; add --output-dir or --save"),
         (["a.wav", "-f", "all"], "stdout takes one format"),
@@ -378,71 +402,33 @@ def test_an_answer_that_is_no_transcript_is_told_with_its_beginning(
 # --- the time limit ---
 
 
-def test_a_partial_result_is_kept_under_a_name_that_says_so(
+def test_what_is_finished_of_an_input_is_kept_until_the_whole_is_there(
     fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fake.results["b.wav"] = transcript("The first half", "time_limit")
+    fake.results["b.wav"] = transcript("The first half", "eos", "eos", "time_limit")
     assert transcribe("a.wav", "b.wav", "sub/c.wav", "--save", "--time-limit", "5") == 1
-    assert results_in(audio) == {
-        "a.txt": "text of a.wav\n",
-        "b.partial.txt": "The first half\n",
-        "sub/c.txt": "text of c.wav\n",
-    }
+    assert list(results_in(audio)) == ["a.txt", "b.partial.jsonl", "sub/c.txt"]
+    assert "The first half" in results_in(audio)["b.partial.jsonl"]
     assert (
-        "error: b.wav: the time limit was reached; the text up to 0.0 s and fragments up to 2.0 s are kept in "
-        "b.partial.txt\n"
+        "error: b.wav: the time limit was reached; 4.0 s of it are done and kept in b.partial.jsonl, "
+        "--resume goes on from there\n"
     ) in capsys.readouterr().err
     del fake.results["b.wav"]
     fake.heard.clear()
+    assert transcribe("b.wav", "--save") == 2, "what is kept is not forgotten by mistake"
+    assert "b.partial.jsonl exists; --resume keeps what is there" in capsys.readouterr().err
     assert transcribe("a.wav", "b.wav", "sub/c.wav", "--save", "--resume") == 0
     assert fake.heard == ["b.wav"]
+    assert list(results_in(audio)) == ["a.txt", "b.txt", "sub/c.txt"]
 
 
-def test_a_partial_result_is_never_replaced_by_a_shorter_one(
-    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def texts() -> list[str]:
-        return [results_in(audio)["a.partial.txt"], json.loads(results_in(audio)["a.partial.json"])["text"]]
-
-    command = ("a.wav", "--save", "--time-limit", "5", "-f", "txt,json")
-    fake.results["a.wav"] = transcript("The first half", "time_limit")
-    assert transcribe(*command) == 1
-    fake.results["a.wav"] = transcript("The first", "time_limit")
-    capsys.readouterr()
-    for _ in range(2):
-        assert transcribe(*command, "--resume") == 1
-        assert texts() == ["The first half\n", "The first half"]
-        assert (
-            "fragments up to 2.0 s; what an earlier run kept in a.partial.txt, a.partial.json is longer and stays\n"
-        ) in capsys.readouterr().err
-    fake.results["a.wav"] = transcript("The first half and more", "time_limit")
-    assert transcribe(*command, "--resume") == 1
-    assert texts() == ["The first half and more\n", "The first half and more"]
-    fake.results["a.wav"] = transcript("Other", "time_limit")
-    assert transcribe(*command, "--overwrite") == 1
-    assert texts() == ["Other\n", "Other"]
-
-
-def test_a_partial_result_goes_when_the_whole_one_is_there(fake: FakeTranscriber, audio: Path) -> None:
-    fake.results["a.wav"] = transcript("The first half", "time_limit")
+def test_overwriting_forgets_what_was_kept(fake: FakeTranscriber, audio: Path) -> None:
+    fake.results["a.wav"] = transcript("The first half", "eos", "eos", "time_limit")
     assert transcribe("a.wav", "--save") == 1
-    assert list(results_in(audio)) == ["a.partial.txt"]
-    del fake.results["a.wav"]
-    assert transcribe("a.wav", "--save", "--resume") == 0
-    assert list(results_in(audio)) == ["a.txt"]
-
-
-def test_a_partial_result_takes_no_name_of_another_input_s_result(fake: FakeTranscriber, audio: Path) -> None:
-    (audio / "a.partial.wav").write_bytes(b"audio")
-    fake.results["a.wav"] = transcript("The first half", "time_limit")
-    assert transcribe("a.wav", "a.partial.wav", "--save") == 1
-    assert results_in(audio) == {"a.partial.txt": "text of a.partial.wav\n", "a.partial2.txt": "The first half\n"}
-    (audio / "a.partial2.txt").unlink()
-    assert transcribe("a.wav", "--save") == 1  # in a run that does not know of the other input
-    assert results_in(audio) == {"a.partial.txt": "text of a.partial.wav\n", "a.partial2.txt": "The first half\n"}
-    del fake.results["a.wav"]
-    assert transcribe("a.wav", "--save", "--resume") == 0
-    assert results_in(audio) == {"a.partial.txt": "text of a.partial.wav\n", "a.txt": "text of a.wav\n"}
+    fake.results["a.wav"] = transcript("Other", "eos", "time_limit")
+    assert transcribe("a.wav", "--save", "--overwrite") == 1
+    assert results_in(audio)["a.partial.jsonl"].count("\n") == 2
+    assert "Other" in results_in(audio)["a.partial.jsonl"]
 
 
 def test_a_partial_result_on_stdout_fails_the_run(
@@ -452,7 +438,16 @@ def test_a_partial_result_on_stdout_fails_the_run(
     assert transcribe("a.wav") == 1
     output = capsys.readouterr()
     assert output.out == "The first half\n"
-    assert "error: a.wav: the time limit was reached; the text up to 0.0 s and fragments up to 2.0 s are" in output.err
+    assert (
+        "error: a.wav: the time limit was reached; the text up to 0.0 s and fragments up to 2.0 s are shown\n"
+    ) in output.err
+    fake.results["a.wav"] = transcript("The first half", "eos", "time_limit")
+    assert transcribe("a.wav") == 1
+    assert (
+        "the text up to 2.0 s and fragments up to 4.0 s are shown; 2.0 s are done and kept, --resume goes on from there"
+    ) in capsys.readouterr().err
+    del fake.results["a.wav"]
+    assert transcribe("a.wav") == 0
 
 
 def test_inputs_the_time_did_not_suffice_for_are_named(
@@ -635,19 +630,23 @@ from pathlib import Path
 from qwen3_asr_onnx.commands import cli
 from qwen3_asr_onnx.commands import transcribe as transcribe_command
 from qwen3_asr_onnx.results import Segment, Transcript
+from qwen3_asr_onnx.transcription.journal import Place
 
 def said(text, *reasons):
     segments = tuple(Segment(float(i), i + 1.0, text, "English", (1,), why, 0.0) for i, why in enumerate(reasons))
     return Transcript(text, "English", float(len(reasons)), segments, None, (1,), reasons[-1], 0.0)
 
 class Slow:
-    def transcribe_many(self, audios, options, *, errors, progress, cancel):
-        for audio in audios:
+    def transcribe_many(self, audios, options, *, errors, progress, on_segment, cancel, journals):
+        for audio, journal in zip(audios, journals):
             if Path(audio).name == "c.wav":
+                half = said("hel", "eos", "cancelled")
+                journal.begin({"input": None})
+                journal.keep(Place(0, 16000, ""), half.segments[:1])
                 Path("started").touch()
                 while not cancel.is_set():
                     time.sleep(0.01)
-                yield said("hel", "eos", "cancelled")
+                yield half
                 return
             yield said("hello", "eos")
     def close(self):
@@ -675,13 +674,13 @@ def test_interrupting_many_files_and_going_on(fake: FakeTranscriber, audio: Path
     out, err = process.communicate(timeout=60)
     assert process.returncode == {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}[name]
     assert out == ""
-    partial = Path("out", "sub", "c.partial.txt")
+    kept = Path("out", "sub", "c.partial.jsonl")
     assert err.splitlines() == [
-        f"qwen3-asr-onnx: interrupted: sub/c.wav: the text up to 1.0 s and fragments up to 2.0 s are kept in {partial}",
+        f"qwen3-asr-onnx: interrupted: sub/c.wav: 1.0 s of it are done and kept in {kept}, --resume goes on from there",
         "qwen3-asr-onnx: interrupted: 2 of 3 inputs are done; what is finished is kept, --resume makes the rest",
     ]
     assert (audio / "closed").exists()
-    assert results_in(audio / "out") == {"a.txt": "hello\n", "b.txt": "hello\n", "sub/c.partial.txt": "hel\n"}
+    assert list(results_in(audio / "out")) == ["a.txt", "b.txt", "sub/c.partial.jsonl"]
 
     assert transcribe(".", "--output-dir", "out", "--resume") == 0
     assert fake.heard == ["c.wav"]
@@ -699,7 +698,7 @@ def test_an_input_of_which_nothing_was_heard_leaves_no_file_and_no_promise(
     assert transcribe("a.wav", "b.wav", "--save") == 143
     assert results_in(audio) == {}
     assert capsys.readouterr().err.splitlines() == [
-        "qwen3-asr-onnx: interrupted: a.wav: nothing of it was finished",
+        "qwen3-asr-onnx: interrupted: a.wav: nothing of it is kept",
         "qwen3-asr-onnx: interrupted: 0 of 2 inputs are done; --resume makes the rest",
     ]
 
@@ -715,7 +714,7 @@ from qwen3_asr_onnx.outputs.saving import write_atomically
 from qwen3_asr_onnx.results import Segment, Transcript
 
 class Talker:
-    def transcribe_many(self, audios, options, *, errors, progress, cancel):
+    def transcribe_many(self, audios, options, *, errors, progress, on_segment, cancel, journals):
         for audio in audios:
             progress(1.0)
             text = "\\u4f60\\u597d, \\u0141\\xf3d\\u017a " + "x" * int(sys.argv[1])

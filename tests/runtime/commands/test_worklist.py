@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from qwen3_asr_onnx.commands import places, worklist
+from qwen3_asr_onnx.commands.state import Records
 from qwen3_asr_onnx.commands.worklist import Destination, Job, find_sources, plan_jobs, remove_leftovers
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs.saving import write_atomically
+from qwen3_asr_onnx.transcription.journal import Journal, Place, fingerprint, holds_pieces
 
 
 def touch(*paths: Path) -> None:
@@ -22,7 +24,14 @@ def touch(*paths: Path) -> None:
 def plan(inputs: list[str], destination: Destination) -> list[Job]:
     sources, unusable = find_sources(inputs)
     assert not unusable
-    return plan_jobs(sources, destination)
+    return plan_jobs(sources, destination, Records())
+
+
+def keep_a_piece(path: Path) -> None:
+    with Journal(path) as journal:
+        journal.begin({"input": None})
+        journal.keep(Place(0, 16_000, "0" * 64), [])
+    assert holds_pieces(path)
 
 
 def outputs(jobs: list[Job]) -> list[Path]:
@@ -167,13 +176,74 @@ def test_resuming_makes_only_the_formats_that_are_missing(tmp_path: Path) -> Non
     assert outputs(jobs) == [tmp_path / "a.srt"]
 
 
-@pytest.mark.parametrize(("name", "n_jobs"), [("txt", 0), ("srt", 0), ("vtt", 1), ("tsv", 1), ("json", 1)])
-def test_resuming_takes_an_empty_file_for_silence_only_where_silence_is_empty(
-    tmp_path: Path, name: str, n_jobs: int
-) -> None:
+@pytest.mark.parametrize("name", ["txt", "srt", "vtt", "tsv", "json"])
+def test_an_empty_file_is_taken_for_silence_only_where_a_run_has_made_it(tmp_path: Path, name: str) -> None:
     touch(tmp_path / "a.wav")
     (tmp_path / f"a.{name}").write_bytes(b"")
-    assert len(plan([str(tmp_path / "a.wav")], Destination((name,), None, resume=True))) == n_jobs
+    destination = Destination((name,), None, resume=True)
+    (job,) = plan([str(tmp_path / "a.wav")], destination)
+    assert job.stale == ()
+    Records().note(tmp_path / f"a.{name}", fingerprint(tmp_path / "a.wav"))
+    assert len(plan([str(tmp_path / "a.wav")], destination)) == (0 if name in ("txt", "srt") else 1)
+    (tmp_path / f"a.{name}").write_bytes(b"text")
+    Records().note(tmp_path / f"a.{name}", fingerprint(tmp_path / "a.wav"))
+    assert plan([str(tmp_path / "a.wav")], destination) == []
+    (tmp_path / f"a.{name}").write_bytes(b"")
+    assert len(plan([str(tmp_path / "a.wav")], destination)) == 1, "there was text in it"
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_result_of_another_recording_is_not_taken_for_done(tmp_path: Path, noted: bool) -> None:
+    touch(tmp_path / "a.wav", tmp_path / "a.txt")
+    destination = Destination(("txt", "srt"), None, resume=True)
+    if noted:
+        Records().note(tmp_path / "a.txt", fingerprint(tmp_path / "a.wav"))
+    (job,) = plan([str(tmp_path / "a.wav")], destination)
+    assert (list(job.outputs), job.stale) == (["srt"], ())
+    (tmp_path / "a.wav").write_bytes(b"other")
+    now_ns = (tmp_path / "a.txt").stat().st_mtime_ns
+    os.utime(tmp_path / "a.wav", ns=(0, now_ns - 10**9 if noted else now_ns + 10**9))  # a note tells in any case
+    (job,) = plan([str(tmp_path / "a.wav")], destination)
+    assert (list(job.outputs), job.stale) == (["txt", "srt"], (tmp_path / "a.txt",))
+    Records().note(tmp_path / "a.txt", fingerprint(tmp_path / "a.wav"))
+    (job,) = plan([str(tmp_path / "a.wav")], destination)
+    assert list(job.outputs) == ["srt"]
+
+
+def test_notes_that_are_damaged_or_cannot_be_written_are_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "a.wav", tmp_path / "a.txt", tmp_path / "file")
+    monkeypatch.setenv("QWEN3_ASR_HOME", str(tmp_path / "home"))
+    records = tmp_path / "home" / "state" / "results.txt"
+    records.parent.mkdir(parents=True)
+    records.write_bytes(b"\xff\x00 torn\nthree words here\nhalf")
+    assert Records().is_of(tmp_path / "a.txt", tmp_path / "a.wav")
+    monkeypatch.setenv("QWEN3_ASR_HOME", str(tmp_path / "file"))
+    Records().note(tmp_path / "a.txt", {"size": 1})
+    assert Records().is_of(tmp_path / "a.txt", tmp_path / "a.wav")
+
+
+def test_what_is_kept_of_an_input_is_neither_forgotten_nor_taken_for_done(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav")
+    keep_a_piece(tmp_path / "a.partial.jsonl")
+    inputs = [str(tmp_path / "a.wav")]
+    with pytest.raises(OptionsError, match=r"a\.partial\.jsonl exists; --resume .* --overwrite"):
+        plan(inputs, Destination(("txt",), None))
+    assert len(plan(inputs, Destination(("txt",), None, overwrite=True))) == 1
+    (job,) = plan(inputs, Destination(("txt",), None, resume=True))
+    assert job.journal.path == tmp_path / "a.partial.jsonl"
+    # A run that was to replace a result was killed: the result is not what was asked for last.
+    touch(tmp_path / "a.txt")
+    os.utime(tmp_path / "a.txt", (1, 1))
+    os.utime(tmp_path / "a.wav", (1, 1))
+    assert len(plan(inputs, Destination(("txt",), None, resume=True))) == 1
+    os.utime(tmp_path / "a.partial.jsonl", (1, 1))
+    assert plan(inputs, Destination(("txt",), None, resume=True)) == []
+    # Nothing was finished: nothing is in the way.
+    (tmp_path / "a.txt").unlink()
+    (tmp_path / "a.partial.jsonl").write_bytes(b"")
+    assert len(plan(inputs, Destination(("txt",), None))) == 1
 
 
 def test_written_files_are_utf8_with_plain_newlines(tmp_path: Path) -> None:
@@ -231,7 +301,7 @@ def test_names_that_are_too_long_are_found_before_the_work(tmp_path: Path) -> No
     longest, too_long = "ü" * ((limit - 4) // 2) + ".wav", "x" * (limit - 4) + ".wav"
     touch(tmp_path / longest, tmp_path / too_long)
     (job,) = plan([str(tmp_path / longest)], Destination(("txt",), None))
-    for path in (*job.outputs.values(), *job.partials.values()):
+    for path in (*job.outputs.values(), job.journal.path):
         write_atomically(path, "x")
     assert len(list(tmp_path.iterdir())) == 4
     with pytest.raises(OptionsError, match=rf"has {limit + 1} bytes, a name may have {limit} there"):
@@ -252,8 +322,8 @@ def test_names_that_are_no_utf8(tmp_path: Path) -> None:
     touch(tmp_path / name)
     (job,) = plan([str(tmp_path / name)], Destination(("txt",), tmp_path / "out"))
     write_atomically(job.outputs["txt"], "x")
-    write_atomically(job.partials["txt"], "x")
-    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"caf\xe9.partial.txt", b"caf\xe9.txt"]  # noqa: PTH208
+    keep_a_piece(job.journal.path)
+    assert sorted(os.listdir(os.fsencode(tmp_path / "out"))) == [b"caf\xe9.partial.jsonl", b"caf\xe9.txt"]  # noqa: PTH208
 
 
 @pytest.mark.parametrize("names", [("a/Talk.wav", "b/talk.wav"), ("a/caf\u00e9.wav", "b/cafe\u0301.wav")])
@@ -309,7 +379,7 @@ def test_files_of_killed_runs_go_and_those_of_living_ones_stay(tmp_path: Path) -
         killed.wait()
         assert len(list(tmp_path.glob(".qwen3*"))) == 3
         sources, _ = find_sources([str(tmp_path / "a.wav")])
-        remove_leftovers(sources, Destination(("txt",), None, resume=True))
+        remove_leftovers(sources, Destination(("txt",), None, resume=True), Records())
         assert len(list(tmp_path.glob(".qwen3*"))) == 2
         living.communicate(b"")
         assert living.returncode == 0
@@ -317,14 +387,24 @@ def test_files_of_killed_runs_go_and_those_of_living_ones_stay(tmp_path: Path) -
     assert left == {"a.wav", ".qwen3-asr-onnx-nothex00.tmp", "a.txt", "b.partial.txt", "x.txt"}
 
 
-def test_partial_results_that_a_killed_run_left_beside_whole_ones_go(tmp_path: Path) -> None:
-    touch(tmp_path / "a.wav", tmp_path / "a.partial.txt", tmp_path / "a.txt", tmp_path / "a.partial.srt")
+def test_a_journal_that_a_killed_run_left_beside_the_result_goes(tmp_path: Path) -> None:
+    touch(tmp_path / "a.wav", tmp_path / "a.txt")
+    journal = tmp_path / "a.partial.jsonl"
+    keep_a_piece(journal)
     sources, _ = find_sources([str(tmp_path / "a.wav")])
-    os.utime(tmp_path / "a.txt", (1, 1))
-    remove_leftovers(sources, Destination(("txt", "srt"), None, resume=True))
-    assert (tmp_path / "a.partial.txt").exists(), "it is younger than the whole one: of a run that was to replace that"
-    os.utime(tmp_path / "a.partial.txt", (1, 1))
-    remove_leftovers(sources, Destination(("txt", "srt"), None, overwrite=True))
-    assert (tmp_path / "a.partial.txt").exists()
-    remove_leftovers(sources, Destination(("txt", "srt"), None, resume=True))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.partial.srt", "a.txt", "a.wav"]
+    resumed = Destination(("txt",), None, resume=True)
+    os.utime(tmp_path / "a.wav", (1, 1))
+    os.utime(tmp_path / "a.txt", (2, 2))
+    remove_leftovers(sources, resumed, Records())
+    assert journal.exists(), "it is younger than the result: of a run that was to replace that"
+    os.utime(journal, (1, 1))
+    remove_leftovers(sources, Destination(("txt", "srt"), None, resume=True), Records())
+    assert journal.exists(), "another format can be made of it"
+    remove_leftovers(sources, Destination(("txt",), None, overwrite=True), Records())
+    assert journal.exists()
+    remove_leftovers(sources, resumed, Records())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "a.wav"]
+    journal.write_text("notes of somebody", encoding="utf-8")
+    os.utime(journal, (1, 1))
+    remove_leftovers(sources, resumed, Records())
+    assert journal.exists()

@@ -6,6 +6,7 @@ import io
 import threading
 import wave
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,29 @@ def test_a_row_that_leaves_is_replaced(asr: Transcriber, monkeypatch: pytest.Mon
     assert rows[:3] == [1, 2, 3]
     assert len(rows) == 2 * len(clips)
     assert rows[3:].count(3) >= len(rows) - 5
+
+
+def test_who_waits_for_text_gets_the_first_piece_alone(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = watch_rows(monkeypatch)
+    clips = [synthetic_clip(11.0), synthetic_clip(1.0)]
+    options = replace(FOUR_TOKENS, batch_size=3)
+    expected = list(asr.transcribe_many(clips, options))
+    assert rows[:3] == [1, 2, 3], "nobody waits"
+    rows.clear()
+    seen: list[tuple[Segment, int]] = []
+    many = asr.transcribe_many(clips, options, on_segment=lambda segment: seen.append((segment, len(rows))))
+    first = next(many)
+    assert len(seen) == len(first.segments), "those of the next input come later"
+    second = next(many)
+    assert tuple(segment for segment, _ in seen) == first.segments + second.segments
+    assert [one.token_ids for one in (first, second)] == [one.token_ids for one in expected]
+    assert (seen[0][1], rows[:4]) == (1, [1, 1, 2, 3])
+    rows.clear()
+    segments = asr.iter_segments(clips[0], options)
+    assert next(segments).token_ids == first.segments[0].token_ids
+    assert rows == [1]
+    assert [segment.token_ids for segment in segments] == [segment.token_ids for segment in first.segments[1:]]
+    assert max(rows) == 3
 
 
 def test_memory_bounds_the_rows_unless_they_are_given(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
