@@ -327,18 +327,29 @@ def test_too_little_disk_is_told_in_mb_with_the_place(
     assert shelves.entries() == []
 
 
-def test_two_at_once_of_one_name_do_not_meet(hub: FakeHub, made: list[dict[str, Any]]) -> None:
-    hub.held["model.safetensors"] = 1000
-    results: list[Path] = []
-    first = threading.Thread(target=lambda: results.append(get_model(REPO)))
+def test_two_at_once_of_one_name_do_not_meet(
+    hub: FakeHub, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on, make = threading.Event(), threading.Event(), getting.make_variant
+
+    def make_slowly(*args: Any, **options: Any) -> Bundle:
+        begun.set()
+        assert go_on.wait(30)
+        return make(*args, **options)
+
+    monkeypatch.setattr(getting, "make_variant", make_slowly)
+    first = threading.Thread(target=get_model, args=(REPO,))
     first.start()
-    assert hub.reached.wait(30)
-    with pytest.raises(BundleError, match=r"qwen3-asr-0\.6b: another process is making or removing this model"):
-        get_model(REPO)
-    hub.held.clear()
-    hub.release.set()
-    first.join()
-    assert len(made) == len(results) == 1
+    assert begun.wait(30)
+    try:
+        with pytest.raises(BundleError, match=r"qwen3-asr-0\.6b: another process is making or removing this model"):
+            get_model(REPO)
+        assert shelves.entries() == []
+    finally:
+        go_on.set()
+        first.join()
+    assert [entry.name for entry in shelves.entries()] == ["qwen3-asr-0.6b"]
+    assert len(made) == 1
 
 
 def test_an_adapter_comes_with_its_base(hub: FakeHub, made: list[dict[str, Any]], tmp_path: Path) -> None:
