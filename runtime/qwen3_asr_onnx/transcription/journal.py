@@ -77,11 +77,12 @@ class Place:
     start_sample: int
     n_samples: int
     sha256: str
+    channel: int | None = None
 
     @classmethod
     def of(cls, clip: Clip) -> Place:
         """Return the place of a clip."""
-        return cls(clip.start_sample, clip.samples.size, hashlib.sha256(clip.samples.data).hexdigest())
+        return cls(clip.start_sample, clip.samples.size, hashlib.sha256(clip.samples.data).hexdigest(), clip.channel)
 
 
 class Journal:
@@ -102,7 +103,8 @@ class Journal:
         Args:
             path: of the file; its folder need not exist.
             anew: forget what an earlier run kept there.
-            shared: several runs may want it at once; all but the first do without, and nothing is said of it.
+            shared: several runs may want it at once; all but the first do without, and nothing is said of it. Nor is it
+                said that nothing can be kept there, unless it is to be taken up.
         """
         self.path = Path(path)
         self.recalled_s = 0.0
@@ -113,7 +115,7 @@ class Journal:
         self._is_off = False
         self._header = b""
         self.recording: dict[str, Any] | None = None
-        self._known: dict[int, tuple[Place, list[Segment]]] = {}
+        self._known: dict[tuple[int, int | None], tuple[Place, list[Segment]]] = {}
         self._differs = False
 
     def __enter__(self) -> Self:
@@ -145,12 +147,13 @@ class Journal:
 
     def recall(self, place: Place) -> list[Segment] | None:
         """Return the segments that an earlier run made of a piece; None where it did not."""
-        known = self._known.get(place.start_sample)
+        known = self._known.get((place.start_sample, place.channel))
         if known is None:
             return None
         if known[0] != place:
             if not self._differs:
                 self._differs = True
+                self.kept_s = self.recalled_s
                 self._warn(f"the audio at {place.start_sample / SAMPLE_RATE:.1f} s is not what an earlier run heard")
             return None
         self.recalled_s += place.n_samples / SAMPLE_RATE
@@ -235,7 +238,7 @@ class Journal:
             if piece is None:
                 break
             end += len(line)
-            self._known[piece[0].start_sample] = piece
+            self._known[piece[0].start_sample, piece[0].channel] = piece
         self.kept_s = sum(place.n_samples for place, _ in self._known.values()) / SAMPLE_RATE
         file.truncate(end)
         file.seek(end)
@@ -252,7 +255,8 @@ class Journal:
         except OSError as error:
             self._is_off = True
             self.close()
-            self._warn(f"{what}: {self.path}: {error.strerror or error}")
+            if not (self._shared and self._anew):
+                self._warn(f"{what}: {self.path}: {error.strerror or error}")
 
     @staticmethod
     def _warn(message: str) -> None:
@@ -316,7 +320,7 @@ def _piece(line: bytes) -> tuple[Place, list[Segment]] | None:
         return None
     body = _json(line)
     try:
-        place = Place(body["start_sample"], body["n_samples"], body["sha256"])
+        place = Place(body["start_sample"], body["n_samples"], body["sha256"], body["channel"])
         return place, [_segment(fields) for fields in body["segments"]]
     except (KeyError, TypeError):
         return None

@@ -201,7 +201,9 @@ class Pipeline:
             interrupted=self._interrupt.reason,
         )
         named = language_probability(tokenizer, ids, logprobs, prompter.tag) if prompter.language is None else None
-        return replace(segment, language_probability=named, retried=request.retried, timings=spent)
+        return replace(
+            segment, language_probability=named, retried=request.retried, timings=spent, channel=clip.channel
+        )
 
     def _timed(self, request: ClipRequest, segment: Segment) -> Segment:
         """Return the segment with the times of its words, where they were asked for, else with an estimate."""
