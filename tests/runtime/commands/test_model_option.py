@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from qwen3_asr_onnx import Aligner, Transcriber
 from qwen3_asr_onnx.bundle import store as shelves
 from qwen3_asr_onnx.bundle.choices import Origin
 from qwen3_asr_onnx.commands import cli
+from qwen3_asr_onnx.commands.arguments import refuse_positional_model
 from qwen3_asr_onnx.errors import BundleError
 
 
@@ -148,3 +150,10 @@ def test_several_models_need_a_choice(tiny: Path, tiny_bundle: Path) -> None:
         shelves.default_folder("asr")
     shelves.set_default("tiny")
     assert shelves.default_folder("asr") == tiny
+
+
+def test_a_verb_without_inputs_is_left_alone(tiny: Path) -> None:
+    """Its inputs may come from elsewhere, a manifest for one."""
+    refuse_positional_model(Namespace(first_input="inputs", inputs=[]), ["transcribe"])
+    refuse_positional_model(Namespace(first_input="input", input=None), ["stream"])
+    refuse_positional_model(Namespace(), ["info", "tiny"])
