@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -330,7 +330,8 @@ def test_too_little_disk_is_told_in_mb_with_the_place(
 def test_two_at_once_of_one_name_do_not_meet(
     hub: FakeHub, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun, go_on, make = threading.Event(), threading.Event(), getting.make_variant
+    begun, go_on = threading.Event(), threading.Event()
+    make: Callable[..., Bundle] = vars(getting)["make_variant"]
 
     def make_slowly(*args: Any, **options: Any) -> Bundle:
         begun.set()
