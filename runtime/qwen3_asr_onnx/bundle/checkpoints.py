@@ -131,7 +131,7 @@ def _weights(repository: Repository, *, quiet: bool) -> Collection[str]:
     listed = _read(repository, INDEX, quiet=quiet).get("weight_map")
     shards = set(listed.values()) if isinstance(listed, dict) else set()
     for shard in shards:
-        if not isinstance(shard, str) or not shard.endswith(".safetensors") or "/" in shard or "\\" in shard:
+        if not isinstance(shard, str) or not shard.endswith(".safetensors") or Path(shard).name != shard:
             raise BundleError(f"{repository.label}: {INDEX} names {str(shard)[:80]!r}, which is no .safetensors file")
     if not shards:
         raise BundleError(f"{repository.label}: {INDEX} lists no weights")

@@ -173,6 +173,17 @@ def test_damaged_files_are_refused_and_fetched_anew(hub: FakeHub, made: list[dic
     assert len(made) == 1
 
 
+def test_a_digest_that_is_none_names_no_file(
+    hub: FakeHub, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.support.hub_server.large", lambda _: {"sha256": "../../evil", "size": 1, "pointerSize": 1}
+    )
+    with pytest.raises(BundleError, match=r"says of .* what is no size and digest"):
+        get_model(REPO)
+    assert made == []
+
+
 @pytest.mark.parametrize("how", ["variable", "no network"])
 def test_the_cache_is_enough_without_the_hub(
     hub: FakeHub, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, how: str
