@@ -240,6 +240,10 @@ def test_a_part_in_the_cache_is_not_enough_without_the_hub(
             {"config.json": CONFIG, "model.safetensors.index.json": b'{"weight_map": {"a": "gone.safetensors"}}'},
             r"gone\.safetensors is not there, model\.safetensors\.index\.json lists it; tell the owner",
         ),
+        (
+            {"adapter_config.json": b'{"peft_type": "IA3"}', "adapter_model.safetensors": b"x"},
+            "an adapter of the kind 'IA3', and only LoRA is merged here",
+        ),
         ({"adapter_config.json": b"{}", "adapter_model.bin": b"x"}, r"an adapter without adapter_model\.safetensors"),
     ],
 )
