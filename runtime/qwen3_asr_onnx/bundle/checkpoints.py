@@ -77,8 +77,8 @@ def look_into(repository: Repository, *, quiet: bool) -> Found:
         config = _read(repository, ADAPTER_FILE, quiet=quiet)
         if config.get("peft_type", LORA) != LORA:
             raise BundleError(
-                f"{repository.label}: an adapter of the kind {str(config['peft_type'])[:80]!r}, and only LoRA is merged "
-                "here; merge it with peft (merge_and_unload, then save_pretrained) and get the result"
+                f"{repository.label}: an adapter of the kind {str(config['peft_type'])[:80]!r}, and only LoRA is "
+                "merged here; merge it with peft (merge_and_unload, then save_pretrained) and get the result"
             )
         base = config.get("base_model_name_or_path")
         return Found(repository, "adapter", base if isinstance(base, str) else "")
