@@ -60,6 +60,12 @@ def test_python_means_the_same(tiny: Path, tiny_bundle: Path, monkeypatch: pytes
     monkeypatch.chdir(tiny_bundle.parent)
     with Transcriber("tiny", threads=1) as asr:
         assert asr.variant == "fp32"
+    shelves.record("tiny", Origin("owner/name"))
+    with Transcriber("owner/name") as asr, Transcriber.from_pretrained("owner/name") as other:
+        assert asr.manifest == other.manifest
+    for neither in ("owner/other", "x" * 5000, "a\0b", ""):
+        with pytest.raises(BundleError):
+            Transcriber(neither)
     with pytest.raises(BundleError, match=r"tini: .*did you mean tiny\?"):
         Transcriber("tini")
     with pytest.raises(BundleError, match=r"tini: .*did you mean tiny\?"):
