@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["End", "Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
+__all__ = ["End", "Phrase", "Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
 
 StopReason: TypeAlias = Literal[
     "eos", "length", "repetition", "context_leak", "no_tag", "no_speech", "time_limit", "cancelled"
@@ -59,6 +59,23 @@ class Word:
     unit: str = ""
     space_after: bool = True
     start_char: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """A sentence, a clause, or what is said between two silences, and about when.
+
+    Times are seconds from the start of the input audio, estimated from the silences and the length of the text.
+
+    Attributes:
+        text: as the transcript writes it, punctuation included, without surrounding spaces.
+        start_s: where it begins.
+        end_s: where it ends, never before it begins; phrases follow each other in order.
+    """
+
+    text: str
+    start_s: float
+    end_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +139,8 @@ class Segment:
         timings: seconds spent on this piece.
         words: aligned words; None unless word times were asked for.
         n_logprobs: how many probabilities `avg_logprob` is the mean of: the stop token has one, where one was written.
+        phrases: the text in parts with estimated times; None where words were asked for, whose times are measured.
+        channel: of the recording, counted from 1, where each was transcribed by itself; None otherwise.
     """
 
     start_s: float
@@ -137,6 +156,8 @@ class Segment:
     timings: Timings = field(default_factory=Timings)
     words: tuple[Word, ...] | None = None
     n_logprobs: int = 0
+    phrases: tuple[Phrase, ...] | None = None
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +167,17 @@ class Transcript:
     Attributes:
         text: the whole transcript.
         language: language name, or several joined with "," in order of appearance; "" when there was no speech.
-        duration_s: length of the input audio in seconds; of the part that was read when the call was ended early.
-        segments: the pieces, in order. Audio that holds no speech has none with split="vad".
+        duration_s: length of the input audio in seconds; of the part that was read when only a part was asked for, or
+            when the call was ended early.
+        segments: the pieces, in order; those of several channels by the time they begin at. Audio that holds no speech
+            has none with split="vad".
         words: aligned words; None unless word times were asked for.
         token_ids: generated ids of all segments, in order.
         stop_reason: the gravest of the segments' reasons (time_limit and cancelled, then length, repetition,
             context_leak, no_tag, eos, no_speech).
         avg_logprob: mean log probability over all generated ids and stop tokens.
         timings: seconds spent in total.
+        start_s: where in the recording that part begins.
     """
 
     text: str
@@ -165,6 +189,7 @@ class Transcript:
     stop_reason: StopReason
     avg_logprob: float
     timings: Timings = field(default_factory=Timings)
+    start_s: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the transcript as plain dicts, lists, strings and numbers, ready for `json.dumps`."""
@@ -172,6 +197,8 @@ class Transcript:
         plain["timings"]["tokens_per_s"] = self.timings.tokens_per_s
         for segment in plain["segments"]:
             del segment["words"]  # they stand at the top, all together
+            for phrase in segment["phrases"] or ():
+                phrase["estimated"] = True  # whoever reads the file has not read these classes
         for word in plain["words"] or ():
             del word["start_char"]  # it counts in the segment, and at the top nothing says in which
         return plain

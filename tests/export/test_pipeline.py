@@ -35,6 +35,7 @@ from qwen3_asr_onnx_export.templates.released import ReleasedShape
 pytestmark = pytest.mark.torch
 
 SHAPE = SHAPES["multiquery"]
+MINIATURE = Path(__file__).parents[1] / "data" / "mini-asr"
 
 
 @pytest.fixture(scope="module")
@@ -283,7 +284,7 @@ def test_an_existing_bundle_is_kept_unless_told_otherwise(bundle: Bundle, checkp
 
 
 @pytest.mark.slow
-def test_export_and_transcribe_as_a_user_would(bundle: Bundle, checkpoint: Path, tmp_path: Path) -> None:
+def test_export_and_transcribe_as_a_user_would(mini_bundle: Path, tmp_path: Path) -> None:
     """The command line, in processes of its own, gives the same bytes as the function does here."""
     import wave
 
@@ -299,15 +300,15 @@ def test_export_and_transcribe_as_a_user_would(bundle: Bundle, checkpoint: Path,
         env = {**os.environ, "PYTHONWARNINGS": "ignore"}  # torch warns about its own use of itself
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, env=env)
 
-    exported = run("export", str(checkpoint), "bundle")
+    exported = run("export", str(MINIATURE), "bundle")
     assert exported.returncode == 0, exported.stderr
     assert exported.stdout == ""
     assert exported.stderr.startswith("bundle: ")
-    assert files(tmp_path / "bundle") == files(bundle.path)
+    assert files(tmp_path / "bundle") == files(mini_bundle)
     transcribed = run("transcribe", "-m", "bundle", "clip.wav", "--max-new-tokens", "5", "--format", "json")
     assert transcribed.returncode == 0, transcribed.stderr
     assert '"token_ids": [' in transcribed.stdout
-    refused = run("export", str(checkpoint), "bundle")
+    refused = run("export", str(MINIATURE), "bundle")
     assert refused.returncode == 2
     assert "exists and is not empty" in refused.stderr
 

@@ -25,30 +25,55 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Side: TypeAlias = Literal["in", "out", "centred_out"]
 
 
+BLOCK_VALUES = 1 << 16
+"""Numbers transformed at once: two such arrays stay in the second-level cache."""
+
+
 def rotation_matrix(width: int) -> Floats:
     """Return R (width, width) float32, orthogonal: a row vector x becomes x R."""
     return rotate(np.eye(width, dtype=np.float32), axis=1)
 
 
 def rotate(values: Floats, axis: int) -> Floats:
-    """Return the values with every vector x along `axis` replaced by x R.
+    """Return the values with every vector x along `axis` replaced by x R, in the memory layout they came in.
 
     Along axis 1 of a weight (K, N) that gives W R, whose outputs are in the new basis; along axis 0 it gives the
     transpose of R times W, which takes inputs in the new basis.
+
+    Args:
+        values: (K, N), or one vector.
+        axis: the axis of the vectors.
     """
-    width = values.shape[axis]
+    vectors = np.atleast_2d(np.moveaxis(values, axis, -1))
+    count, width = vectors.shape
+    result = np.empty_like(values)
+    turned = np.atleast_2d(np.moveaxis(result, axis, -1))
+    signs = _signs(width)[:, None]
+    step = max(1, BLOCK_VALUES // width)
+    for start in range(0, count, step):
+        part = slice(start, start + step)
+        # Vectors side by side: whatever is added to one is added to all, at neighbouring places.
+        block = np.empty((width, min(step, count - start)), dtype=np.float32)
+        np.multiply(vectors[part].T, signs, out=block)
+        turned[part] = _transformed(block).T
+    return result
+
+
+def _transformed(x: Floats) -> Floats:
+    """Return the orthonormal transform of the columns of x (width, n), which is overwritten."""
+    width, n = x.shape
     powers = width & -width
-    odd = width // powers
-    x = np.moveaxis(values, axis, -1) * _signs(width)
-    x = _mixed(x.reshape(*x.shape[:-1], odd, powers))
+    x = _mixed(x.reshape(width // powers, powers, n)).reshape(width, n)
+    other = np.empty_like(x)
     half = powers
     while half > 1:
         half //= 2
-        pairs = x.reshape(*x.shape[:-1], powers // (2 * half), 2, half)
-        first, second = pairs[..., 0, :], pairs[..., 1, :]
-        x = np.stack([first + second, first - second], axis=-2).reshape(x.shape)
+        pairs, sums = x.reshape(-1, 2, half * n), other.reshape(-1, 2, half * n)
+        np.add(pairs[:, 0], pairs[:, 1], out=sums[:, 0])
+        np.subtract(pairs[:, 0], pairs[:, 1], out=sums[:, 1])
+        x, other = other, x
     x *= np.float32(1 / math.sqrt(powers))
-    return np.ascontiguousarray(np.moveaxis(x.reshape(*x.shape[:-2], width), -1, axis))
+    return x
 
 
 class RotatedTensor(DerivedTensor):
@@ -106,17 +131,16 @@ def _signs(width: int) -> Floats:
 
 
 def _mixed(x: Floats) -> Floats:
-    """Return x (..., odd, powers) after the orthonormal cosine transform along its second last axis."""
-    odd = x.shape[-2]
+    """Return x (odd, powers, n) after the orthonormal cosine transform along its first axis."""
+    odd = x.shape[0]
     if odd == 1:
         return x
     k, n = np.meshgrid(np.arange(odd), np.arange(odd), indexing="ij")
     cosines = np.cos(np.pi * k * (2 * n + 1) / (2 * odd)) * np.sqrt(2 / odd)
     cosines[0] = np.sqrt(1 / odd)
-    rows = []
-    for row in cosines.astype(np.float32):
-        total = x[..., 0, :] * row[0]
+    mixed = np.empty_like(x)
+    for row, total in zip(cosines.astype(np.float32), mixed, strict=True):
+        np.multiply(x[0], row[0], out=total)
         for index in range(1, odd):
-            total += x[..., index, :] * row[index]
-        rows.append(total)
-    return np.stack(rows, axis=-2)
+            total += x[index] * row[index]
+    return mixed

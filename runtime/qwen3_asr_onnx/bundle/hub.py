@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import re
 import socket
 import threading
@@ -22,11 +23,15 @@ from .writing import FULL_DISK, full_disk
 __all__ = [
     "ADAPTER_FILE",
     "FOREIGN",
+    "LOG_IN",
+    "OFFICIAL",
     "ModelKind",
     "explained",
     "is_hub_id",
     "is_reachable",
     "local_folder",
+    "meant",
+    "no_connection",
     "refuse_checkpoint",
     "resolve",
 ]
@@ -50,12 +55,26 @@ ADAPTER_FILE = "adapter_config.json"
 REACH_S = 1.5
 """How long a connection may take. Even over a satellite one is made in a second."""
 
+LOG_IN = "log in: hf auth login, or set HF_TOKEN"
+
+OFFICIAL = ("Qwen/Qwen3-ASR-0.6B", "Qwen/Qwen3-ASR-1.7B", "Qwen/Qwen3-ForcedAligner-0.6B")
+"""The released checkpoints, for who misspells one."""
+
 _REFUSALS = frozenset({401, 403})
 
 
 def is_hub_id(name: str) -> bool:
     """Return whether `name` can only be meant for the hub: "owner/name", and nothing that looks like a path."""
     return _HUB_ID.fullmatch(name) is not None
+
+
+def meant(name: str) -> str:
+    """Return a question with the released checkpoint that was meant by a name like it, "" where none is like it."""
+    folded = {known.lower(): known for known in OFFICIAL} | {
+        known.partition("/")[2].lower(): known for known in OFFICIAL
+    }
+    close = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.8)
+    return f"did you mean {folded[close[0]]}? " if close and folded[close[0]] != name else ""
 
 
 def local_folder(name_or_path: str | Path, kind: ModelKind = "bundle") -> Path | None:
@@ -158,14 +177,15 @@ def is_reachable() -> bool:
     return connected.is_set()
 
 
-def _no_connection() -> str:
+def no_connection() -> str:
+    """Return why the hub is not asked."""
     from huggingface_hub import constants
 
     return "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"no connection to {constants.ENDPOINT}"
 
 
 @contextlib.contextmanager
-def explained(repo_id: str, revision: str | None) -> Iterator[None]:
+def explained(repo_id: str, revision: str | None, extra: str = "hub") -> Iterator[None]:
     """Turn what huggingface_hub raises into errors that say what to do.
 
     Raises:
@@ -178,7 +198,7 @@ def explained(repo_id: str, revision: str | None) -> Iterator[None]:
         from huggingface_hub import errors as hub_errors
     except ImportError as error:
         raise MissingExtra(
-            f"{repo_id}: no such folder; fetching it from the hub needs an extra: pip install 'qwen3-asr-onnx[hub]'"
+            f"{repo_id}: no such folder; fetching it from the hub needs an extra: pip install 'qwen3-asr-onnx[{extra}]'"
         ) from error
     # What breaks on the wire is an error of the HTTP library, which is requests or httpx by version of huggingface_hub,
     # and of which its own HTTP error is a kind. The rest are OSErrors.
@@ -186,23 +206,20 @@ def explained(repo_id: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except hub_errors.GatedRepoError as error:
-        raise BundleError(
-            f"{repo_id}: access is gated; accept its conditions on the hub, then log in with: hf auth login"
-        ) from error
+        raise BundleError(f"{repo_id}: access is gated; accept its conditions on the hub, then {LOG_IN}") from error
     except hub_errors.RevisionNotFoundError as error:
         raise BundleError(
             f"{repo_id}: the hub has no revision {revision!r} of it; check the branch, tag or commit"
         ) from error
     except hub_errors.RepositoryNotFoundError as error:
-        raise BundleError(
-            f"{repo_id}: no such folder here, no such public model on the hub; check the spelling, or log in"
-        ) from error
+        hint = f"{meant(repo_id)}check the spelling, or {LOG_IN}"
+        raise BundleError(f"{repo_id}: no such folder here, no such public model on the hub; {hint}") from error
     except hub_errors.LocalEntryNotFoundError as error:
         if _status(error.__cause__) in _REFUSALS:
             raise _refused(repo_id, error.__cause__) from error
         raise BundleError(
             f"{repo_id}: no such folder, no earlier download of it, and the hub cannot be reached "
-            f"({_first_line(error.__cause__) or _no_connection()}); check the connection, or give a folder"
+            f"({_first_line(error.__cause__) or no_connection()}); check the connection, or give a folder"
         ) from error
     except transfer_errors as error:
         if _status(error) in _REFUSALS:
@@ -219,9 +236,7 @@ def _status(error: BaseException | None) -> int | None:
 
 
 def _refused(repo_id: str, error: BaseException | None) -> BundleError:
-    return BundleError(
-        f"{repo_id}: the hub refuses access ({_status(error)}); log in with an account that has it: hf auth login"
-    )
+    return BundleError(f"{repo_id}: the hub refuses access ({_status(error)}); {LOG_IN}, as somebody who has it")
 
 
 def _first_line(error: BaseException | None) -> str:
@@ -240,7 +255,4 @@ def refuse_checkpoint(repo_id: str, manifest: Path) -> None:
     except (OSError, BundleError):
         return  # which the reader of manifests will report
     if isinstance(body, dict) and "format" not in body and ("model_type" in body or "architectures" in body):
-        raise BundleError(
-            f"{repo_id}: {FOREIGN} but a checkpoint; export it first, which needs pip install "
-            f"'qwen3-asr-onnx[export]': qwen3-asr-onnx export {repo_id} bundle/"
-        )
+        raise BundleError(f"{repo_id}: {FOREIGN} but a checkpoint; make a model of it: qwen3-asr-onnx get {repo_id}")

@@ -16,7 +16,7 @@ from .files import Bundle
 from .hub import FOREIGN, explained, is_reachable, local_folder, refuse_checkpoint
 from .manifest import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, Manifest
 from .partials import remove_abandoned, remove_unneeded
-from .store import Family, default_folder
+from .store import Family, default_folder, got_variant
 from .transfers import (
     Remote,
     check_possible,
@@ -31,7 +31,7 @@ from .transfers import (
 )
 from .writing import explained_full_disk
 
-__all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder"]
+__all__ = ["HubBundle", "fetch_variant", "open_on_hub", "pull_to_cache", "pull_to_folder", "restricted"]
 
 LOG = logging.getLogger(__name__)
 
@@ -78,8 +78,8 @@ def fetch_variant(
     """Return the local folder of a bundle, with at least one variant's files in it if it comes from the hub.
 
     Args:
-        name_or_path: a folder, which is returned as it is, a model of the store, or "owner/name" on the hub; None is
-            the default of the family.
+        name_or_path: a folder, which is returned as it is, a model of the store, or "owner/name" on the hub, of which
+            the store may have a model; None is the default of the family.
         variant: what to fetch; None is the first one the bundle lists.
         revision: branch, tag or commit on the hub; None is the main branch.
         family: whose default is meant.
@@ -92,6 +92,9 @@ def fetch_variant(
     folder = default_folder(family) if name_or_path is None else local_folder(name_or_path)
     if folder is not None:
         return folder
+    got = got_variant(str(name_or_path), variant, revision)
+    if got is not None:
+        return got
     found = open_on_hub(str(name_or_path), revision)
     names = list(found.bundle.manifest.variants)[:1] if variant is None else [variant]
     return pull_to_cache(found, names)
@@ -173,7 +176,7 @@ def pull_to_folder(found: HubBundle, variants: Sequence[str], folder: Path, *, q
             remote = found.remote(name)
             etag_of(remote)
             download(remote, folder / name, bar)
-        _restricted(full, names, needed).save(folder)
+        restricted(full, names, needed).save(folder)
         remove_unneeded(folder, (MANIFEST_FILE, *needed))
     return folder
 
@@ -191,10 +194,11 @@ def _variants_held(found: HubBundle, folder: Path) -> list[str]:
         return []
     held = Bundle.open(folder).manifest
     names = [name for name in found.bundle.manifest.variants if name in held.variants]
-    if len(names) != len(held.variants) or held != _restricted(found.bundle.manifest, names, found.needs(names)):
+    if len(names) != len(held.variants) or held != restricted(found.bundle.manifest, names, found.needs(names)):
         raise BundleError(f"{folder} holds another bundle, or another revision of it; give another folder or remove it")
     return names
 
 
-def _restricted(manifest: Manifest, names: Iterable[str], files: Mapping[str, FileRecord]) -> Manifest:
+def restricted(manifest: Manifest, names: Iterable[str], files: Mapping[str, FileRecord]) -> Manifest:
+    """Return a manifest that names these variants and files alone."""
     return replace(manifest, variants={name: manifest.variants[name] for name in names}, files=dict(files))

@@ -19,7 +19,7 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 
 from qwen3_asr_onnx.errors import MissingExtra, Qwen3AsrError
 
-from . import align, info, models, pull, stream, transcribe
+from . import align, get, info, models, pull, stream, transcribe
 from .arguments import Parser, refuse_positional_model
 from .command import EXIT_FAILED, EXIT_USAGE, Command
 from .console import PROGRAM, abandon_stdout_if_broken, incomplete_display, say, use_safe_encodings
@@ -35,6 +35,7 @@ BUILT_IN = {
         transcribe.COMMAND,
         stream.COMMAND,
         align.COMMAND,
+        get.COMMAND,
         models.COMMAND,
         info.COMMAND,
         pull.COMMAND,

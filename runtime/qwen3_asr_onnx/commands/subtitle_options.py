@@ -10,13 +10,17 @@ from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs.cues import DEFAULT_STYLE, SubtitleStyle, WordDisplay
 from qwen3_asr_onnx.outputs.writers import FORMATS
 
-__all__ = ["add_subtitle_arguments", "subtitle_style"]
+__all__ = ["ESTIMATE_HINT", "add_subtitle_arguments", "are_estimated", "subtitle_style"]
+
+ESTIMATE_HINT = "hint: subtitle times are estimated from pauses; --timestamps word with --aligner measures them"
 
 
 def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that `subtitle_style` reads."""
     shaped = " and ".join(_shaped())
-    group = parser.add_argument_group("subtitles", f"{shaped}; cut inside segments only where words are timed")
+    group = parser.add_argument_group(
+        "subtitles", f"{shaped}; without word times, those inside a segment are estimated"
+    )
     group.add_argument(
         "--max-line-width",
         metavar="N",
@@ -41,9 +45,10 @@ def add_subtitle_arguments(parser: argparse.ArgumentParser) -> None:
         "--subtitle-confidence", action="store_true", help="show the segment's mean token probability before each cue"
     )
     group.add_argument(
-        "--estimate-times",
-        action="store_true",
-        help="without word times, cut long segments as if speech were even: times are guesses, and VTT says so",
+        "--no-estimate",
+        dest="estimate",
+        action="store_false",
+        help="without word times, leave segments whole instead of cutting them at the pauses in the audio",
     )
 
 
@@ -63,7 +68,7 @@ def subtitle_style(args: argparse.Namespace, formats: Collection[str], *, word_t
         max_lines=args.max_lines,
         words=args.subtitle_words,
         confidence=args.subtitle_confidence,
-        estimate=args.estimate_times,
+        estimate=args.estimate,
     )
     shaped = _shaped()
     if style != DEFAULT_STYLE and not set(shaped).intersection(formats):
@@ -74,6 +79,11 @@ def subtitle_style(args: argparse.Namespace, formats: Collection[str], *, word_t
     if style.words != "off" and not word_times:
         raise OptionsError(f"--subtitle-words {style.words} needs word times; add --timestamps word")
     return style
+
+
+def are_estimated(style: SubtitleStyle, formats: Collection[str], *, word_times: bool) -> bool:
+    """Return whether subtitles will be written whose times are estimates."""
+    return style.estimate and not word_times and not set(_shaped()).isdisjoint(formats)
 
 
 def _shaped() -> list[str]:

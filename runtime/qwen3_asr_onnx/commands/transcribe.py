@@ -25,11 +25,12 @@ from .arguments import ALL, MODEL_FORMS, add_model_arguments, format_names, utf8
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import say
 from .delivery import Delivery, Shown, Tally, about, reason
+from .excerpt_options import add_excerpt_arguments
 from .progress import audio_progress
 from .remarks import remarks, timing
 from .signals import exit_status, first_signal_asks
 from .state import Records, forget_old_journals, stdout_journal
-from .subtitle_options import add_subtitle_arguments, subtitle_style
+from .subtitle_options import ESTIMATE_HINT, add_subtitle_arguments, are_estimated, subtitle_style
 from .transcribed import durations, transcribed
 from .worklist import Destination, Job, find_sources, plan_jobs, remove_leftovers
 
@@ -55,6 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--aligner", metavar=MODEL_FORMS, help="forced aligner for --timestamps word (default: as `models` shows it)"
     )
     model.add_argument("--aligner-variant", metavar="VARIANT", help="variant of the aligner (default: its first)")
+    add_excerpt_arguments(parser)
     _add_speech_arguments(parser)
     add_subtitle_arguments(parser)
 
@@ -152,9 +154,9 @@ def run(args: argparse.Namespace) -> int:
     """
     options = _options(args)
     destination = _destination(args)
-    formats = args.formats or ["txt"]
+    formats, timed = args.formats or ["txt"], options.timestamps == "word"
     _check_times(args, formats)
-    style = subtitle_style(args, formats, word_times=options.timestamps == "word")
+    style = subtitle_style(args, formats, word_times=timed)
     sources, unusable = find_sources(args.inputs)
     tally, records = Tally(len(sources) + len(unusable)), Records()
     stdout_format = "" if destination is not None else _stdout_format(args, tally.n_inputs)
@@ -170,6 +172,8 @@ def run(args: argparse.Namespace) -> int:
     tally.add_unusable(unusable)
     for label, path in ((job.source.label, path) for job in jobs for path in job.stale):
         say(about(label, "warning", f"{path} is of what this recording was before; it is made again"))
+    if jobs and not args.quiet and are_estimated(style, formats, word_times=timed):
+        say(ESTIMATE_HINT)
     try:
         if jobs:
             _transcribe_all(args, jobs, options, delivery)
@@ -201,7 +205,7 @@ def _transcribe_all(
     tally = delivery.tally
     n_begun = 0
     why = "the time limit was reached before"
-    with audio_progress(durations(jobs), len(jobs), quiet=args.quiet) as meter:
+    with audio_progress(durations(jobs, options), len(jobs), quiet=args.quiet) as meter:
         meter.say("loading the model")
         with contextlib.closing(load_transcriber(args)) as transcriber, first_signal_asks() as asked:
             for job, result in transcribed(transcriber, jobs, options, meter, asked, delivery.shown):
@@ -256,6 +260,10 @@ def _options(args: argparse.Namespace) -> TranscribeOptions:
         timestamps=args.timestamps,
         batch_size=args.batch_size,
         time_limit_s=args.time_limit,
+        start_s=args.start,
+        end_s=args.end,
+        track=args.track,
+        channels=args.channels,
     )
 
 
@@ -288,7 +296,8 @@ def _check_times(args: argparse.Namespace, formats: Sequence[str]) -> None:
 
 def _shown(args: argparse.Namespace, stdout_format: str, tally: Tally) -> Shown:
     grow = FORMATS[stdout_format].grow if stdout_format else None
-    growing = None if grow is None else partial(grow, times=args.times)
+    # What several channels say is in order only when all of them were heard.
+    growing = None if grow is None or args.channels == "split" else partial(grow, times=args.times)
     return Shown(growing, named=tally.n_inputs > 1)
 
 

@@ -70,7 +70,10 @@ def transcribed(
             meter.input_done()
 
 
-def durations(jobs: Sequence[Job]) -> Iterator[float | None]:
-    """Yield how long each job's audio is, as far as its file says; None where it does not."""
+def durations(jobs: Sequence[Job], options: TranscribeOptions) -> Iterator[float | None]:
+    """Yield how long each job's audio is that will be heard, as far as its file says; None where it does not."""
     for job in jobs:
-        yield probe_duration(job.source.audio) if isinstance(job.source.audio, Path) else None
+        whole_s = probe_duration(job.source.audio) if isinstance(job.source.audio, Path) else None
+        if whole_s is not None:
+            whole_s = max(0.0, min(whole_s, options.end_s or whole_s) - options.start_s)
+        yield whole_s

@@ -11,11 +11,11 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from .units import TextUnit
 
-__all__ = ["CueLimits", "cut_cues", "cut_lines"]
+__all__ = ["CueLimits", "cut_cues", "cut_lines", "ends_clause", "ends_sentence", "fill_lines"]
 
 _SENTENCE_ENDS = frozenset(".!?…。！？．｡‼⁇⁈⁉؟۔।॥")
 _CLAUSE_ENDS = frozenset(",;:，、；：､،؛–—")
@@ -65,6 +65,11 @@ class CueLimits:
     min_duration_s: float
     max_duration_s: float
 
+    @property
+    def first_width(self) -> int:
+        """Columns that are left of the first line."""
+        return self.line_width - self.reserved
+
 
 class _Run:
     """Prefix sums over consecutive units, so that the penalty of any cue is found in constant time."""
@@ -90,7 +95,7 @@ class _Run:
 
     def furthest(self, first: int, limits: CueLimits) -> int:
         """Return the end of the largest cue that begins with unit `first`."""
-        end = self.fill(first, limits.line_width - limits.reserved)
+        end = self.fill(first, limits.first_width)
         for _ in range(limits.lines - 1):
             end = self.fill(end, limits.line_width)
         return end
@@ -99,7 +104,7 @@ class _Run:
     def sentence_ends(self) -> list[int]:
         """How many of the first k units end a sentence, for every k."""
         following = [unit.text for unit in self.units[1:]] + [""]
-        ends = (_ends_sentence(unit.text, after) for unit, after in zip(self.units, following, strict=True))
+        ends = (ends_sentence(unit.text, after) for unit, after in zip(self.units, following, strict=True))
         return [0, *accumulate(map(int, ends))]
 
     @cached_property
@@ -119,7 +124,7 @@ class _Run:
 
     def ends_clause(self, end: int) -> bool:
         """Return whether the unit before `end` ends a clause or is followed by a pause."""
-        return _last_mark(self.units[end - 1].text) in _CLAUSE_ENDS or self.pauses[end] > self.pauses[end - 1]
+        return ends_clause(self.units[end - 1].text) or self.pauses[end] > self.pauses[end - 1]
 
 
 def cut_cues(units: Sequence[TextUnit], limits: CueLimits, until_s: float) -> list[tuple[int, int]]:
@@ -152,10 +157,19 @@ def cut_cues(units: Sequence[TextUnit], limits: CueLimits, until_s: float) -> li
 def cut_lines(units: Sequence[TextUnit], limits: CueLimits) -> list[tuple[int, int]]:
     """Return the (first, end) unit of every line of one cue: as few lines as it takes, and those balanced."""
     run = _Run(units, float("inf"))
-    ends = [run.fill(0, limits.line_width - limits.reserved)]
+    ends = [run.fill(0, limits.first_width)]
     while ends[-1] < len(units):
         ends.append(run.fill(ends[-1], limits.line_width))
     return _balanced(run, limits, 0, len(ends))[1]
+
+
+def fill_lines(units: Sequence[TextUnit], limits: CueLimits) -> list[tuple[int, int]]:
+    """Return the (first, end) unit of every line of a text of any length, each line as full as it gets."""
+    run = _Run(units, float("inf"))
+    ends = [0]
+    while ends[-1] < len(units):
+        ends.append(run.fill(ends[-1], limits.line_width - (limits.reserved if len(ends) == 1 else 0)))
+    return list(pairwise(ends))
 
 
 def _balanced(run: _Run, limits: CueLimits, first: int, n_lines: int) -> tuple[float, list[tuple[int, int]]]:
@@ -203,7 +217,8 @@ def _penalty(run: _Run, first: int, end: int, limits: CueLimits) -> float:
     return cost + _TOO_FAST * max(0.0, too_fast)
 
 
-def _ends_sentence(text: str, following: str) -> bool:
+def ends_sentence(text: str, following: str) -> bool:
+    """Return whether a word with its marks ends a sentence; `following` is the next one."""
     mark = _last_mark(text)
     if mark not in _SENTENCE_ENDS:
         return False
@@ -214,6 +229,11 @@ def _ends_sentence(text: str, following: str) -> bool:
         return False
     first = next((char for char in following if char.isalnum()), "")
     return not first.islower()
+
+
+def ends_clause(text: str) -> bool:
+    """Return whether a word has a mark after it at which a clause ends and its sentence does not."""
+    return _last_mark(text) in _CLAUSE_ENDS
 
 
 def _last_mark(text: str) -> str:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from qwen3_asr_onnx.results import Word
 from qwen3_asr_onnx.text.scripts import column_width, is_spaceless, opens, split_clusters
 
-__all__ = ["TextSpan", "TextUnit", "TimedText", "estimate_words", "make_units", "place_words"]
+__all__ = ["TextSpan", "TextUnit", "TimedText", "estimate_words", "make_units", "place_words", "text_pieces"]
 
 # Small kana, prolonged sound and iteration marks: characters of words that may not begin a line (JIS X 4051).
 _NEVER_FIRST = frozenset("ぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮヵヶーゝゞヽヾ々〻〜")
@@ -90,16 +90,23 @@ def place_words(text: str, words: Sequence[Word]) -> list[TextSpan]:
 
 
 def estimate_words(text: str, start_s: float, end_s: float) -> list[TextSpan]:
-    """Return the words of a text as if every column of it took the same time. An estimate: nothing was measured."""
+    """Return the words of a text as if every column of it took the same time. An estimate: nothing was measured.
+
+    The first word begins at `start_s`, the last one ends at `end_s`.
+    """
     spans: list[TextSpan] = []
-    total = max(1, column_width(text))
+    ranges = list(_word_ranges(text))
+    if not ranges:
+        return []
+    reached = ranges[0][0]
+    per_column_s = (end_s - start_s) / max(1, column_width(text[reached : ranges[-1][1]]))
     columns = 0
-    for first, end in _word_ranges(text):
+    for first, end in ranges:
         # Widths are summed from range to range, so that a long text takes linear time.
-        before = columns + column_width(text[spans[-1].end if spans else 0 : first])
+        before = columns + column_width(text[reached:first])
         columns = before + column_width(text[first:end])
-        scale = (end_s - start_s) / total
-        spans.append(TextSpan(first, end, start_s + before * scale, start_s + columns * scale))
+        reached = end
+        spans.append(TextSpan(first, end, start_s + before * per_column_s, start_s + columns * per_column_s))
     return spans
 
 
@@ -123,6 +130,15 @@ def make_units(text: str, spans: Sequence[TextSpan], max_width: int) -> list[Tex
         else:
             units.append(_unit((word,), spaced))
     return [part for unit in units for part in _divide(unit, max_width)]
+
+
+def text_pieces(text: str) -> list[tuple[int, int]]:
+    """Return first and end of the pieces of a text, each a word with the marks at it; [] without a word."""
+    ranges = list(_word_ranges(text))
+    if not ranges:
+        return []
+    starts = [0, *(_boundary(text, left[1], right[0]) for left, right in pairwise(ranges)), len(text)]
+    return list(pairwise(starts))
 
 
 def _word_ranges(text: str) -> Iterator[tuple[int, int]]:

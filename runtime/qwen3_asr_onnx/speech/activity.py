@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 
-__all__ = ["FRAME_SAMPLES", "ActivityDetector", "EnergyDetector", "FrameCutter", "SpeechBand", "is_near_silent"]
+__all__ = [
+    "FRAME_SAMPLES",
+    "ActivityDetector",
+    "EnergyDetector",
+    "FrameCutter",
+    "SpeechBand",
+    "is_near_silent",
+    "speech_band",
+]
 
 FRAME_SAMPLES = 512
 """32 ms: shorter than any pause, and the frame of the usual neural detectors, so that one can take this one's place."""
@@ -88,6 +96,15 @@ class SpeechBand:
         return filtered
 
 
+def speech_band(samples: Waveform) -> npt.NDArray[np.float64]:
+    """Return a whole clip without offset and hum, (n_samples,), nothing of it late; (0,) for an empty one."""
+    if not samples.size:
+        return np.empty(0)
+    late = FRAME_SAMPLES // 2
+    padded = np.pad(samples, (0, late + -(samples.size + late) % FRAME_SAMPLES), mode="edge")
+    return SpeechBand().push(padded.reshape(-1, FRAME_SAMPLES)).reshape(-1)[late:][: samples.size]
+
+
 @lru_cache(maxsize=1)
 def _high_pass() -> npt.NDArray[np.complex128]:
     """Return the response of the filter for pairs of frames: a Hamming-windowed sinc, taken from the whole."""
@@ -147,9 +164,7 @@ def is_near_silent(samples: Waveform) -> bool:
     """
     if not samples.size:
         return True
-    late = FRAME_SAMPLES // 2
-    padded = np.pad(samples, (0, late + -(samples.size + late) % FRAME_SAMPLES), mode="edge")
-    sound = SpeechBand().push(padded.reshape(-1, FRAME_SAMPLES)).reshape(-1)[late:][: samples.size]
+    sound = speech_band(samples)
     whole = sound[: sound.size // _LOUDNESS_SAMPLES * _LOUDNESS_SAMPLES].reshape(-1, _LOUDNESS_SAMPLES)
     rest = sound[whole.size :]
     powers = [float(np.mean(np.square(part))) for part in (*whole, rest) if part.size]

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE
-from qwen3_asr_onnx.results import Segment, Timings, Word
+from qwen3_asr_onnx.results import Phrase, Segment, Timings, Word
 from qwen3_asr_onnx.speech.quiet import Clip
 
 from .identity import Identity
@@ -58,11 +58,12 @@ class Place:
     start_sample: int
     n_samples: int
     sha256: str
+    channel: int | None = None
 
     @classmethod
     def of(cls, clip: Clip) -> Place:
         """Return the place of a clip."""
-        return cls(clip.start_sample, clip.samples.size, hashlib.sha256(clip.samples.data).hexdigest())
+        return cls(clip.start_sample, clip.samples.size, hashlib.sha256(clip.samples.data).hexdigest(), clip.channel)
 
 
 class Journal:
@@ -96,7 +97,7 @@ class Journal:
         self._is_begun = False
         self._header = b""
         self.recording: dict[str, Any] | None = None
-        self._known: dict[int, tuple[Place, list[Segment]]] = {}
+        self._known: dict[tuple[int, int | None], tuple[Place, list[Segment]]] = {}
         self._differs = False
 
     def __enter__(self) -> Self:
@@ -128,7 +129,7 @@ class Journal:
 
     def recall(self, place: Place) -> list[Segment] | None:
         """Return the segments that an earlier run made of a piece; None where it did not."""
-        known = self._known.get(place.start_sample)
+        known = self._known.get((place.start_sample, place.channel))
         if known is None:
             return None
         if known[0] != place:
@@ -218,7 +219,7 @@ class Journal:
             if piece is None:
                 break
             end += len(line)
-            self._known[piece[0].start_sample] = piece
+            self._known[piece[0].start_sample, piece[0].channel] = piece
         self.kept_s = sum(place.n_samples for place, _ in self._known.values()) / SAMPLE_RATE
         file.truncate(end)
         file.seek(end)
@@ -276,7 +277,7 @@ def _piece(line: bytes) -> tuple[Place, list[Segment]] | None:
         return None
     body = _json(line)
     try:
-        place = Place(body["start_sample"], body["n_samples"], body["sha256"])
+        place = Place(body["start_sample"], body["n_samples"], body["sha256"], body["channel"])
         return place, [_segment(fields) for fields in body["segments"]]
     except (KeyError, TypeError):
         return None
@@ -286,9 +287,13 @@ def _segment(fields: dict[str, Any]) -> Segment:
     words = fields["words"]
     if words is not None:
         words = tuple(Word(**{**word, "flags": tuple(word["flags"])}) for word in words)
+    phrases = fields["phrases"]
+    if phrases is not None:
+        phrases = tuple(Phrase(**phrase) for phrase in phrases)
     ids, logprobs = tuple(fields["token_ids"]), tuple(fields["token_logprobs"])
     timings = Timings(**fields["timings"])
-    return Segment(**{**fields, "token_ids": ids, "token_logprobs": logprobs, "timings": timings, "words": words})
+    built = {"token_ids": ids, "token_logprobs": logprobs, "timings": timings, "words": words, "phrases": phrases}
+    return Segment(**{**fields, **built})
 
 
 def _line(body: Mapping[str, Any]) -> bytes:

@@ -18,6 +18,7 @@ from qwen3_asr_onnx.model.batch import Batch, Generated, Watch
 from qwen3_asr_onnx.model.choosing import Chooser, greedy
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.outputs.phrases import estimate_phrases
 from qwen3_asr_onnx.results import Segment, Timings
 from qwen3_asr_onnx.speech.activity import is_near_silent
 from qwen3_asr_onnx.speech.quiet import halve_at_quiet
@@ -200,12 +201,14 @@ class Pipeline:
             interrupted=self._interrupt.reason,
         )
         named = language_probability(tokenizer, ids, logprobs, prompter.tag) if prompter.language is None else None
-        return replace(segment, language_probability=named, retried=request.retried, timings=spent)
+        return replace(
+            segment, language_probability=named, retried=request.retried, timings=spent, channel=clip.channel
+        )
 
     def _timed(self, request: ClipRequest, segment: Segment) -> Segment:
-        """Return the segment with the times of its words, where they were asked for."""
+        """Return the segment with the times of its words, where they were asked for, else with an estimate."""
         if self._aligner is None:
-            return segment
+            return replace(segment, phrases=estimate_phrases(request.clip.samples, segment.text, segment.start_s))
         started = time.perf_counter()
         words = self._aligner.align_waveform(request.clip.samples, segment.text, segment.language, request.clip.start_s)
         timings = segment.timings + Timings(align_s=time.perf_counter() - started)

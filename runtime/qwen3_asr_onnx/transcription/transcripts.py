@@ -39,11 +39,11 @@ class Meter:
         self._progress = progress
         self._done_s = 0.0
 
-    def advance_to(self, end_s: float) -> None:
-        """Report what lies between the last report and `end_s`."""
-        if self._progress is not None and end_s > self._done_s:
-            self._progress(end_s - self._done_s)
-        self._done_s = max(self._done_s, end_s)
+    def advance_to(self, done_s: float) -> None:
+        """Report what was done since the last report, of `done_s` seconds in all."""
+        if self._progress is not None and done_s > self._done_s:
+            self._progress(done_s - self._done_s)
+        self._done_s = max(self._done_s, done_s)
 
     def finish(self, source: Input) -> None:
         """Report the rest of an input that was read to its end."""
@@ -56,7 +56,7 @@ def iter_segments(pipeline: Pipeline, source: Input, progress: Progress | None) 
     meter = Meter(progress)
     for _, segment in pipeline.run(iter([source])):
         if segment is not None:
-            meter.advance_to(segment.end_s)
+            meter.advance_to(source.done_s(segment))
             yield segment
     meter.finish(source)
     if source.error is not None:
@@ -78,7 +78,7 @@ def iter_transcripts(
         if segment is not None:
             if on_segment is not None:
                 on_segment(segment)
-            meter.advance_to(segment.end_s)
+            meter.advance_to(source.done_s(segment))
             segments.append(segment)
             continue
         meter.finish(source)
@@ -94,6 +94,7 @@ def iter_transcripts(
 
 def join_segments(source: Input, segments: Sequence[Segment], load_s: float, *, timed: bool) -> Transcript:
     """Return the transcript that the segments of one input make; `timed` says whether its words have times."""
+    segments = sorted(segments, key=lambda segment: segment.start_s)  # several channels came one after the other
     n_logprobs = sum(segment.n_logprobs for segment in segments)
     logprob = sum(segment.avg_logprob * segment.n_logprobs for segment in segments)
     reasons = {segment.stop_reason for segment in segments} | {source.ended_by or "no_speech"}
@@ -107,4 +108,5 @@ def join_segments(source: Input, segments: Sequence[Segment], load_s: float, *, 
         stop_reason=next(reason for reason in GRAVITY if reason in reasons),
         avg_logprob=logprob / n_logprobs if n_logprobs else 0.0,
         timings=sum((segment.timings for segment in segments), Timings(load_s=load_s, audio_s=source.read_s)),
+        start_s=source.start_s,
     )

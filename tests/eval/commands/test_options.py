@@ -15,6 +15,7 @@ VERBS = (
     "transcribe",
     "stream",
     "align",
+    "get",
     "models",
     "info",
     "pull",
@@ -26,7 +27,7 @@ VERBS = (
     "bench",
 )
 FILES = ("transcribe", "align", "pull", "quantize", "sweep", "eval", "report", "bench")
-REPLACING = ("transcribe", "export", "quantize", "eval")
+REPLACING = ("transcribe", "get", "export", "quantize", "eval")
 
 
 def options_of(verb: str) -> dict[str, str]:

@@ -246,6 +246,8 @@ def test_word_times_of_a_transcription(mini_bundle: Path, aligner: Aligner) -> N
         low_s, high_s = segment.start_s - 0.001, segment.end_s + 0.001  # words have whole milliseconds
         assert all(low_s <= word.start_s <= word.end_s <= high_s for word in segment.words or ())
     assert untimed.words is None
+    assert all(segment.phrases is None for segment in transcript.segments)
+    assert all(segment.phrases for segment in untimed.segments)
 
 
 def test_word_times_need_an_aligner(mini_bundle: Path) -> None:

@@ -279,8 +279,12 @@ def test_no_network_uses_what_is_there(hub: FakeHub, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("status", "code", "message"),
     [
-        (404, "RepoNotFound", "no such public model on the hub; check the spelling, or log in"),
-        (401, "", r"the hub refuses access \(401\); log in with an account that has it: hf auth login"),
+        (
+            404,
+            "RepoNotFound",
+            "no such public model on the hub; check the spelling, or log in: hf auth login, or set HF_TOKEN",
+        ),
+        (401, "", r"the hub refuses access \(401\); log in: hf auth login, or set HF_TOKEN, as somebody"),
         (401, "GatedRepo", "access is gated; accept its conditions on the hub, then log in"),
         (403, "GatedRepo", "access is gated; accept its conditions on the hub, then log in"),
         (403, "", r"the hub refuses access \(403\)"),
@@ -301,7 +305,7 @@ def test_a_wrong_revision_is_explained(hub: FakeHub) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (b'{"model_type": "qwen3_asr", "architectures": ["X"]}', "qwen3-asr-onnx export owner/other bundle/"),
+        (b'{"model_type": "qwen3_asr", "architectures": ["X"]}', "make a model of it: qwen3-asr-onnx get owner/other"),
         (b'{"format": "qwen3-asr-onnx", "format_version": 99}', "upgrade qwen3-asr-onnx"),
         (b"[1]", "not a qwen3-asr-onnx bundle"),
         (b"{", "not valid JSON"),

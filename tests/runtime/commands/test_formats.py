@@ -67,4 +67,4 @@ def test_help_names_it(verb: str, offer: str, capsys: pytest.CaptureFixture[str]
         cli.main([verb, "--help"])
     said = " ".join(capsys.readouterr().out.split())
     assert offer in said
-    assert "srt and vtt and toy; cut inside" in said
+    assert "srt and vtt and toy; without word times" in said

@@ -129,6 +129,36 @@ def results_in(folder: Path) -> dict[str, str]:
     }
 
 
+# --- subtitles without an aligner ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "n_hints"),
+    [
+        (["-f", "srt"], 1),
+        (["-f", "vtt,txt"], 1),
+        (["-f", "txt,json,tsv"], 0),
+        (["-f", "srt", "--no-estimate"], 0),
+        (["-f", "srt", "--quiet"], 0),
+        (["-f", "srt", "--timestamps", "word"], 0),
+    ],
+)
+def test_one_hint_for_all_files_says_that_times_are_estimated(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], n_hints: int
+) -> None:
+    assert transcribe("a.wav", "b.wav", "-o", "out", *arguments) == 0
+    assert capsys.readouterr().err.count("hint: subtitle times are estimated") == n_hints
+
+
+def test_no_hint_where_nothing_is_left_to_do(
+    fake: FakeTranscriber, audio: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert transcribe("a.wav", "--save", "-f", "srt") == 0
+    assert "hint" in capsys.readouterr().err
+    assert transcribe("a.wav", "--save", "--resume", "-f", "srt") == 0
+    assert "hint" not in capsys.readouterr().err
+
+
 # --- results on stdout ---
 
 
@@ -187,7 +217,9 @@ def test_files_in_several_formats(fake: FakeTranscriber, audio: Path, capsys: py
     files = results_in(audio.parent / "out")
     assert list(files) == [f"{stem}.{suffix}" for stem in ("a", "b", "sub/c") for suffix in ("json", "srt", "txt")]
     assert files["sub/c.txt"] == "text of c.wav\n"
-    assert capsys.readouterr() == ("", "qwen3-asr-onnx: 3 transcribed\n")
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines()[-1] == "qwen3-asr-onnx: 3 transcribed"
 
 
 def test_all_formats_and_the_input_s_name_in_json(fake: FakeTranscriber, audio: Path) -> None:

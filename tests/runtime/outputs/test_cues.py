@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs.cues import Cue, SubtitleStyle, WordDisplay, cues
 from qwen3_asr_onnx.outputs.writers import to_json, to_srt, to_vtt, writers
-from qwen3_asr_onnx.results import Segment, Transcript, Word
+from qwen3_asr_onnx.results import Phrase, Segment, Transcript, Word
 from qwen3_asr_onnx.text.scripts import column_width
 
 SECONDS_PER_LETTER = 0.08
@@ -54,6 +56,14 @@ def transcript(
 def timed(text: str, **arguments: Any) -> Transcript:
     words = spoken(text, **arguments)
     return transcript((0.0, words[-1].end_s + 5.0, text), words=words)
+
+
+def phrased(*phrases: tuple[str, float, float]) -> Transcript:
+    """Return a transcript of one segment of 9 s, without word times and with the phrases."""
+    told = transcript((0.0, 9.0, " ".join(text for text, _, _ in phrases)))
+    (segment,) = told.segments
+    made = tuple(Phrase(text, start_s, end_s) for text, start_s, end_s in phrases)
+    return replace(told, segments=(replace(segment, phrases=made),))
 
 
 def lines(made: Sequence[Cue]) -> list[tuple[str, ...]]:
@@ -200,23 +210,48 @@ def test_a_segment_without_letters_stays_between_its_neighbours() -> None:
     ]
 
 
-def test_without_word_times_a_segment_is_one_cue_with_the_segments_times() -> None:
+def test_without_an_estimate_a_segment_is_one_cue_with_its_own_times_in_lines_that_fit() -> None:
     text = "A long sentence that goes on and on. " * 20
-    made = cues(transcript((3.0, 40.0, text)))
-    assert [(cue.start_ms, cue.end_ms) for cue in made] == [(3000, 40000)]
-    assert not made[0].estimated
+    told = transcript((3.0, 40.0, text))
+    (cue,) = cues(told, SubtitleStyle(estimate=False, max_line_width=30))
+    assert (cue.start_ms, cue.end_ms, cue.estimated) == (3000, 40000, False)
+    assert " ".join(cue.text_lines) == text.strip()
+    assert 20 < max(map(len, cue.text_lines)) <= 30
+    assert "NOTE" not in to_vtt(told, SubtitleStyle(estimate=False))
 
 
-def test_an_estimate_is_made_only_on_request_and_says_so() -> None:
+def test_a_whole_segment_keeps_its_own_lines_and_leaves_room_for_its_confidence() -> None:
+    told = transcript((0.0, 9.0, "One two three four.\n\n...\nFive."))
+    (cue,) = cues(told, SubtitleStyle(estimate=False, max_line_width=18 + len("[100%] "), confidence=True))
+    assert cue.text_lines == ("One two three", "four.", "...", "Five.")
+
+
+def test_times_are_estimated_without_word_times_and_the_cues_say_so() -> None:
     text = "A long sentence that goes on and on. " * 20
     measured = "Just this"
     told = transcript((0.0, 40.0, text), (40.0, 42.0, measured), words_of=[[], spoken(measured, 40.0)])
-    made = cues(told, SubtitleStyle(estimate=True))
+    made = cues(told)
     assert [cue.estimated for cue in made] == [True] * (len(made) - 1) + [False]
     assert len(made) > 10
     assert joined(made) == "".join((text + measured).split())
-    assert "NOTE\nTimes inside a segment are estimated" in to_vtt(told, SubtitleStyle(estimate=True))
-    assert "NOTE" not in to_vtt(told)
+    assert "NOTE\nTimes are estimated" in to_vtt(told)
+    assert "NOTE" not in to_vtt(transcript((40.0, 42.0, measured), words=spoken(measured, 40.0)))
+
+
+def test_phrases_say_when_an_estimated_cue_begins_and_ends() -> None:
+    told = phrased(("This is the first sentence of two.", 0.5, 2.5), ("And here is the second one!", 6.25, 8.0))
+    made = cues(told, SubtitleStyle(min_duration_s=0.1, max_columns_per_s=1000.0))
+    assert [(cue.start_ms, cue.end_ms, cue.estimated) for cue in made] == [(500, 2500, True), (6250, 8000, True)]
+    assert [phrase["estimated"] for phrase in json.loads(to_json(told))["segments"][0]["phrases"]] == [True, True]
+
+
+def test_phrases_of_another_text_have_no_say() -> None:
+    told = phrased(("This is the first sentence of two.", 0.5, 2.5), ("And here is the second one!", 6.25, 8.0))
+    (segment,) = told.segments
+    changed = replace(told, segments=(replace(segment, text="Somebody wrote another text. It has two sentences."),))
+    made = cues(changed)
+    assert joined(made) == "Somebodywroteanothertext.Ithastwosentences."
+    assert made[0].start_ms == 0
 
 
 def test_karaoke_carries_the_time_of_every_word() -> None:

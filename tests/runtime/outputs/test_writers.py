@@ -30,6 +30,7 @@ def transcript(*pieces: tuple[float, float, str], **changes: Any) -> Transcript:
 
 
 WRITERS = writers()
+WHOLE = writers(SubtitleStyle(estimate=False))
 TWO = transcript((0.0, 1.5, "Hello there."), (1.5, 3.25, "你好。"))
 EMPTY = transcript(stop_reason="no_speech", language="")
 
@@ -45,7 +46,11 @@ def test_srt() -> None:
 
 
 def test_vtt() -> None:
-    assert WRITERS["vtt"](TWO) == (
+    note = "NOTE\nTimes are estimated from pauses and the length of the text, not measured.\n\n"
+    estimated = WRITERS["vtt"](TWO)
+    assert estimated.count(note) == 1
+    assert estimated.replace(note, "") == WHOLE["vtt"](TWO)
+    assert WHOLE["vtt"](TWO) == (
         "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nHello there.\n\n00:00:01.500 --> 00:00:03.250\n你好。\n"
     )
 
@@ -85,10 +90,11 @@ def test_a_silent_segment_takes_no_cue_number() -> None:
 @pytest.mark.parametrize("name", ["srt", "vtt"])
 @pytest.mark.parametrize("break_", ["\n\n", "\r\n\r\n", "\n \n", "\r\r", "\u2028\u2028", "\n\n\n"])
 def test_no_blank_line_ends_a_cue_early(name: str, break_: str) -> None:
-    text = WRITERS[name](transcript((0, 1, f"\nfirst{break_}second\n"), (1, 2, "third")))
-    cues = [block for block in text.split("\n\n") if "-->" in block]
-    assert len(cues) == 2
-    assert cues[0].endswith("first\nsecond")
+    told = transcript((0, 1, f"\nfirst{break_}second\n"), (1, 2, "third"))
+    for made, expected in ((WHOLE, "first\nsecond"), (WRITERS, "first second")):
+        cues = [block for block in made[name](told).split("\n\n") if "-->" in block]
+        assert len(cues) == 2
+        assert cues[0].endswith(expected)
 
 
 @pytest.mark.parametrize("name", ["srt", "vtt"])
@@ -151,8 +157,8 @@ def parsed(*arguments: str) -> argparse.Namespace:
 def test_arguments_become_a_style() -> None:
     assert subtitle_style(parsed(), ["txt"], word_times=False) == SubtitleStyle()
     arguments = ["--max-line-width", "30", "--max-lines", "1", "--subtitle-words", "karaoke", "--subtitle-confidence"]
-    style = subtitle_style(parsed(*arguments, "--estimate-times"), ["vtt", "txt"], word_times=True)
-    assert style == SubtitleStyle(max_line_width=30, max_lines=1, words="karaoke", confidence=True, estimate=True)
+    style = subtitle_style(parsed(*arguments, "--no-estimate"), ["vtt", "txt"], word_times=True)
+    assert style == SubtitleStyle(max_line_width=30, max_lines=1, words="karaoke", confidence=True, estimate=False)
 
 
 @pytest.mark.parametrize(
