@@ -21,8 +21,9 @@ from .model.loading import Model, load_model
 from .options import StreamOptions, TranscribeOptions, changed, divide
 from .results import Segment, Transcript
 from .stream.stream import Stream
+from .transcription.identity import identity_of
 from .transcription.interrupt import Interrupt
-from .transcription.journal import Journal, identity_of
+from .transcription.journal import Journal
 from .transcription.recording import Input, InputError
 from .transcription.scheduler import Pipeline, RunSettings
 from .transcription.transcripts import OnSegment, Progress, iter_segments, iter_transcripts
