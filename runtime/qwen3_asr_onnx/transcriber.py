@@ -300,8 +300,8 @@ class Transcriber:
         """Return what builds the prompts; check the options that depend on the bundle."""
         if options.timestamps == "word" and self.aligner is None:
             raise OptionsError(
-                "word times need a forced aligner: Transcriber(bundle, aligner=Aligner(aligner_bundle)), "
-                "or --aligner on the command line"
+                "word times need a forced aligner: Transcriber(..., aligner=Aligner()) takes the default one, "
+                "Aligner(NAME) or Aligner(DIR) another"
             )
         return Prompter.for_options(self._loaded, options)
 

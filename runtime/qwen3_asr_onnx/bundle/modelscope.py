@@ -12,12 +12,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote_plus
 
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
@@ -26,6 +24,9 @@ from .hub import is_hub_id, meant
 from .manifest import FileRecord
 from .transfers import Remote, check_possible, download, missing, remove_damaged, transfer_bar
 from .writing import FULL_DISK, full_disk, readable_bytes
+
+if TYPE_CHECKING:
+    from urllib.error import HTTPError
 
 __all__ = ["PREFIX", "ModelScopeRepository", "open_modelscope"]
 
@@ -142,6 +143,9 @@ def open_modelscope(repo_id: str, revision: str | None = None) -> ModelScopeRepo
     Raises:
         BundleError: no such repository or revision, no access, or no connection and nothing downloaded.
     """
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     label = PREFIX + repo_id
     if not is_hub_id(repo_id):
         raise BundleError(f"{label}: not an id of ModelScope, which is owner/name")
@@ -149,9 +153,9 @@ def open_modelscope(repo_id: str, revision: str | None = None) -> ModelScopeRepo
     url = f"{_api(repo_id)}/files?Revision={quote_plus(revision)}&Recursive=True"
     try:
         # Only a mirror that the user named is other than https.
-        with urllib.request.urlopen(urllib.request.Request(url, headers=_headers()), timeout=TIMEOUT_S) as reply:  # noqa: S310
+        with urlopen(Request(url, headers=_headers()), timeout=TIMEOUT_S) as reply:  # noqa: S310
             body = json.loads(reply.read(MAX_LISTING_BYTES))
-    except urllib.error.HTTPError as error:
+    except HTTPError as error:
         raise BundleError(_refusal(label, revision, error)) from error
     except (OSError, ValueError) as error:
         stored = ModelScopeRepository(repo_id, revision, None)
@@ -178,7 +182,7 @@ def _records(label: str, body: Any) -> dict[str, FileRecord]:
         raise BundleError(f"{label}: {_endpoint()} gives a list of files that cannot be read ({error!r})") from error
 
 
-def _refusal(label: str, revision: str, error: urllib.error.HTTPError) -> str:
+def _refusal(label: str, revision: str, error: HTTPError) -> str:
     if error.code in (401, 403):
         return f"{label}: ModelScope refuses access ({error.code}); set MODELSCOPE_API_TOKEN to a token that has it"
     if error.code == 404:

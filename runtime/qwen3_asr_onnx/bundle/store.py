@@ -36,6 +36,7 @@ __all__ = [
     "find",
     "folder_of",
     "got_from",
+    "got_variant",
     "is_bundle",
     "is_name",
     "located",
@@ -158,7 +159,7 @@ def default_folder(family: Family) -> Path:
     if name is not None:
         return folder_of(name)
     names = _names_of(family)
-    what, option = ("model", "-m") if family == "asr" else ("aligner", "--aligner, or align -m,")
+    what, option = ("model", "-m") if family == "asr" else ("aligner", "--aligner (align: -m)")
     if names:
         raise BundleError(
             f"which {what}? {', '.join(names)} are here; name one with {option} or choose the default: "
@@ -191,6 +192,22 @@ def got_from(source: str, revision: str | None = None) -> list[str]:
         if origin.source == source and origin.revision.startswith(revision or "") and find(name) is not None
     ]
     return sorted(names, key=lambda name: name not in choices.defaults.values())
+
+
+def got_variant(source: str, variant: str | None = None, revision: str | None = None) -> Path | None:
+    """Return the bundle of a model that came from a source and has this variant; None where there is none.
+
+    Args:
+        source: as in `Origin`.
+        variant: what it must have; None for whatever it has.
+        revision: as for `got_from`.
+    """
+    for name in got_from(source, revision):
+        with contextlib.suppress(BundleError):
+            path = folder_of(name)
+            if variant is None or variant in Bundle.open(path).manifest.variants:
+                return path
+    return None
 
 
 def set_default(name: str) -> Family:

@@ -6,11 +6,12 @@ gets into the cache. (huggingface_hub itself checks sizes only, and from version
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +34,7 @@ __all__ = [
     "into_cache",
     "is_intact",
     "missing",
+    "no_bars_of_small_files",
     "remove_damaged",
     "total_size",
     "transfer_bar",
@@ -243,6 +245,23 @@ def transfer_bar(name: str, files: Mapping[str, FileRecord], *, quiet: bool) -> 
     return _hub_utils().tqdm(
         total=total_size(files), unit="B", unit_scale=True, desc=name, disable=disable, leave=False
     )
+
+
+@contextlib.contextmanager
+def no_bars_of_small_files() -> Iterator[None]:
+    """Keep huggingface_hub from leaving a bar on the terminal for every file of a few kilobytes."""
+    from huggingface_hub import constants
+
+    utils, group = _hub_utils(), "huggingface_hub.http_get"
+    # Where the variable decides, huggingface_hub does not let programs change it.
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or utils.are_progress_bars_disabled(group):
+        yield
+        return
+    utils.disable_progress_bars(group)
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars(group)
 
 
 def total_size(files: Mapping[str, FileRecord]) -> int:

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from qwen3_asr_onnx.bundle.store import find, is_bundle
+from qwen3_asr_onnx.bundle.hub import OFFICIAL
+from qwen3_asr_onnx.bundle.store import find, got_from, is_bundle
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.outputs.writers import FORMATS
@@ -111,7 +112,9 @@ def refuse_positional_model(args: argparse.Namespace, argv: Sequence[str]) -> No
         return
     path = Path(first)
     try:
-        is_model = is_bundle(path) if path.exists() else find(first) is not None
+        is_model = (
+            is_bundle(path) if path.exists() else find(first) is not None or first in OFFICIAL or bool(got_from(first))
+        )
     except (OSError, ValueError):
         return  # no file can have that name
     if is_model:

@@ -101,7 +101,9 @@ class Qwen3ASRModel:
         """Load a bundle.
 
         Args:
-            pretrained_model_name_or_path: a bundle's directory, or its name on the hub.
+            pretrained_model_name_or_path: a bundle's directory, the name of a model in the store, or a name on the hub.
+                Of a checkpoint such as Qwen/Qwen3-ASR-0.6B a model is made once, as `qwen3-asr-onnx get` does;
+                `variant` is the recipe then, int4 if it is left out.
             forced_aligner: the same for an aligner's bundle.
             forced_aligner_kwargs: keyword arguments for the aligner, which does not inherit those of the model.
             max_inference_batch_size: most pieces decoded together; below 0, as many as fit in memory.

@@ -103,7 +103,8 @@ class Journal:
         Args:
             path: of the file; its folder need not exist.
             anew: forget what an earlier run kept there.
-            shared: several runs may want it at once; all but the first do without, and nothing is said of it.
+            shared: several runs may want it at once; all but the first do without, and nothing is said of it. Nor is it
+                said that nothing can be kept there, unless it is to be taken up.
         """
         self.path = Path(path)
         self.recalled_s = 0.0
@@ -152,6 +153,7 @@ class Journal:
         if known[0] != place:
             if not self._differs:
                 self._differs = True
+                self.kept_s = self.recalled_s
                 self._warn(f"the audio at {place.start_sample / SAMPLE_RATE:.1f} s is not what an earlier run heard")
             return None
         self.recalled_s += place.n_samples / SAMPLE_RATE
@@ -253,7 +255,8 @@ class Journal:
         except OSError as error:
             self._is_off = True
             self.close()
-            self._warn(f"{what}: {self.path}: {error.strerror or error}")
+            if not (self._shared and self._anew):
+                self._warn(f"{what}: {self.path}: {error.strerror or error}")
 
     @staticmethod
     def _warn(message: str) -> None:

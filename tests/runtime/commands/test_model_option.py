@@ -11,6 +11,7 @@ import pytest
 
 from qwen3_asr_onnx import Aligner, Transcriber
 from qwen3_asr_onnx.bundle import store as shelves
+from qwen3_asr_onnx.bundle.choices import Origin
 from qwen3_asr_onnx.commands import cli
 from qwen3_asr_onnx.errors import BundleError
 
@@ -111,11 +112,14 @@ def test_without_a_model_the_line_that_gets_one_is_shown(
         (["align", "BUNDLE", "a.wav", "it's", "-l", "en"], "align -m BUNDLE a.wav 'it'\"'\"'s' -l en"),
         (["align", "-l", "en", "BUNDLE", "a.wav", "hi"], "align -m BUNDLE -l en a.wav hi"),
         (["transcribe", "tiny", "a.wav"], "transcribe -m tiny a.wav"),
+        (["transcribe", "owner/name", "a.wav"], "transcribe -m owner/name a.wav"),
+        (["stream", "Qwen/Qwen3-ASR-0.6B", "-"], "stream -m Qwen/Qwen3-ASR-0.6B -"),
     ],
 )
 def test_a_model_where_the_audio_should_be_is_told_with_the_right_line(
     tiny: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
 ) -> None:
+    shelves.record("tiny", Origin("owner/name"))
     given = [str(tiny_bundle) if argument == "BUNDLE" else argument for argument in arguments]
     assert cli.main(given) == 2
     out, err = capsys.readouterr()

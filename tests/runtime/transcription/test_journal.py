@@ -308,6 +308,26 @@ def test_the_journal_of_a_living_run_stays(asr: Transcriber, recording: Path, tm
         assert len(list(segments)) > 1
 
 
+def test_nothing_is_said_of_a_shared_journal_that_cannot_be_had(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with Journal(tmp_path / "file" / "a.jsonl", anew=True, shared=True) as journal:
+        journal.begin({"input": None})
+        journal.keep(Place(0, 16_000, ""), [])
+        assert not journal.is_on_disk
+    with Journal(tmp_path / "file" / "a.jsonl", shared=True) as journal:
+        journal.begin({"input": None})
+        with pytest.warns(JournalWarning, match="cannot be kept"):
+            journal.keep(Place(0, 16_000, ""), [])
+    pytest.importorskip("fcntl", reason="needs locks")
+    path = tmp_path / "a.jsonl"
+    with Journal(path, shared=True) as living, Journal(path, shared=True) as other:
+        living.begin({"input": None})
+        living.keep(Place(0, 16_000, ""), [])
+        other.begin({"input": None})
+        other.keep(Place(0, 16_000, ""), [])
+        assert (living.is_on_disk, other.is_on_disk) == (True, False)
+
+
 def test_anew_forgets(asr: Transcriber, recording: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     cut_short(asr, recording, path, 2)
