@@ -107,7 +107,7 @@ def refuse_positional_model(args: argparse.Namespace, argv: Sequence[str]) -> No
         OptionsError: the first input is a model; the message shows the line to type.
     """
     given = getattr(args, getattr(args, "first_input", ""), None)
-    first = given[0] if isinstance(given, list) else given
+    first = next(iter(given), None) if isinstance(given, list) else given
     if not isinstance(first, str) or first not in argv or first.startswith("-"):
         return
     path = Path(first)

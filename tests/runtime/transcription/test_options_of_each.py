@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -68,14 +69,8 @@ def test_a_context_is_read_once_by_all_that_have_it(asr: Transcriber, monkeypatc
     monkeypatch.setattr(Batch, "_take_shared", watched)
     options = TranscribeOptions(context="Anna Berlin " * WORDS, max_new_tokens=4, max_segment_s=10.0, batch_size=3)
     languages = ["English", None, "German", "Chinese", "English", None]
-    list(
-        asr.transcribe_many(CLIPS, [TranscribeOptions(**{**_fields(options), "language": name}) for name in languages])
-    )
+    list(asr.transcribe_many(CLIPS, [replace(options, language=name) for name in languages]))
     assert [n > 0 for n in taken] == [False, *[True] * 5]
-
-
-def _fields(options: TranscribeOptions) -> dict[str, Any]:
-    return {name: getattr(options, name) for name in TranscribeOptions.__slots__}
 
 
 def test_keywords_change_the_options_of_all(asr: Transcriber) -> None:
@@ -85,9 +80,10 @@ def test_keywords_change_the_options_of_all(asr: Transcriber) -> None:
 
 
 def test_what_is_of_the_call_is_one_for_all(asr: Transcriber) -> None:
-    for name, value in (("batch_size", 2), ("time_limit_s", 9.0)):
+    changed: list[dict[str, Any]] = [{"batch_size": 2}, {"time_limit_s": 9.0}]
+    for changes in changed:
         with pytest.raises(OptionsError, match="of the whole call"):
-            asr.transcribe_many(CLIPS[:2], [TranscribeOptions(), TranscribeOptions(**{name: value})])
+            asr.transcribe_many(CLIPS[:2], [TranscribeOptions(), replace(TranscribeOptions(), **changes)])
     with pytest.raises(OptionsError, match="language"):
         asr.transcribe_many(CLIPS[:2], [TranscribeOptions(), TranscribeOptions(language="Klingon")])
     with pytest.raises(OptionsError, match="the options are a dict"):
