@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from .alignment.aligner import Aligner
 from .audio.loading import AudioLimits, AudioSource
@@ -21,7 +21,7 @@ from .model.loading import Model, load_model
 from .options import StreamOptions, TranscribeOptions, changed, divide
 from .results import Segment, Transcript
 from .stream.stream import Stream
-from .transcription.identity import identity_of
+from .transcription.identity import Identity, identity_of
 from .transcription.interrupt import Interrupt
 from .transcription.journal import Journal
 from .transcription.recording import Input, InputError
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .speech.voice import SpeechDetector
 
 __all__ = ["Transcriber"]
+
+T = TypeVar("T")
 
 DEFAULT_OPTIONS = TranscribeOptions()
 DEFAULT_STREAMING = StreamOptions()
@@ -224,7 +226,7 @@ class Transcriber:
     def transcribe_many(
         self,
         audios: Iterable[AudioSource],
-        options: TranscribeOptions = ...,
+        options: TranscribeOptions | Sequence[TranscribeOptions] = ...,
         *,
         errors: Literal["raise"] = ...,
         progress: Progress | None = ...,
@@ -238,7 +240,7 @@ class Transcriber:
     def transcribe_many(
         self,
         audios: Iterable[AudioSource],
-        options: TranscribeOptions = ...,
+        options: TranscribeOptions | Sequence[TranscribeOptions] = ...,
         *,
         errors: Literal["return"],
         progress: Progress | None = ...,
@@ -251,7 +253,7 @@ class Transcriber:
     def transcribe_many(
         self,
         audios: Iterable[AudioSource],
-        options: TranscribeOptions = DEFAULT_OPTIONS,
+        options: TranscribeOptions | Sequence[TranscribeOptions] = DEFAULT_OPTIONS,
         *,
         errors: Literal["raise", "return"] = "raise",
         progress: Progress | None = None,
@@ -264,22 +266,28 @@ class Transcriber:
 
         Args:
             audios: inputs as for `transcribe`; read as they are needed.
-            options: the same for all. The time limit is that of the whole call: inputs that were begun by then are
-                yielded as far as they are, inputs that were not are left out.
+            options: the same for all, or one for each. The time limit is that of the whole call: inputs that were begun
+                by then are yielded as far as they are, inputs that were not are left out. It is the same in all
+                options, and so is the size of the batch.
             errors: "raise" stops at the first input that fails; "return" yields its error in its place and goes on.
             progress: called with the seconds of audio just finished.
             on_segment: called with each segment of the transcript that is yielded next, in order, as soon as it and
                 those before it are finished. As with `iter_segments`, the very first piece is then decoded alone.
             cancel: set from another thread to end within one token, as the time limit does.
             journals: one for each input, as for `transcribe`; read as the inputs are.
-            changes: fields of the options, as keywords.
+            changes: fields of the options, as keywords; of all of them, where each input has its own.
 
         Raises:
             OptionsError, MissingExtra: at once, when the options suit no input.
+            OptionsError: at the end, when there are more inputs than options, or fewer.
             AudioError, LimitError, MissingExtra, OSError: with errors="raise", as `transcribe`.
         """
-        options = changed(options, TranscribeOptions, changes)
-        interrupt = Interrupt(options.time_limit_s, cancel)
+        if isinstance(options, Sequence):
+            options = [changed(own, TranscribeOptions, changes) for own in options]
+        else:
+            options = changed(options, TranscribeOptions, changes)
+        time_limit_s, _ = _of_the_call(options)
+        interrupt = Interrupt(time_limit_s, cancel)
         sources, pipeline = self._work(audios, options, interrupt, journals, first_alone=on_segment is not None)
         return iter_transcripts(pipeline, sources, self._loaded.load_s, errors, progress, on_segment)
 
@@ -301,22 +309,32 @@ class Transcriber:
     def _work(
         self,
         audios: Iterable[AudioSource],
-        options: TranscribeOptions,
+        options: TranscribeOptions | Sequence[TranscribeOptions],
         interrupt: Interrupt,
         journals: Iterable[Journal | None] | None,
         *,
         first_alone: bool,
     ) -> tuple[Iterator[Input], Pipeline]:
         """Return the inputs, not read yet, and what makes segments of them."""
-        prompter, detector = self._prompter(options), self._detector(options)
-        aligner = self.aligner if options.timestamps == "word" else None
-        identity = identity_of(self._loaded, aligner, options, prompter.language)
-        pairs = ((audio, None) for audio in audios) if journals is None else zip(audios, journals, strict=True)
-        sources = (
-            Input(audio, prompter, detector, interrupt, self.limits, journal, identity) for audio, journal in pairs
-        )
+        different = dict.fromkeys(options if isinstance(options, Sequence) else [options])
+        prompters = {own: self._prompter(own) for own in different}
+        # Inputs are read one after the other, so one detector does for all.
+        detector = next((self._detector(own) for own in different if own.split == "vad"), None)
+
+        def identity(own: TranscribeOptions) -> Identity:
+            aligner = self.aligner if own.timestamps == "word" else None
+            return identity_of(self._loaded, aligner, own, prompters[own].language)
+
+        def sources() -> Iterator[Input]:
+            pairs = ((audio, None) for audio in audios) if journals is None else zip(audios, journals, strict=True)
+            for (audio, journal), own in _paired(pairs, options):
+                heard = detector if own.split == "vad" else None
+                known = None if journal is None else identity(own)
+                yield Input(audio, prompters[own], heard, interrupt, self.limits, journal, known)
+
+        _, batch_size = _of_the_call(options)
         settings = RunSettings(first_alone=first_alone)
-        return sources, Pipeline(self._loaded, prompter, interrupt, settings, aligner)
+        return sources(), Pipeline(self._loaded, batch_size, interrupt, settings, self.aligner)
 
     @staticmethod
     def _detector(options: TranscribeOptions) -> SpeechDetector | None:
@@ -325,3 +343,37 @@ class Transcriber:
         from .speech.voice import SileroDetector
 
         return SileroDetector()
+
+
+def _of_the_call(options: TranscribeOptions | Sequence[TranscribeOptions]) -> tuple[float | None, int | None]:
+    """Return the time limit and the size of the batch, which are of a whole call.
+
+    Raises:
+        OptionsError: they are not the same for all inputs.
+    """
+    each = options if isinstance(options, Sequence) else [options]
+    found = {(own.time_limit_s, own.batch_size) for own in each} or {(None, None)}
+    if len(found) > 1:
+        raise OptionsError("time_limit_s and batch_size are those of the whole call; give every input the same")
+    return found.pop()
+
+
+def _paired(
+    inputs: Iterable[T], options: TranscribeOptions | Sequence[TranscribeOptions]
+) -> Iterator[tuple[T, TranscribeOptions]]:
+    """Yield each input with its options.
+
+    Raises:
+        OptionsError: there are more inputs than options, or fewer.
+    """
+    if not isinstance(options, Sequence):
+        yield from ((one, options) for one in inputs)
+        return
+    n_inputs = 0
+    for n_inputs, one in enumerate(inputs, start=1):
+        if n_inputs > len(options):
+            break
+        yield one, options[n_inputs - 1]
+    if n_inputs != len(options):
+        more = "more" if n_inputs > len(options) else "fewer"
+        raise OptionsError(f"there are {len(options)} options and {more} inputs; give one for each, or one for all")

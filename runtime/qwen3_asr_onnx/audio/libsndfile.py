@@ -124,7 +124,8 @@ def libsndfile_stream(
 
 def _seeks_exactly(sound: soundfile.SoundFile) -> bool:
     """Return whether a seek leads to what is read on the way there: not so where frames lean on others."""
-    return sound.format == "FLAC" or sound.subtype.startswith(("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW"))
+    subtype: str = sound.subtype
+    return bool(sound.format == "FLAC") or subtype.startswith(("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW"))
 
 
 def _skip(sound: soundfile.SoundFile, n_frames: int) -> int:

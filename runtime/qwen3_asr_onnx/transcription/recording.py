@@ -81,6 +81,7 @@ class ClipRequest:
     """One clip with its prompt, on its way through the model.
 
     Attributes:
+        prompter: makes the prompt, and knows what was asked for.
         slot: where the result goes.
         clip: the audio.
         prompt: token ids around it.
@@ -89,6 +90,7 @@ class ClipRequest:
         spent: what the first attempt took.
     """
 
+    prompter: Prompter
     slot: Slot
     clip: Clip
     prompt: Prompt
@@ -107,7 +109,7 @@ class ClipRequest:
         """
         prompt = prompter.prompt(prompter.n_audio_tokens(clip.samples.size))
         limit = min(prompter.limit(clip.samples.size), prompter.room(prompt))
-        return cls(slot, clip, prompt, limit, retried, spent)
+        return cls(prompter, slot, clip, prompt, limit, retried, spent)
 
     @property
     def positions(self) -> int:
@@ -173,6 +175,11 @@ class Input:
     def duration_s(self) -> float:
         """Seconds of audio read so far."""
         return self._n_samples / SAMPLE_RATE
+
+    @property
+    def timed(self) -> bool:
+        """Whether its words get times."""
+        return self._prompter.options.timestamps == "word"
 
     @property
     def start_s(self) -> float:

@@ -83,7 +83,7 @@ def iter_transcripts(
             continue
         meter.finish(source)
         if source.error is None:
-            yield join_segments(source, segments, load_s, timed=pipeline.timed)
+            yield join_segments(source, segments, load_s)
         elif errors == "raise":
             raise source.error
         else:
@@ -92,8 +92,8 @@ def iter_transcripts(
         meter = Meter(progress)
 
 
-def join_segments(source: Input, segments: Sequence[Segment], load_s: float, *, timed: bool) -> Transcript:
-    """Return the transcript that the segments of one input make; `timed` says whether its words have times."""
+def join_segments(source: Input, segments: Sequence[Segment], load_s: float) -> Transcript:
+    """Return the transcript that the segments of one input make."""
     segments = sorted(segments, key=lambda segment: segment.start_s)  # several channels came one after the other
     n_logprobs = sum(segment.n_logprobs for segment in segments)
     logprob = sum(segment.avg_logprob * segment.n_logprobs for segment in segments)
@@ -103,7 +103,7 @@ def join_segments(source: Input, segments: Sequence[Segment], load_s: float, *, 
         language=merge_languages(segment.language for segment in segments),
         duration_s=source.duration_s,
         segments=tuple(segments),
-        words=tuple(word for segment in segments for word in segment.words or ()) if timed else None,
+        words=tuple(word for segment in segments for word in segment.words or ()) if source.timed else None,
         token_ids=tuple(token for segment in segments for token in segment.token_ids),
         stop_reason=next(reason for reason in GRAVITY if reason in reasons),
         avg_logprob=logprob / n_logprobs if n_logprobs else 0.0,

@@ -78,10 +78,10 @@ def decoded(data: bytes) -> npt.NDArray[np.float32]:
 def test_what_lies_before_is_not_decoded_where_the_format_can_seek(
     arguments: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from qwen3_asr_onnx.audio import excerpts
+    from qwen3_asr_onnx.audio import blocks, excerpts
 
     n_mixed = 0
-    to_float = excerpts.to_float
+    to_float = blocks.to_float
 
     def counted(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         nonlocal n_mixed
@@ -237,7 +237,8 @@ def test_what_can_be_read_only_once_can_be_held(tmp_path: Path) -> None:
         def read(self, n_bytes: int = -1) -> bytes:
             return self.left.read(n_bytes)
 
-    for source in (Pipe(), io.BytesIO(data), data, (samples, RATE)):
+    sources: list[Any] = [Pipe(), io.BytesIO(data), data, (samples, RATE)]
+    for source in sources:
         with hold_audio(source) as held:
             for channel in (1, 2, 1):
                 with held.read(Excerpt(channel=channel)) as audio:

@@ -116,15 +116,17 @@ def test_what_makes_no_sense_is_refused(options: dict[str, Any], message: str) -
 
 
 def test_what_the_recording_has_not_is_told_before_the_model_runs(asr: Transcriber) -> None:
-    for options, message in (
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"channels": 5}, "has 2 channels, and channel 5"),
         ({"start_s": 9.0}, "ends before 9.00 s"),
         ({"track": 2}, "has no tracks"),
-    ):
+    ]
+    for options, message in cases:
         with pytest.raises(AudioError, match=message):
             asr.iter_segments((STEREO, SAMPLE_RATE), OPTIONS, **options)
     with pytest.raises(AudioError, match="17 channels, and at most 16 are split"):
         asr.iter_segments((np.zeros((100, 17), np.float32), SAMPLE_RATE), OPTIONS, channels="split")
-    for options in ({"start_s": 1.0}, {"end_s": 1.0}, {"track": 1}, {"channels": "left"}):
+    parts: list[dict[str, Any]] = [{"start_s": 1.0}, {"end_s": 1.0}, {"track": 1}, {"channels": "left"}]
+    for options in parts:
         with pytest.raises(OptionsError, match="a stream is fed what to hear"):
             asr.stream(OPTIONS, **options)

@@ -53,7 +53,7 @@ def held(blocks: Callable[[], Iterator[Waveform]]) -> Iterator[Any]:
 
 def run(asr: Transcriber, audio: Any, options: TranscribeOptions, **settings: Any) -> list[Segment]:
     prompter = Prompter(asr, options)
-    work = Pipeline(asr._loaded, prompter, Interrupt(), RunSettings(**settings))
+    work = Pipeline(asr._loaded, prompter.options.batch_size, Interrupt(), RunSettings(**settings))
     return [segment for _, segment in work.run(iter([Input(audio, prompter, None)])) if segment is not None]
 
 
@@ -391,7 +391,7 @@ def test_what_was_written_before_a_loop_survives_an_end_that_comes_before_the_ha
 
     prompter = Prompter.for_options(asr._loaded, TranscribeOptions(language="zh", max_new_tokens=40, batch_size=1))
     source = Input(synthetic_clip(8.0), prompter, None)
-    work = Pipeline(asr._loaded, prompter, Interrupt(None, cancel), RunSettings(eos=(), watch=alarm))
+    work = Pipeline(asr._loaded, prompter.options.batch_size, Interrupt(None, cancel), RunSettings(eos=(), watch=alarm))
     segments = [segment for _, segment in work.run(iter([source])) if segment is not None]
     assert source.ended_by == "cancelled"
     assert [len(segment.text) for segment in segments] == kept
