@@ -8,7 +8,7 @@ Two layouts exist: the original release (`thinker.*` tensors, nested `thinker_co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +35,12 @@ from qwen3_asr_onnx.bundle.sections import (
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.text.languages import LANGUAGES
 
+from .adapter import Adapter
 from .shapes import expected_shapes
 from .stored_file import Floats, TensorRef, read_columns, read_rows
-from .tensor_index import Layout, read_json, refuse_adapter, tensor_index
+from .tensor_index import EMBED, Layout, read_json, refuse_adapter, tensor_index
 
-__all__ = ["Checkpoint"]
+__all__ = ["CONFIG_FILE", "EMBED", "Checkpoint"]
 
 SEGMENT_MS = 80
 """Milliseconds per time class where a processor config says nothing: the default of transformers' processor."""
@@ -50,7 +51,6 @@ COMPARED_BYTES = 16 << 20
 """Largest float32 piece of either of two tensors that are compared."""
 
 CONFIG_FILE = "config.json"
-EMBED = "model.embed_tokens.weight"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class Checkpoint:
         tied: whether the output head is the embedding table.
         tensors: canonical tensor name -> where it lies.
         timestamps: the head of a forced aligner; None for a recogniser.
+        adapter: what changes the tensors as they are read.
     """
 
     path: Path
@@ -82,6 +83,7 @@ class Checkpoint:
     tied: bool
     tensors: Mapping[str, TensorRef]
     timestamps: TimestampHead | None = None
+    adapter: Adapter | None = None
 
     @property
     def head_rows(self) -> int:
@@ -89,11 +91,16 @@ class Checkpoint:
         return self.decoder.vocab_size if self.timestamps is None else self.timestamps.classes
 
     @classmethod
-    def open(cls, path: Path) -> Checkpoint:
+    def open(cls, path: Path, adapter: Path | None = None) -> Checkpoint:
         """Read the config and the tensor index of the checkpoint in `path`.
 
+        Args:
+            path: its directory.
+            adapter: the directory of a LoRA adapter to merge into it.
+
         Raises:
-            BundleError: not a Qwen3-ASR checkpoint, or a file or tensor is missing, damaged or of the wrong shape.
+            BundleError: not a Qwen3-ASR checkpoint, or a file or tensor is missing, damaged or of the wrong shape; or
+                the adapter is not usable or for another base.
         """
         refuse_adapter(path)
         config = read_json(path / CONFIG_FILE, required=True)
@@ -121,7 +128,10 @@ class Checkpoint:
             tensors=tensor_index(path, layout),
         )
         checkpoint._check_tensors()
-        return checkpoint
+        if adapter is None:
+            return checkpoint
+        base = {**checkpoint.tensors, HEAD: checkpoint._ref(HEAD)}
+        return replace(checkpoint, adapter=Adapter.open(adapter, base, tied=checkpoint.tied))
 
     def _check_tensors(self) -> None:
         """Assert that exactly the tensors the config promises are there, each in its shape."""
@@ -152,10 +162,14 @@ class Checkpoint:
 
     def read_rows(self, name: str, start: int, stop: int) -> Floats:
         """Return rows [start, stop) of a tensor along its first axis; otherwise as `read`."""
+        if self.adapter is not None:
+            return self.adapter.rows(name, self._ref(name), start, stop)
         return read_rows(self._ref(name), start, stop)
 
     def read_columns(self, name: str, start: int, stop: int) -> Floats:
         """Return columns [start, stop) of a matrix as rows of its transpose, in C order; otherwise as `read`."""
+        if self.adapter is not None and self.adapter.changes(name):
+            return np.ascontiguousarray(self.read(name)[:, start:stop].T)
         return read_columns(self._ref(name), start, stop)
 
     def _ref(self, name: str) -> TensorRef:

@@ -143,6 +143,7 @@ def float32_manifest(checkpoint: Checkpoint, name: str, records: Records, *, che
             "layout": checkpoint.layout,
             "tied_head": checkpoint.tied,
             "config_sha256": file_record(checkpoint.path / CONFIG_FILE).sha256,
+            **({} if checkpoint.adapter is None else {"adapter_sha256": checkpoint.adapter.sha256}),
         },
         timestamps=checkpoint.timestamps,
         answer=AnswerGrammar(tag=TEXT_TAG) if asr else None,

@@ -40,6 +40,7 @@ def export_checkpoint(
     checkpoint_dir: Path,
     bundle_dir: Path,
     *,
+    adapter: Path | None = None,
     name: str | None = None,
     overwrite: bool = False,
     check: bool = True,
@@ -51,6 +52,7 @@ def export_checkpoint(
     Args:
         checkpoint_dir: a checkpoint in the original or the transformers-native layout.
         bundle_dir: the directory to create.
+        adapter: the directory of a LoRA adapter to merge into it; without `check`, which knows the base alone.
         name: what the manifest calls the model; None for the name of the checkpoint's directory.
         overwrite: replace an existing bundle.
         check: compare every graph with transformers' own layers on random inputs before the bundle is published.
@@ -64,7 +66,7 @@ def export_checkpoint(
         BundleError: the checkpoint is not usable, the target is occupied, or a graph disagrees with its reference.
         LimitError: not enough disk space.
     """
-    checkpoint = Checkpoint.open(checkpoint_dir)
+    checkpoint = Checkpoint.open(checkpoint_dir, adapter)
     checkpoint.verify_tied_head()
     name = name or checkpoint.path.resolve().name
     bundle_dir.parent.mkdir(parents=True, exist_ok=True)

@@ -149,6 +149,7 @@ def read_columns(ref: TensorRef, start: int, stop: int) -> Floats:
 
 def _raw_rows(ref: TensorRef, start: int, stop: int) -> npt.NDArray[Any]:
     """Return rows as stored. The file is read anew, not mapped: mapped pages count as this process's memory."""
+    assert 0 <= start <= stop <= ref.shape[0], (ref, start, stop)
     dtype = np.dtype(NUMPY_DTYPES[ref.dtype])
     shape = (stop - start, *ref.shape[1:])
     count, row_bytes = math.prod(shape), math.prod(ref.shape[1:]) * dtype.itemsize
@@ -163,8 +164,8 @@ def _raw_rows(ref: TensorRef, start: int, stop: int) -> npt.NDArray[Any]:
 
 def _float32(raw: npt.NDArray[Any], dtype: str) -> Floats:
     if dtype == "BF16":  # the upper half of a float32
-        halves: npt.NDArray[np.uint32] = np.left_shift(raw, 16, dtype=np.uint32)
-        return halves.view(np.float32)
+        widened: Floats = np.left_shift(raw, 16, dtype=np.uint32).view(np.float32)
+        return widened
     with np.errstate(over="ignore"):  # infinity is looked for where the numbers are used
         values: Floats = raw.astype(np.float32, copy=False)
     return values

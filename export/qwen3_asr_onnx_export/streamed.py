@@ -81,19 +81,22 @@ class StreamedBundle:
 
 
 @contextlib.contextmanager
-def streamed_bundle(checkpoint_dir: Path, folder: Path, *, name: str | None = None) -> Iterator[Float32Source]:
+def streamed_bundle(
+    checkpoint_dir: Path, folder: Path, *, adapter: Path | None = None, name: str | None = None
+) -> Iterator[Float32Source]:
     """Open a checkpoint as a float32 bundle. Nothing of it is delivered any more when the block ends.
 
     Args:
         checkpoint_dir: a checkpoint in the original or the transformers-native layout.
         folder: an empty folder, for the small files.
+        adapter: the directory of a LoRA adapter to merge into it.
         name: what the manifest calls the model; None for the name of the checkpoint's directory.
 
     Raises:
-        BundleError: the checkpoint is not usable.
+        BundleError: the checkpoint or the adapter is not usable.
         MissingExtra: it is of a shape whose graphs must be traced, and torch is not installed.
     """
-    checkpoint = Checkpoint.open(checkpoint_dir)
+    checkpoint = Checkpoint.open(checkpoint_dir, adapter)
     checkpoint.verify_tied_head()
     name = name or checkpoint.path.resolve().name
     records: Records = write_small_files(checkpoint, name, folder)

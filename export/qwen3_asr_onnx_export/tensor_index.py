@@ -12,9 +12,14 @@ from qwen3_asr_onnx.errors import BundleError
 
 from .stored_file import NUMPY_DTYPES, TensorRef, stored_tensors
 
-__all__ = ["Layout", "read_json", "refuse_adapter", "tensor_index"]
+__all__ = ["EMBED", "ORIGINAL_PREFIX", "Layout", "from_native", "read_json", "refuse_adapter", "tensor_index"]
 
 Layout = Literal["original", "native"]
+
+EMBED = "model.embed_tokens.weight"
+"""Canonical name of the table of embeddings."""
+
+ORIGINAL_PREFIX = "thinker."
 
 NATIVE_PREFIXES = (
     ("model.multi_modal_projector.linear_1.", "audio_tower.proj1."),
@@ -115,17 +120,26 @@ def refuse_adapter(path: Path) -> None:
     base = read_json(config, required=False).get("base_model_name_or_path")
     of = f" of {base}" if isinstance(base, str) else ""
     raise BundleError(
-        f"{path}: this is a LoRA adapter{of}, not a model; merge it into its base (peft: merge_and_unload, then "
-        "save_pretrained) and export the result"
+        f"{path}: this is a LoRA adapter{of}, not a model; `qwen3-asr-onnx get {path}` merges it into its base and "
+        "makes a variant of that (or merge it with peft: merge_and_unload, then save_pretrained)"
     )
 
 
+def from_native(key: str) -> str | None:
+    """Return the canonical name of a tensor that transformers names so; None if it does not."""
+    for native, canonical in NATIVE_PREFIXES:
+        if key.startswith(native):
+            return canonical + key.removeprefix(native)
+    return None
+
+
 def _canonical(path: Path, layout: Layout, key: str) -> str:
-    if layout == "original":
-        if key.startswith("thinker."):
-            return key.removeprefix("thinker.")
+    if layout == "native":
+        name = from_native(key)
     else:
-        for native, canonical in NATIVE_PREFIXES:
-            if key.startswith(native):
-                return canonical + key.removeprefix(native)
-    raise BundleError(f"{path}: unknown tensor {key} for the {layout} layout; is config.json of another checkpoint?")
+        name = key.removeprefix(ORIGINAL_PREFIX) if key.startswith(ORIGINAL_PREFIX) else None
+    if name is None:
+        raise BundleError(
+            f"{path}: unknown tensor {key} for the {layout} layout; is config.json of another checkpoint?"
+        )
+    return name

@@ -16,13 +16,17 @@ __all__ = ["WORKSHOP"]
 class _Workshop:
     """The exporter."""
 
-    def export(self, checkpoint: Path, output: Path, *, name: str | None, check: bool, progress: bool) -> None:
+    def export(
+        self, checkpoint: Path, output: Path, *, adapter: Path | None, name: str | None, check: bool, progress: bool
+    ) -> None:
         """Write the bundle of a checkpoint."""
-        export_checkpoint(checkpoint, output, name=name, check=check, progress=progress)
+        export_checkpoint(checkpoint, output, adapter=adapter, name=name, check=check, progress=progress)
 
-    def stream(self, checkpoint: Path, folder: Path, *, name: str | None) -> AbstractContextManager[Float32Source]:
+    def stream(
+        self, checkpoint: Path, folder: Path, *, adapter: Path | None, name: str | None
+    ) -> AbstractContextManager[Float32Source]:
         """Open a checkpoint as a bundle, its small files written to an empty folder."""
-        return streamed_bundle(checkpoint, folder, name=name)
+        return streamed_bundle(checkpoint, folder, adapter=adapter, name=name)
 
 
 WORKSHOP: ExportWorkshop = _Workshop()

@@ -6,8 +6,10 @@ stored.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,16 +157,35 @@ def quantize_streamed(
     # Digests of float32 files that nobody keeps are wanted too: they tell what the variant was made from.
     pending = {file: source.deliver(file, output / file if file in kept else None) for file in source.streamed}
     total = source_bytes(drafted.models)
-    with progress_bar(total=total, unit="B", scale=True, quiet=not progress) as bar:
+    with (
+        _blamed_on_source(pending.values()),
+        progress_bar(total=total, unit="B", scale=True, quiet=not progress) as bar,
+    ):
         variant, records = _write(drafted, WeightFiles(output, bar.update, threads))
-    if plan.table is not None:
-        records |= _write_table(bundle, source.table, output / variant.embeddings)
+        if plan.table is not None:
+            records |= _write_table(bundle, source.table, output / variant.embeddings)
     files = {**bundle.manifest.files, **{file: future.result() for file, future in pending.items()}}
     settled = replace(bundle.manifest, files=files)
     variant = replace(variant, recipe=plan_variant(source.origin, settled, recipe, {}).variant.recipe)
     for file in kept - source.streamed:
         shutil.copyfile(bundle.require(file), output / file)
     _alone(settled, recipe.name, variant, records).save(output)
+
+
+@contextlib.contextmanager
+def _blamed_on_source(pending: Iterable[Future[FileRecord]]) -> Iterator[None]:
+    """Let what is wrong with a weight be said by the source, which knows the checkpoint's name for it.
+
+    Raises:
+        BundleError: the source's, or that of the block where the source finds nothing wrong.
+    """
+    try:
+        yield
+    except BundleError as error:
+        for future in pending:
+            if isinstance(why := future.exception(), BundleError):
+                raise why from error
+        raise
 
 
 def _float32_source(bundle: Bundle) -> Variant:

@@ -11,6 +11,7 @@ from qwen3_asr_onnx.errors import OptionsError
 
 from .apply import quantize_bundle, quantize_streamed
 from .calibration.attach import require_calibration
+from .checks.checks import check_variant
 from .recipes.recipe import load_recipe
 
 __all__ = ["WORKSHOP"]
@@ -40,6 +41,10 @@ class _Workshop:
     def make(self, output: Path, source: Float32Source, recipe: str, *, progress: bool, threads: int | None) -> None:
         """Fill an empty directory with the bundle of one variant."""
         quantize_streamed(output, source, load_recipe(recipe), progress=progress, threads=threads)
+
+    def check(self, bundle: Path, source: Float32Source, recipe: str, *, threads: int | None) -> None:
+        """Raise unless the variant of a bundle computes what the source means, up to rounding, and answers a clip."""
+        check_variant(bundle, source, load_recipe(recipe), threads)
 
 
 WORKSHOP: QuantizeWorkshop = _Workshop()

@@ -9,7 +9,7 @@ import logging
 import typing
 
 from .alignment.aligner import Aligner
-from .audio.loading import AudioLimits, TruncatedAudioWarning, load_audio
+from .audio.loading import AudioLimits, CancelledMixWarning, TruncatedAudioWarning, load_audio
 from .bundle.files import Bundle
 from .errors import (
     AudioError,
@@ -34,6 +34,7 @@ __all__ = [
     "AudioLimits",
     "Bundle",
     "BundleError",
+    "CancelledMixWarning",
     "LimitError",
     "MissingExtra",
     "OptionsError",

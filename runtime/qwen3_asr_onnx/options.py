@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -11,6 +12,7 @@ from .errors import OptionsError
 
 __all__ = [
     "AlignOptions",
+    "Channels",
     "PolicyName",
     "Split",
     "StreamOptions",
@@ -18,12 +20,20 @@ __all__ = [
     "TranscribeOptions",
     "changed",
     "divide",
+    "of_the_call",
+    "paired",
 ]
+
+T = TypeVar("T")
 
 Options = TypeVar("Options", "TranscribeOptions", "AlignOptions", "StreamOptions")
 
 Split: TypeAlias = Literal["energy", "vad"]
 """How long audio is cut: at the quietest point near the limit, or at the pauses that voice activity detection finds."""
+
+Channels: TypeAlias = Literal["mix", "left", "right", "split"] | int
+"""What is heard of a recording with several channels: their mean, one of them (left is 1, right is 2), or each by
+itself, in segments that say which."""
 
 Timestamps: TypeAlias = Literal["none", "word"]
 """What is timed inside a segment."""
@@ -46,6 +56,10 @@ class TranscribeOptions:
         split: "energy" needs nothing and covers every sample; "vad" cuts at pauses and skips what holds no speech
             (needs the vad extra). The default is the same whatever is installed, so that results are too.
         time_limit_s: wall-clock seconds one call may take; then what is there is returned, marked "time_limit".
+        start_s: where in the recording to begin, in seconds. Times in results count from the start of the recording.
+        end_s: where to end; None, and whatever is behind it, is the end of the recording.
+        track: audio track of a film or another container, counted from 1 (needs ffmpeg); None is the first.
+        channels: see `Channels`.
 
     Raises:
         OptionsError: a value is out of range.
@@ -59,8 +73,13 @@ class TranscribeOptions:
     batch_size: int | None = None
     split: Split = "energy"
     time_limit_s: float | None = None
+    start_s: float = 0.0
+    end_s: float | None = None
+    track: int | None = None
+    channels: Channels = "mix"
 
     def __post_init__(self) -> None:
+        self._check_excerpt()
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise OptionsError(f"max_new_tokens is {self.max_new_tokens}; give at least 1, or None for no fixed limit")
         if self.timestamps not in ("none", "word"):
@@ -73,6 +92,22 @@ class TranscribeOptions:
             raise OptionsError(f"batch_size is {self.batch_size}; give at least 1, or None to let the memory decide")
         if self.time_limit_s is not None and not self.time_limit_s > 0:
             raise OptionsError(f"time_limit_s is {self.time_limit_s}; give more than 0 seconds, or None for no limit")
+
+    def _check_excerpt(self) -> None:
+        if not 0.0 <= self.start_s < math.inf:
+            raise OptionsError(f"start_s is {self.start_s}; give 0 or more seconds")
+        if self.end_s is not None and not self.start_s < self.end_s < math.inf:
+            raise OptionsError(f"end_s is {self.end_s}; give more seconds than start_s, which is {self.start_s}")
+        if self.track is not None and self.track < 1:
+            raise OptionsError(f"track is {self.track}; tracks are counted from 1")
+        if self.channels not in ("mix", "left", "right", "split") and not _is_count(self.channels):
+            raise OptionsError(
+                f"channels is {self.channels!r}; give mix, left, right, split, or the number of a channel, from 1"
+            )
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 LONGEST_WINDOW_S = 180.0
@@ -173,3 +208,37 @@ def divide(keywords: Mapping[str, Any], *kinds: type[Any]) -> list[dict[str, Any
             hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(every)}"
             raise OptionsError(f"no option is called {keyword!r}; {hint}")
     return [{name: value for name, value in keywords.items() if name in known} for known in names]
+
+
+def of_the_call(options: TranscribeOptions | Sequence[TranscribeOptions]) -> tuple[float | None, int | None]:
+    """Return the time limit and the size of the batch, which are of a whole call.
+
+    Raises:
+        OptionsError: they are not the same for all inputs.
+    """
+    each = options if isinstance(options, Sequence) else [options]
+    found = {(own.time_limit_s, own.batch_size) for own in each} or {(None, None)}
+    if len(found) > 1:
+        raise OptionsError("time_limit_s and batch_size are those of the whole call; give every input the same")
+    return found.pop()
+
+
+def paired(
+    inputs: Iterable[T], options: TranscribeOptions | Sequence[TranscribeOptions]
+) -> Iterator[tuple[T, TranscribeOptions]]:
+    """Yield each input with its options.
+
+    Raises:
+        OptionsError: there are more inputs than options, or fewer.
+    """
+    if not isinstance(options, Sequence):
+        yield from ((one, options) for one in inputs)
+        return
+    n_inputs = 0
+    for n_inputs, one in enumerate(inputs, start=1):
+        if n_inputs > len(options):
+            break
+        yield one, options[n_inputs - 1]
+    if n_inputs != len(options):
+        more = "more" if n_inputs > len(options) else "fewer"
+        raise OptionsError(f"there are {len(options)} options and {more} inputs; give one for each, or one for all")

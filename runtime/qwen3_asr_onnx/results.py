@@ -140,6 +140,7 @@ class Segment:
         words: aligned words; None unless word times were asked for.
         n_logprobs: how many probabilities `avg_logprob` is the mean of: the stop token has one, where one was written.
         phrases: the text in parts with estimated times; None where words were asked for, whose times are measured.
+        channel: of the recording, counted from 1, where each was transcribed by itself; None otherwise.
     """
 
     start_s: float
@@ -156,6 +157,7 @@ class Segment:
     words: tuple[Word, ...] | None = None
     n_logprobs: int = 0
     phrases: tuple[Phrase, ...] | None = None
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +167,17 @@ class Transcript:
     Attributes:
         text: the whole transcript.
         language: language name, or several joined with "," in order of appearance; "" when there was no speech.
-        duration_s: length of the input audio in seconds; of the part that was read when the call was ended early.
-        segments: the pieces, in order. Audio that holds no speech has none with split="vad".
+        duration_s: length of the input audio in seconds; of the part that was read when only a part was asked for, or
+            when the call was ended early.
+        segments: the pieces, in order; those of several channels by the time they begin at. Audio that holds no speech
+            has none with split="vad".
         words: aligned words; None unless word times were asked for.
         token_ids: generated ids of all segments, in order.
         stop_reason: the gravest of the segments' reasons (time_limit and cancelled, then length, repetition,
             context_leak, no_tag, eos, no_speech).
         avg_logprob: mean log probability over all generated ids and stop tokens.
         timings: seconds spent in total.
+        start_s: where in the recording that part begins.
     """
 
     text: str
@@ -184,6 +189,7 @@ class Transcript:
     stop_reason: StopReason
     avg_logprob: float
     timings: Timings = field(default_factory=Timings)
+    start_s: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the transcript as plain dicts, lists, strings and numbers, ready for `json.dumps`."""

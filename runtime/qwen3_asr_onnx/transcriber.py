@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -18,11 +18,12 @@ from .model.decoder import Decoder
 from .model.embeddings import EmbeddingTable
 from .model.encoder import AudioEncoder
 from .model.loading import Model, load_model
-from .options import StreamOptions, TranscribeOptions, changed, divide
+from .options import StreamOptions, TranscribeOptions, changed, divide, of_the_call, paired
 from .results import Segment, Transcript
 from .stream.stream import Stream
+from .transcription.identity import Identity, identity_of
 from .transcription.interrupt import Interrupt
-from .transcription.journal import Journal, identity_of
+from .transcription.journal import Journal
 from .transcription.recording import Input, InputError
 from .transcription.scheduler import Pipeline, RunSettings
 from .transcription.transcripts import OnSegment, Progress, iter_segments, iter_transcripts
@@ -223,7 +224,7 @@ class Transcriber:
     def transcribe_many(
         self,
         audios: Iterable[AudioSource],
-        options: TranscribeOptions = ...,
+        options: TranscribeOptions | Sequence[TranscribeOptions] = ...,
         *,
         errors: Literal["raise"] = ...,
         progress: Progress | None = ...,
@@ -237,7 +238,7 @@ class Transcriber:
     def transcribe_many(
         self,
         audios: Iterable[AudioSource],
-        options: TranscribeOptions = ...,
+        options: TranscribeOptions | Sequence[TranscribeOptions] = ...,
         *,
         errors: Literal["return"],
         progress: Progress | None = ...,
@@ -250,7 +251,7 @@ class Transcriber:
     def transcribe_many(
         self,
         audios: Iterable[AudioSource],
-        options: TranscribeOptions = DEFAULT_OPTIONS,
+        options: TranscribeOptions | Sequence[TranscribeOptions] = DEFAULT_OPTIONS,
         *,
         errors: Literal["raise", "return"] = "raise",
         progress: Progress | None = None,
@@ -263,22 +264,28 @@ class Transcriber:
 
         Args:
             audios: inputs as for `transcribe`; read as they are needed.
-            options: the same for all. The time limit is that of the whole call: inputs that were begun by then are
-                yielded as far as they are, inputs that were not are left out.
+            options: the same for all, or one for each. The time limit is that of the whole call: inputs that were begun
+                by then are yielded as far as they are, inputs that were not are left out. It is the same in all
+                options, and so is the size of the batch.
             errors: "raise" stops at the first input that fails; "return" yields its error in its place and goes on.
             progress: called with the seconds of audio just finished.
             on_segment: called with each segment of the transcript that is yielded next, in order, as soon as it and
                 those before it are finished. As with `iter_segments`, the very first piece is then decoded alone.
             cancel: set from another thread to end within one token, as the time limit does.
             journals: one for each input, as for `transcribe`; read as the inputs are.
-            changes: fields of the options, as keywords.
+            changes: fields of the options, as keywords; of all of them, where each input has its own.
 
         Raises:
             OptionsError, MissingExtra: at once, when the options suit no input.
+            OptionsError: at the end, when there are more inputs than options, or fewer.
             AudioError, LimitError, MissingExtra, OSError: with errors="raise", as `transcribe`.
         """
-        options = changed(options, TranscribeOptions, changes)
-        interrupt = Interrupt(options.time_limit_s, cancel)
+        if isinstance(options, Sequence):
+            options = [changed(own, TranscribeOptions, changes) for own in options]
+        else:
+            options = changed(options, TranscribeOptions, changes)
+        time_limit_s, _ = of_the_call(options)
+        interrupt = Interrupt(time_limit_s, cancel)
         sources, pipeline = self._work(audios, options, interrupt, journals, first_alone=on_segment is not None)
         return iter_transcripts(pipeline, sources, self._loaded.load_s, errors, progress, on_segment)
 
@@ -292,30 +299,40 @@ class Transcriber:
         """Return what builds the prompts; check the options that depend on the bundle."""
         if options.timestamps == "word" and self.aligner is None:
             raise OptionsError(
-                "word times need a forced aligner: Transcriber(bundle, aligner=Aligner(aligner_bundle)), "
-                "or --aligner on the command line"
+                "word times need a forced aligner: Transcriber(..., aligner=Aligner()) takes the default one, "
+                "Aligner(NAME) or Aligner(DIR) another"
             )
         return Prompter.for_options(self._loaded, options)
 
     def _work(
         self,
         audios: Iterable[AudioSource],
-        options: TranscribeOptions,
+        options: TranscribeOptions | Sequence[TranscribeOptions],
         interrupt: Interrupt,
         journals: Iterable[Journal | None] | None,
         *,
         first_alone: bool,
     ) -> tuple[Iterator[Input], Pipeline]:
         """Return the inputs, not read yet, and what makes segments of them."""
-        prompter, detector = self._prompter(options), self._detector(options)
-        aligner = self.aligner if options.timestamps == "word" else None
-        identity = identity_of(self._loaded, aligner, options, prompter.language)
-        pairs = ((audio, None) for audio in audios) if journals is None else zip(audios, journals, strict=True)
-        sources = (
-            Input(audio, prompter, detector, interrupt, self.limits, journal, identity) for audio, journal in pairs
-        )
+        different = dict.fromkeys(options if isinstance(options, Sequence) else [options])
+        prompters = {own: self._prompter(own) for own in different}
+        # Inputs are read one after the other, so one detector does for all.
+        detector = next((self._detector(own) for own in different if own.split == "vad"), None)
+
+        def identity(own: TranscribeOptions) -> Identity:
+            aligner = self.aligner if own.timestamps == "word" else None
+            return identity_of(self._loaded, aligner, own, prompters[own].language)
+
+        def sources() -> Iterator[Input]:
+            pairs = ((audio, None) for audio in audios) if journals is None else zip(audios, journals, strict=True)
+            for (audio, journal), own in paired(pairs, options):
+                heard = detector if own.split == "vad" else None
+                known = None if journal is None else identity(own)
+                yield Input(audio, prompters[own], heard, interrupt, self.limits, journal, known)
+
+        _, batch_size = of_the_call(options)
         settings = RunSettings(first_alone=first_alone)
-        return sources, Pipeline(self._loaded, prompter, interrupt, settings, aligner)
+        return sources(), Pipeline(self._loaded, batch_size, interrupt, settings, self.aligner)
 
     @staticmethod
     def _detector(options: TranscribeOptions) -> SpeechDetector | None:

@@ -75,4 +75,4 @@ def test_the_version_is_that_of_the_metadata_and_costs_nothing_until_asked_for()
 def test_the_base_install_is_small() -> None:
     requires = importlib.metadata.requires("qwen3-asr-onnx") or []
     base = {re.split(r"[^\w-]", requirement)[0] for requirement in requires if "extra ==" not in requirement}
-    assert base == {"numpy", "tokenizers", "tqdm"}
+    assert base == {"numpy", "platformdirs", "tokenizers", "tqdm"}

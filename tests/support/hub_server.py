@@ -19,6 +19,20 @@ from typing import Any
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+LARGE = (".data", ".bin", ".safetensors")
+"""What the hub keeps by its digest, and git only a pointer to it."""
+
+
+def git_id(content: bytes) -> str:
+    """Return by what name git keeps a small file."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def large(content: bytes) -> dict[str, Any]:
+    """Return what the list of files says of a large one."""
+    return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
+
+
 @dataclass
 class FakeHub:
     """What the server has and how it behaves.
@@ -90,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
             self.refuse(404, "EntryNotFound", with_body)
             return
         digest = hashlib.sha256(content).hexdigest()
-        if name.endswith((".data", ".bin")):  # large files lie elsewhere, and their etag is their digest
+        if name.endswith(LARGE):  # large files lie elsewhere, and their etag is their digest
             self.hub.asked.append((f"{self.command} ->", name, self.headers.get("Range", "")))
             cdn = self.hub.url.replace("127.0.0.1", "localhost")
             headers = {"Location": f"{cdn}/cdn/{repo_id}/{name}", "X-Linked-Etag": f'"{digest}"'}
@@ -102,9 +116,8 @@ class Handler(BaseHTTPRequestHandler):
         wanted = self.headers.get("Range", "")
         self.hub.asked.append((self.command, name, wanted))
         right = self.hub.files[repo_id][name]
-        digest = hashlib.sha256(right).hexdigest()
         content = self.hub.sent_instead.get(name, right) if with_body else right
-        headers = {"ETag": f'"{digest[:40]}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{git_id(right)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         status, first = 200, 0
         if wanted and self.hub.ranges:
             first = int(wanted.removeprefix("bytes=").partition("-")[0])
@@ -127,12 +140,15 @@ class Handler(BaseHTTPRequestHandler):
         files = self.hub.files[repo_id]
         body: Any
         if what == "revision":
-            siblings = [{"rfilename": name} for name in files]
+            siblings = [
+                {"rfilename": name, "size": len(data), "blobId": git_id(data)}
+                | ({"lfs": large(data)} if name.endswith(LARGE) else {})
+                for name, data in files.items()
+            ]
             body = {"id": repo_id, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
         else:
             body = [
-                {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha256(data).hexdigest()[:40]}
-                for name, data in files.items()
+                {"type": "file", "path": name, "size": len(data), "oid": git_id(data)} for name, data in files.items()
             ]
         self.reply(200, json.dumps(body).encode(), with_body, {"Content-Type": "application/json"})
 

@@ -41,6 +41,11 @@ class Scheme(Storage):
         return ()
 
     @property
+    def error(self) -> float:
+        """Root mean square error of a product under it, as a share of the product, with Gaussian numbers."""
+        return 0.0
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """What it needs of the processor, in the words of the manifest."""
         return ()

@@ -42,6 +42,11 @@ class Half(Scheme):
 
     scheme: Literal["fp16"] = "fp16"
 
+    @property
+    def error(self) -> float:
+        """A unit in the last place, for products that are sums in half precision too."""
+        return 2**-10
+
     def outputs(self, name: str, shape: tuple[int, ...]) -> tuple[Stored, ...]:
         """Return one tensor of the same shape."""
         return (Stored(f"{name}.fp16", np.dtype(np.float16), shape),)

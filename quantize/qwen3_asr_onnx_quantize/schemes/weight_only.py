@@ -6,6 +6,7 @@ through a `Cast`, which onnxruntime folds once at load.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -23,6 +24,9 @@ from .base import Scheme, require
 from .products import DOMAIN, Choose, ProductPass
 
 __all__ = ["WeightOnly", "WeightOnlyPass"]
+
+ACTIVATION_ERROR = 0.01
+"""Of activations in 8 bits, which accuracy level 4 computes with."""
 
 BLOCKS = (16, 32, 64, 128, 256)
 
@@ -68,6 +72,11 @@ class WeightOnly(Scheme):
     def calibrated(self) -> bool:
         """Whether it asks what the inputs look like."""
         return self.calibration != "none"
+
+    @property
+    def error(self) -> float:
+        """A step of uniform codes, over the root of 12; the largest of a block of 128 is some 2.8 deviations."""
+        return 2.8 / (1 << (self.bits - 1)) / math.sqrt(12) + ACTIVATION_ERROR
 
     def bytes_only(self) -> WeightOnly:
         """Return it without what leaves no trace in the bytes."""

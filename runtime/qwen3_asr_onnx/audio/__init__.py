@@ -1,6 +1,6 @@
 """Audio in: paths, bytes, URLs, arrays, pipes and microphones -> mono float32 blocks at 16 kHz."""
 
-from .loading import AUDIO_SUFFIXES, TruncatedAudioWarning, load_audio, open_audio, probe_duration
+from .loading import AUDIO_SUFFIXES, CancelledMixWarning, TruncatedAudioWarning, load_audio, open_audio, probe_duration
 from .sources import AudioFile, AudioLimits, AudioSource
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "AudioFile",
     "AudioLimits",
     "AudioSource",
+    "CancelledMixWarning",
     "TruncatedAudioWarning",
     "load_audio",
     "open_audio",

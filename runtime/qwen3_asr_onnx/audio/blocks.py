@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,20 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError
 
-__all__ = ["BLOCK_FRAMES", "AudioStream", "block_frames", "channels_first", "check_rate", "in_frames", "to_mono"]
+__all__ = [
+    "BLOCK_FRAMES",
+    "AudioStream",
+    "Mix",
+    "block_frames",
+    "channels_first",
+    "check_rate",
+    "in_frames",
+    "to_float",
+    "to_mono",
+]
+
+Mix: TypeAlias = Callable[[npt.NDArray[Any]], Waveform]
+"""(n,) or (n, channels) floats or integers -> (n,) float32."""
 
 BLOCK_FRAMES = 8_192
 """Frames decoded at once. A damaged FLAC loses at most one such block (0.5 s at 16 kHz) before the damage."""
@@ -37,14 +50,23 @@ class AudioStream:
     Attributes:
         sample_rate: Hz.
         promised_frames: length according to the container; None when it does not say.
-        blocks: (n,) float32 mono blocks at `sample_rate`, channels averaged.
+        blocks: (n,) float32 mono blocks at `sample_rate`, channels averaged or one of them taken.
         faults: filled by `blocks` with what went wrong while decoding.
+        n_channels: how many there are in the recording.
+        skip: moves on by so many frames before the first block is read, and returns how many it passed over; None
+            where only reading leads there exactly.
+        reached: filled by who reads with the position behind the last block, in frames.
+        is_whole: whether it was read to its end, as far as it was read.
     """
 
     sample_rate: int
     promised_frames: int | None
     blocks: Iterator[Waveform]
     faults: list[str] = field(default_factory=list)
+    n_channels: int = 1
+    skip: Callable[[int], int] | None = None
+    reached: int = 0
+    is_whole: bool = True
 
 
 def check_rate(sample_rate: float, name: str) -> int:
@@ -110,18 +132,29 @@ def in_frames(samples: npt.NDArray[Any], name: str, *, transposed: bool | None =
     return samples
 
 
+def to_float(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Return the samples as float32 in their own shape; integers are divided by the full scale of their type.
+
+    Args:
+        samples: floats of any range, or integers of 8, 16 or 32 bits.
+    """
+    code = samples.dtype.str[1:]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 is no number, which the caller reports
+        scaled: npt.NDArray[np.float32] = samples.astype(np.float32)
+        if code == "u1":
+            scaled -= np.float32(128)
+        if code in _FULL_SCALE:
+            scaled /= np.float32(_FULL_SCALE[code])
+    return scaled
+
+
 def to_mono(samples: npt.NDArray[Any]) -> Waveform:
     """Return the mean over the channels, (n,) float32; integers are divided by the full scale of their type.
 
     Args:
         samples: (n,) or (n, channels) floats of any range, or integers of 8, 16 or 32 bits.
     """
-    code = samples.dtype.str[1:]
-    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float32 is no number, which the caller reports
-        scaled: Waveform = samples.astype(np.float32)
-        if code == "u1":
-            scaled -= np.float32(128)
-        if code in _FULL_SCALE:
-            scaled /= np.float32(_FULL_SCALE[code])
+    scaled = to_float(samples)
+    with np.errstate(over="ignore", invalid="ignore"):
         mono: Waveform = scaled if scaled.ndim == 1 else scaled.mean(axis=1, dtype=np.float32)
     return mono

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError, LimitError
 
-from .blocks import AudioStream, check_rate
+from .blocks import AudioStream, Mix, check_rate, to_mono
 from .ffmpeg_log import FfmpegLog
 from .wav import read_wav_blocks, read_wav_header
 
@@ -82,8 +82,16 @@ class _WatchedPipe:
 
 
 @contextmanager
-def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float, faults: Sequence[str]) -> Iterator[AudioStream]:
-    """Give the first audio track of any file ffmpeg reads, and end the program at the end.
+def ffmpeg_stream(
+    ffmpeg: str,
+    path: Path,
+    name: str,
+    timeout_s: float,
+    faults: Sequence[str],
+    mix: Mix = to_mono,
+    track: int | None = None,
+) -> Iterator[AudioStream]:
+    """Give one audio track of any file ffmpeg reads, and end the program at the end.
 
     ffmpeg gets the one open file, by descriptor where it can (from version 6.0 on), and may take it for one of
     `_FORMATS` only, so that no playlist, whatever its name, can make it read another file or address.
@@ -94,12 +102,14 @@ def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float, faults: 
         name: what to call the file in errors.
         timeout_s: most seconds to wait for ffmpeg in total.
         faults: what its container shows to be missing.
+        mix: makes one channel of all.
+        track: which one, counted from 1; None is the first.
 
     Raises:
         AudioError: ffmpeg finds no audio it can decode.
         LimitError: ffmpeg kept us waiting too long.
     """
-    process = _start(ffmpeg, path)
+    process = _start(ffmpeg, path, track or 1)
     pipe = _WatchedPipe(process, timeout_s)
     log = FfmpegLog(cast("BinaryIO", process.stderr))
     output = cast("BinaryIO", pipe)  # only `read` is used of it
@@ -110,11 +120,11 @@ def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float, faults: 
             process.wait()
             log.close()
             _check_time(pipe, name, timeout_s)
-            raise _refusal(ffmpeg, path, name, log.complaints) from error
-        stream = AudioStream(check_rate(header.sample_rate, name), None, iter(()))
+            raise _refusal(ffmpeg, path, name, log.complaints, track) from error
+        stream = AudioStream(check_rate(header.sample_rate, name), None, iter(()), n_channels=header.n_channels)
 
         def blocks() -> Iterator[Waveform]:
-            yield from log.in_time(read_wav_blocks(output, header))
+            yield from log.in_time(read_wav_blocks(output, header, mix))
             code = process.wait()
             log.close()
             _check_time(pipe, name, timeout_s)
@@ -131,11 +141,11 @@ def ffmpeg_stream(ffmpeg: str, path: Path, name: str, timeout_s: float, faults: 
         log.close()
 
 
-def _start(ffmpeg: str, path: Path) -> subprocess.Popen[bytes]:
+def _start(ffmpeg: str, path: Path, track: int = 1) -> subprocess.Popen[bytes]:
     command = [ffmpeg, "-nostdin", "-hide_banner", "-nostats", "-copyts", "-v", "level+info"]
     command += _one_file(ffmpeg, path, _FORMATS)
     # float WAV keeps rate and channels, so that mixing down and resampling are the same for every format.
-    command += ["-map", "0:a:0", "-vn", "-sn", "-dn", "-af", "ashowinfo"]
+    command += ["-map", f"0:a:{track - 1}", "-vn", "-sn", "-dn", "-af", "ashowinfo"]
     command += ["-f", "wav", "-c:a", "pcm_f32le", "-bitexact", "pipe:1"]
     pipe = subprocess.PIPE
     with path.open("rb") as file:
@@ -171,7 +181,7 @@ def _ask(ffmpeg: str, arguments: list[str], stdin: BinaryIO | int) -> subprocess
     return subprocess.run(command, stdin=stdin, capture_output=True, check=False, timeout=_ANSWER_TIMEOUT_S)  # noqa: S603
 
 
-def _refusal(ffmpeg: str, path: Path, name: str, complaints: Sequence[str]) -> AudioError:
+def _refusal(ffmpeg: str, path: Path, name: str, complaints: Sequence[str], track: int | None) -> AudioError:
     """Return why ffmpeg gave no audio."""
     if any("Format not on whitelist" in complaint for complaint in complaints):
         return AudioError(
@@ -179,7 +189,7 @@ def _refusal(ffmpeg: str, path: Path, name: str, complaints: Sequence[str]) -> A
             "files that name files are not followed: give the audio file itself"
         )
     if any("matches no streams" in complaint for complaint in complaints):
-        return AudioError(f"{name}: the file has no audio track")
+        return AudioError(f"{name}: the file has no audio track{'' if track is None else f' {track}'}")
     why = complaints[-1] if complaints else "nothing"
     return AudioError(f"{name}: neither WAV nor anything soundfile or ffmpeg can decode; ffmpeg says: {why}")
 

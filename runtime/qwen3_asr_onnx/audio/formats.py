@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +13,7 @@ from typing import BinaryIO
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError, MissingExtra
 
-from .blocks import AudioStream
+from .blocks import AudioStream, Mix, to_mono
 from .containers import read_layout
 from .ffmpeg import ffmpeg_stream, find_ffmpeg
 from .layout import Part
@@ -27,7 +27,15 @@ LOG = logging.getLogger(__name__)
 _HEAD_BYTES = 512
 
 
-def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, stack: ExitStack) -> AudioStream:
+def open_stream(
+    file: BinaryIO,
+    name: str,
+    path: Path | None,
+    timeout_s: float,
+    stack: ExitStack,
+    mix: Mix = to_mono,
+    track: int | None = None,
+) -> AudioStream:
     """Return the audio of a file, from the first decoder that knows its format.
 
     Args:
@@ -36,6 +44,8 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
         path: where it lies on disk, if it does.
         timeout_s: most seconds to wait for ffmpeg.
         stack: closes the decoder.
+        mix: makes one channel of all.
+        track: audio track, counted from 1, which only ffmpeg can choose; None is the first.
 
     Raises:
         AudioError: empty, text, damaged, or of a format no decoder at hand knows.
@@ -43,11 +53,15 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
         MissingExtra: not WAV, and neither soundfile nor ffmpeg is installed.
     """
     head = _head(file, name)
+    if track is not None:
+        if find_ffmpeg() is None:
+            raise MissingExtra(f"{name}: audio track {track} can be chosen by ffmpeg only; install ffmpeg")
+        return _ffmpeg_stream(file, name, path, timeout_s, stack, (), mix, track)
     if is_wav(head):
         header = read_wav_header(file, name)
         if header.is_plain:
             LOG.debug("%s: read as WAV, without a decoder", name)
-            return _wav_stream(file, header, name)
+            return _wav_stream(file, header, name, mix)
         file.seek(0)
     if _is_text(head):
         raise AudioError(f"{name}: this is text, not audio, whatever its name says")
@@ -59,13 +73,11 @@ def open_stream(file: BinaryIO, name: str, path: Path | None, timeout_s: float, 
         sound, has_soundfile = None, False
     if sound is not None:
         LOG.debug("%s: decoded by libsndfile", name)
-        return stack.enter_context(libsndfile_stream(sound, file, layout, name, _by_ffmpeg(file, name, timeout_s)))
+        read_on = _by_ffmpeg(file, name, timeout_s, mix)
+        return stack.enter_context(libsndfile_stream(sound, file, layout, name, read_on, mix))
     file.seek(0)
-    ffmpeg = find_ffmpeg()
-    if ffmpeg is not None:
-        LOG.debug("%s: decoded by %s", name, ffmpeg)
-        real_path = path if path is not None else _copy_to_path(file, stack)
-        return stack.enter_context(ffmpeg_stream(ffmpeg, real_path, name, timeout_s, layout.faults))
+    if find_ffmpeg() is not None:
+        return _ffmpeg_stream(file, name, path, timeout_s, stack, layout.faults, mix)
     if not has_soundfile:
         raise MissingExtra(
             f"{name}: reading anything but WAV needs soundfile: pip install 'qwen3-asr-onnx[audio]' (or ffmpeg)"
@@ -87,7 +99,24 @@ def _head(file: BinaryIO, name: str) -> bytes:
     return head
 
 
-def _by_ffmpeg(file: BinaryIO, name: str, timeout_s: float) -> ReadOn:
+def _ffmpeg_stream(
+    file: BinaryIO,
+    name: str,
+    path: Path | None,
+    timeout_s: float,
+    stack: ExitStack,
+    faults: Sequence[str],
+    mix: Mix,
+    track: int | None = None,
+) -> AudioStream:
+    ffmpeg = find_ffmpeg()
+    assert ffmpeg is not None
+    LOG.debug("%s: decoded by %s", name, ffmpeg)
+    real_path = path if path is not None else _copy_to_path(file, stack)
+    return stack.enter_context(ffmpeg_stream(ffmpeg, real_path, name, timeout_s, faults, mix, track))
+
+
+def _by_ffmpeg(file: BinaryIO, name: str, timeout_s: float, mix: Mix) -> ReadOn:
     """Return what reads on behind a damage, at which libsndfile ends and ffmpeg, where it is installed, does not."""
 
     def read_on(part: Part, sample_rate: int, n_read: int) -> Iterator[Waveform]:
@@ -97,7 +126,7 @@ def _by_ffmpeg(file: BinaryIO, name: str, timeout_s: float) -> ReadOn:
         with ExitStack() as stack:
             copy = _copy_to_path(PartOfFile(file, part), stack)
             try:
-                stream = stack.enter_context(ffmpeg_stream(ffmpeg, copy, name, timeout_s, ()))
+                stream = stack.enter_context(ffmpeg_stream(ffmpeg, copy, name, timeout_s, (), mix))
             except AudioError:  # it knows the format no better
                 return
             if stream.sample_rate != sample_rate:
@@ -110,10 +139,10 @@ def _by_ffmpeg(file: BinaryIO, name: str, timeout_s: float) -> ReadOn:
     return read_on
 
 
-def _wav_stream(file: BinaryIO, header: WavHeader, name: str) -> AudioStream:
+def _wav_stream(file: BinaryIO, header: WavHeader, name: str, mix: Mix) -> AudioStream:
     """Return the audio of a WAV file and of those that were joined behind it."""
     headers = [(file.tell(), header)]
-    stream = AudioStream(header.sample_rate, None, iter(()))
+    stream = AudioStream(header.sample_rate, None, iter(()), n_channels=header.n_channels)
     for part in read_layout(file).parts[1:]:
         file.seek(part.start)
         try:
@@ -128,12 +157,18 @@ def _wav_stream(file: BinaryIO, header: WavHeader, name: str) -> AudioStream:
     lengths = [found.n_frames for _, found in headers]
     stream.promised_frames = None if None in lengths else sum(length or 0 for length in lengths)
 
-    def blocks() -> Iterator[Waveform]:
+    def blocks(skipped: int = 0) -> Iterator[Waveform]:
         for offset, found in headers:
-            file.seek(offset)
-            yield from read_wav_blocks(file, found)
+            file.seek(offset + skipped * found.n_channels * found.sample_bytes)
+            yield from read_wav_blocks(file, found, mix, skipped)
+
+    def skip(n_frames: int) -> int:
+        stream.blocks = blocks(n_frames)
+        return n_frames
 
     stream.blocks = blocks()
+    if len(headers) == 1:
+        stream.skip = skip
     return stream
 
 

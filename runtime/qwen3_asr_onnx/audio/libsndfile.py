@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from qwen3_asr_onnx.arrays import Waveform
 
-from .blocks import BLOCK_FRAMES, AudioStream, check_rate, to_mono
+from .blocks import BLOCK_FRAMES, AudioStream, Mix, check_rate, to_mono
 from .layout import Layout, Part
 from .waiting import postponed, undisturbed
 
@@ -95,7 +95,7 @@ def open_part(file: BinaryIO, part: Part) -> soundfile.SoundFile | None:
 
 @contextmanager
 def libsndfile_stream(
-    first: soundfile.SoundFile, file: BinaryIO, layout: Layout, name: str, read_on: ReadOn
+    first: soundfile.SoundFile, file: BinaryIO, layout: Layout, name: str, read_on: ReadOn, mix: Mix = to_mono
 ) -> Iterator[AudioStream]:
     """Give the audio of all parts of a file, and close libsndfile's side of it at the end.
 
@@ -105,6 +105,7 @@ def libsndfile_stream(
         layout: its parts and faults.
         name: what to call it in errors.
         read_on: asked for the rest of a part in which libsndfile gave up.
+        mix: makes one channel of all.
 
     Raises:
         AudioError: the sampling rate is out of range.
@@ -114,8 +115,28 @@ def libsndfile_stream(
         for part in layout.parts[1:]:
             promised = None if promised is None or part.n_frames is None else promised + part.n_frames
         stream = AudioStream(check_rate(first.samplerate, name), promised, iter(()))
-        stream.blocks = _blocks(first, file, layout, stream, read_on)
+        stream.blocks = _blocks(first, file, layout, stream, read_on, mix)
+        stream.n_channels = first.channels
+        if len(layout.parts) == 1 and promised is not None and _seeks_exactly(first):
+            stream.skip = partial(_skip, first)
         yield stream
+
+
+def _seeks_exactly(sound: soundfile.SoundFile) -> bool:
+    """Return whether a seek leads to what is read on the way there: not so where frames lean on others."""
+    subtype: str = sound.subtype
+    return bool(sound.format == "FLAC") or subtype.startswith(("PCM_", "FLOAT", "DOUBLE", "ULAW", "ALAW"))
+
+
+def _skip(sound: soundfile.SoundFile, n_frames: int) -> int:
+    import soundfile
+
+    try:
+        with undisturbed():
+            return int(sound.seek(n_frames))
+    except soundfile.LibsndfileError:  # beyond the end, or a damage on the way: reading tells which
+        with undisturbed():
+            return int(sound.seek(0))
 
 
 def promised_frames(sound: soundfile.SoundFile, part: Part) -> int | None:
@@ -124,7 +145,7 @@ def promised_frames(sound: soundfile.SoundFile, part: Part) -> int | None:
 
 
 def _blocks(
-    first: soundfile.SoundFile, file: BinaryIO, layout: Layout, stream: AudioStream, read_on: ReadOn
+    first: soundfile.SoundFile, file: BinaryIO, layout: Layout, stream: AudioStream, read_on: ReadOn, mix: Mix
 ) -> Iterator[Waveform]:
     import soundfile
 
@@ -141,7 +162,7 @@ def _blocks(
                 continue
             n_before = n_read
             try:
-                for block in _part_blocks(sound):
+                for block in _part_blocks(sound, mix):
                     n_read += len(block)
                     yield block
             except soundfile.LibsndfileError as error:
@@ -152,13 +173,13 @@ def _blocks(
     stream.faults += layout.faults
 
 
-def _part_blocks(sound: soundfile.SoundFile) -> Iterator[Waveform]:
+def _part_blocks(sound: soundfile.SoundFile, mix: Mix) -> Iterator[Waveform]:
     while True:
         with undisturbed():
             block = sound.read(BLOCK_FRAMES, dtype="float32")
         if not len(block):
             return
-        yield to_mono(block)
+        yield mix(block)
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:

@@ -7,10 +7,12 @@ the memory of one block; `load_audio` collects them.
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import AudioError, LimitError
 
-from .blocks import AudioStream, block_frames, check_rate, in_frames, to_mono
+from .blocks import AudioStream, block_frames, check_rate, in_frames
 from .containers import read_layout
+from .excerpts import WHOLE, CancelledMixWarning, Excerpt, Mixer, begins_too_late, cut_frames
 from .formats import open_stream
 from .libsndfile import open_part, promised_frames
 from .resampling import make_resampler, n_resampled
@@ -32,8 +35,12 @@ __all__ = [
     "AUDIO_SUFFIXES",
     "AudioLimits",
     "AudioSource",
+    "CancelledMixWarning",
+    "Excerpt",
+    "HeldAudio",
     "OpenAudio",
     "TruncatedAudioWarning",
+    "hold_audio",
     "load_audio",
     "open_audio",
     "probe_duration",
@@ -66,44 +73,89 @@ class OpenAudio:
     """Audio that is being read.
 
     Attributes:
-        duration_s: length according to the container; None when it does not say.
+        duration_s: length according to the container, of the excerpt if one was asked for; None when it does not say.
         blocks: (n,) float32 mono blocks at 16 kHz, to be read once. Not scaled: a peak may exceed 1.
+        n_channels: how many the recording has, whatever was made of them.
     """
 
     duration_s: float | None
     blocks: Iterator[Waveform]
+    n_channels: int
+
+
+class HeldAudio:
+    """Audio that is open and can be read more than once, one reading after the other, even from a pipe."""
+
+    def __init__(self, name: str, begin: Callable[[Mixer, int | None, ExitStack], AudioStream], limits: AudioLimits):
+        """Remember how a reading begins; `hold_audio` makes these."""
+        self._name, self._begin, self._limits = name, begin, limits
+
+    @contextmanager
+    def read(self, excerpt: Excerpt = WHOLE) -> Iterator[OpenAudio]:
+        """Give it block by block while the context is open; raises and warns as `open_audio`."""
+        name = self._name
+        with ExitStack() as stack:
+            mixer = Mixer(name, excerpt.channel)
+            stream = self._begin(mixer, excerpt.track, stack)
+            mixer.check(stream.n_channels)
+            duration_s = None if stream.promised_frames is None else stream.promised_frames / stream.sample_rate
+            if duration_s is not None:
+                if excerpt.start_s and excerpt.start_s >= duration_s:
+                    raise begins_too_late(name, excerpt)
+                duration_s = min(duration_s, excerpt.end_s or math.inf) - excerpt.start_s
+                if duration_s > self._limits.max_duration_s:
+                    raise _too_long(name, duration_s, self._limits)
+            blocks = mixer.watched(_resampled(stream, name, self._limits, excerpt), stream.sample_rate)
+            yield OpenAudio(duration_s, blocks, stream.n_channels)
 
 
 @contextmanager
-def open_audio(source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS) -> Iterator[OpenAudio]:
+def hold_audio(source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS) -> Iterator[HeldAudio]:
+    """Give the audio, open for any number of readings while the context is.
+
+    Raises:
+        As `load_audio`, what concerns the source and not yet its format.
+    """
+    with ExitStack() as stack:
+        if isinstance(source, np.ndarray):
+            source = source, SAMPLE_RATE
+        if isinstance(source, tuple):
+            if len(source) != 2 or not isinstance(source[0], np.ndarray):
+                raise AudioError("a tuple must be (samples, sample_rate): a numpy array first, then Hz")
+            yield HeldAudio(_ARRAY_NAME, partial(_array_stream, *source), limits)
+            return
+        file, name, path = open_source(source, limits, stack)
+
+        def begin(mixer: Mixer, track: int | None, stack: ExitStack) -> AudioStream:
+            file.seek(0)
+            return open_stream(file, name, path, limits.decode_timeout_s, stack, mixer, track)
+
+        yield HeldAudio(name, begin, limits)
+
+
+@contextmanager
+def open_audio(
+    source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS, excerpt: Excerpt = WHOLE
+) -> Iterator[OpenAudio]:
     """Give the audio block by block while the context is open; joined, the blocks are what `load_audio` makes of it.
 
     Only the scaling of peaks above 1 is left to the caller, who alone sees the whole.
 
     Args:
         source: as for `load_audio`.
-        limits: as for `load_audio`.
+        limits: as for `load_audio`; the longest audio is that of the excerpt.
+        excerpt: what of it to read; what lies before is passed over unread where the format lets it be.
 
     Raises:
         As `load_audio`: what is wrong with the file as a whole at once, what is wrong inside it while it is read.
+        AudioError: it ends before the excerpt begins, or has no such track or channel.
 
     Warns:
         TruncatedAudioWarning: at its end, if the file is damaged or cut.
+        CancelledMixWarning: mixed, its channels cancel each other.
     """
-    with ExitStack() as stack:
-        if isinstance(source, np.ndarray):
-            name, stream = _ARRAY_NAME, _array_stream(source, SAMPLE_RATE)
-        elif isinstance(source, tuple):
-            if len(source) != 2 or not isinstance(source[0], np.ndarray):
-                raise AudioError("a tuple must be (samples, sample_rate): a numpy array first, then Hz")
-            name, stream = _ARRAY_NAME, _array_stream(*source)
-        else:
-            file, name, path = open_source(source, limits, stack)
-            stream = open_stream(file, name, path, limits.decode_timeout_s, stack)
-        promised_s = None if stream.promised_frames is None else stream.promised_frames / stream.sample_rate
-        if promised_s is not None and promised_s > limits.max_duration_s:
-            raise _too_long(name, promised_s, limits)
-        yield OpenAudio(promised_s, _resampled(stream, name, limits))
+    with hold_audio(source, limits) as held, held.read(excerpt) as audio:
+        yield audio
 
 
 def probe_duration(path: Path) -> float | None:
@@ -171,15 +223,20 @@ def load_audio(source: AudioSource, limits: AudioLimits = _DEFAULT_LIMITS, *, al
     return _normalise(buffer.take())
 
 
-def _array_stream(samples: npt.NDArray[Any], sample_rate: int) -> AudioStream:
+def _array_stream(
+    samples: npt.NDArray[Any], sample_rate: int, mixer: Mixer, track: int | None, _: ExitStack
+) -> AudioStream:
+    if track is not None:
+        raise AudioError(f"{_ARRAY_NAME}: audio track {track} was asked for, and an array has no tracks")
     rate = check_rate(sample_rate, _ARRAY_NAME)
     frames = in_frames(samples, _ARRAY_NAME)
-    step = block_frames(1 if frames.ndim == 1 else frames.shape[1])
-    blocks = (to_mono(frames[first : first + step]) for first in range(0, len(frames), step))
-    return AudioStream(rate, len(frames), blocks)
+    n_channels = 1 if frames.ndim == 1 else int(frames.shape[1])
+    step = block_frames(n_channels)
+    blocks = (mixer(frames[first : first + step]) for first in range(0, len(frames), step))
+    return AudioStream(rate, len(frames), blocks, n_channels=n_channels)
 
 
-def _resampled(stream: AudioStream, name: str, limits: AudioLimits) -> Iterator[Waveform]:
+def _resampled(stream: AudioStream, name: str, limits: AudioLimits, excerpt: Excerpt) -> Iterator[Waveform]:
     """Yield the blocks at 16 kHz, checked, to exactly the length that belongs to what was read; report what is missing.
 
     The resampler rounds a length down where the reference rounds up: the difference, a sample, is made up with zeros.
@@ -188,9 +245,9 @@ def _resampled(stream: AudioStream, name: str, limits: AudioLimits) -> Iterator[
     max_frames = int(limits.max_duration_s * rate)
     resampler = make_resampler(rate)
     n_read = n_given = 0
-    for block in stream.blocks:
+    for block in cut_frames(stream, excerpt, name):
         if not np.isfinite(block).all():
-            at_s = (n_read + int(np.argmin(np.isfinite(block)))) / rate
+            at_s = excerpt.start_s + (n_read + int(np.argmin(np.isfinite(block)))) / rate
             raise AudioError(
                 f"{name}: the sample at {at_s:.3f} s is not a finite number; repair or re-encode the audio"
             )
@@ -200,7 +257,8 @@ def _resampled(stream: AudioStream, name: str, limits: AudioLimits) -> Iterator[
         converted = resampler.push(block)
         n_given += len(converted)
         yield converted
-    _report_loss(stream, n_read, name)
+    if stream.is_whole:
+        _report_loss(stream, stream.reached, name)
     rest = resampler.finish()
     missing = n_resampled(n_read, rate) - n_given
     yield np.pad(rest[:missing], (0, max(0, missing - len(rest))))

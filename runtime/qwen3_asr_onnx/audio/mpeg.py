@@ -26,6 +26,12 @@ _XING_FRAMES = 1
 _ROOMY_BITRATE = 9
 """Index of a bitrate whose frames hold the statement of their number at every rate: 80 kbit/s or more."""
 
+_CHUNK_BYTES = 1 << 16
+"""So much is walked at once where nothing new comes."""
+
+_INFORMATION_BYTES = 40
+"""So much of a frame tells whether it may be an information frame."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
@@ -93,6 +99,12 @@ def _xing_frames(data: HeaderBytes, offset: int, frame: _Frame) -> int | None:
     return None
 
 
+def _may_inform(chunk: bytes, at: int, frame: _Frame) -> bool:
+    """Return whether `_xing_frames` is to look at a frame."""
+    body = at + 4 + frame.side_bytes
+    return chunk[body : body + 4] in (b"Xing", b"Info") or chunk[at + 36 : at + 40] == b"VBRI"
+
+
 class _MpegPart:
     """The part that is being walked."""
 
@@ -101,6 +113,30 @@ class _MpegPart:
         self.promised = promised
         self.first = frame
         self.n_frames = 0
+        self._met: dict[bytes, _Frame] = {}
+
+    def walk(self, data: HeaderBytes, offset: int) -> int:
+        """Count the frames of sound that follow, as far as their headers were met before; return what lies behind.
+
+        A recording of hours has some hundred thousand, and a few dozen headers.
+        """
+        chunk, at, n_frames = data.at(offset, _CHUNK_BYTES), 0, 0
+        last = len(chunk) - _INFORMATION_BYTES
+        left = (self.promised or data.size) - self.n_frames
+        while at <= last and n_frames < left:
+            frame = self._met.get(chunk[at : at + 4])
+            if frame is None or at + frame.length > data.size - offset or _may_inform(chunk, at, frame):
+                break
+            at += frame.length
+            n_frames += 1
+        self.n_frames += n_frames
+        return offset + at
+
+    def count(self, header: bytes, frame: _Frame) -> None:
+        """Count a frame of sound."""
+        self.n_frames += 1
+        if frame.kind == self.first.kind:
+            self._met[header] = frame
 
     @property
     def is_complete(self) -> bool:
@@ -148,11 +184,13 @@ def read_mpeg(data: HeaderBytes, layout: Layout) -> None:
                 layout.parts.append(part.close(data, offset))
             part = _MpegPart(offset, promised, frame)
         if promised is None:
-            part.n_frames += 1
+            part.count(data.at(offset, 4), frame)
             played_s += frame.n_samples / frame.rate
         if offset + frame.length > data.size:
             layout.faults.append("its last frame is cut")
-        offset += frame.length
+        n_before = part.n_frames
+        offset = part.walk(data, offset + frame.length)
+        played_s += (part.n_frames - n_before) * part.first.n_samples / part.first.rate
     if part is not None:
         layout.parts.append(part.close(data, data.size))
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError
 
-from .blocks import block_frames, check_rate, to_mono
+from .blocks import Mix, block_frames, check_rate, to_mono
 
 __all__ = ["WavHeader", "is_wav", "read_wav_blocks", "read_wav_header"]
 
@@ -106,15 +106,17 @@ def read_wav_header(file: BinaryIO, name: str) -> WavHeader:
     return WavHeader(header.tag, header.n_channels, header.sample_rate, header.sample_bytes, data_bytes)
 
 
-def read_wav_blocks(file: BinaryIO, header: WavHeader) -> Iterator[Waveform]:
+def read_wav_blocks(file: BinaryIO, header: WavHeader, mix: Mix = to_mono, first_frame: int = 0) -> Iterator[Waveform]:
     """Yield the samples as (n,) float32 mono blocks, to the promised end or the end of the file, whichever comes first.
 
     Args:
-        file: positioned at the first sample; read forwards only.
+        file: positioned at the sample to begin with; read forwards only.
         header: of a plain file (`WavHeader.is_plain`).
+        mix: makes one channel of all.
+        first_frame: which one the file is positioned at.
     """
     frame_bytes = header.n_channels * header.sample_bytes
-    left = header.data_bytes
+    left = None if header.data_bytes is None else header.data_bytes - first_frame * frame_bytes
     while left is None or left >= frame_bytes:
         wanted = block_frames(header.n_channels) * frame_bytes
         data = _read_some(file, wanted if left is None else min(wanted, left - left % frame_bytes))
@@ -123,7 +125,7 @@ def read_wav_blocks(file: BinaryIO, header: WavHeader) -> Iterator[Waveform]:
             return
         if left is not None:
             left -= len(data)
-        yield to_mono(_in_frames(data, header))
+        yield mix(_in_frames(data, header))
 
 
 def _parse_fmt(body: bytes, name: str) -> WavHeader:

@@ -16,16 +16,16 @@ from . import store
 from .checkpoints import Found, fetch_model, look_into
 from .choices import Origin, read_choices
 from .files import Bundle
-from .hub import is_hub_id, meant
+from .hub import is_hub_id, local_folder, meant
 from .manifest import MANIFEST_FILE
 from .modelscope import PREFIX, open_modelscope
-from .pull import HubBundle, restricted
+from .pull import HubBundle, fetch_variant, restricted
 from .repositories import FolderRepository, Repository, open_hub_repository
 from .transfers import is_intact
 from .workshops import check_recipe, make_variant
 from .writing import atomic_directory
 
-__all__ = ["DEFAULT_RECIPE", "GetOptions", "default_model_name", "get_model"]
+__all__ = ["DEFAULT_RECIPE", "GetOptions", "default_model_name", "get_model", "model_of"]
 
 DEFAULT_RECIPE = "int4"
 
@@ -92,8 +92,31 @@ def get_model(source: str, options: GetOptions = GetOptions(), say: Callable[[st
                 f"{name}: a model of that name is in the store; --overwrite replaces it, --name gives this one another"
             )
         origin = _make(look_into(repository, quiet=options.quiet), target, options, say)
-    store.record(name, origin)
+        store.record(name, origin)
     return target
+
+
+def model_of(source: str, variant: str | None, revision: str | None, say: Callable[[str], object]) -> Path:
+    """Return the folder of a bundle for who names a checkpoint of the hub as if it were a bundle: got if it must be.
+
+    Args:
+        source: a folder, a model of the store, or "owner/name" on the hub.
+        variant: name of the variant, or of the recipe that makes it; None is the first, or int4.
+        revision: branch, tag or commit on the hub.
+        say: called with what the user should know, a line each.
+
+    Raises:
+        As `fetch_variant` and `get_model`.
+    """
+    if local_folder(source) is not None or store.got_variant(source, variant, revision) is not None:
+        return fetch_variant(source, variant, revision=revision)
+    if look_into(open_hub_repository(source, revision), quiet=True).kind == "bundle":
+        return fetch_variant(source, variant, revision=revision)
+    name = default_model_name(source, variant, revision)
+    if store.find(name) is not None:  # another model is called so
+        name = default_model_name(source.replace("/", "--"), variant, revision)
+    say(f"{source} is a checkpoint: making the model {name} of it, once")
+    return get_model(source, GetOptions(recipe=variant, name=name, revision=revision), say)
 
 
 def default_model_name(source: str, recipe: str | None = None, revision: str | None = None) -> str:
@@ -129,9 +152,15 @@ def _opened(source: str, revision: str | None) -> Repository:
     if source.startswith(PREFIX):
         return open_modelscope(source.removeprefix(PREFIX), revision)
     if not is_hub_id(source):
-        hint = meant(source) or "check the name"
+        hint = _id_of_url(source) or meant(source) or meant(source.rpartition("/")[2]) or "check the name"
         raise BundleError(f"{source}: no such folder, and not a hub id (owner/name) either; {hint.strip()}")
     return open_hub_repository(source, revision)
+
+
+def _id_of_url(text: str) -> str:
+    """Return what to give in place of the address of a model's page, "" for what is none."""
+    found = re.match(r"https?://([^/]+)/(?:models/)?([^/?#]+/[^/?#]+)", text)
+    return f"give {PREFIX if 'modelscope' in found[1] else ''}{found[2]}" if found else ""
 
 
 def _miniature(name: str) -> Path:

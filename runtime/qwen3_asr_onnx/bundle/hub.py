@@ -185,7 +185,7 @@ def no_connection() -> str:
 
 
 @contextlib.contextmanager
-def explained(repo_id: str, revision: str | None) -> Iterator[None]:
+def explained(repo_id: str, revision: str | None, extra: str = "hub") -> Iterator[None]:
     """Turn what huggingface_hub raises into errors that say what to do.
 
     Raises:
@@ -198,7 +198,7 @@ def explained(repo_id: str, revision: str | None) -> Iterator[None]:
         from huggingface_hub import errors as hub_errors
     except ImportError as error:
         raise MissingExtra(
-            f"{repo_id}: no such folder; fetching it from the hub needs an extra: pip install 'qwen3-asr-onnx[hub]'"
+            f"{repo_id}: no such folder; fetching it from the hub needs an extra: pip install 'qwen3-asr-onnx[{extra}]'"
         ) from error
     # What breaks on the wire is an error of the HTTP library, which is requests or httpx by version of huggingface_hub,
     # and of which its own HTTP error is a kind. The rest are OSErrors.

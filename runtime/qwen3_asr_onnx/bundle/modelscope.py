@@ -10,22 +10,23 @@ models; MODELSCOPE_CACHE moves the downloads.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote_plus
 
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
 from .hub import is_hub_id, meant
+from .json_text import MAX_JSON_BYTES, parse_json
 from .manifest import FileRecord
-from .transfers import Remote, check_possible, download, missing, remove_damaged, transfer_bar
+from .transfers import Remote, check_possible, download, known_record, missing, remove_damaged, transfer_bar
 from .writing import FULL_DISK, full_disk, readable_bytes
+
+if TYPE_CHECKING:
+    from urllib.error import HTTPError
 
 __all__ = ["PREFIX", "ModelScopeRepository", "open_modelscope"]
 
@@ -40,8 +41,6 @@ TIMEOUT_S = 30.0
 LISTING = "ModelScope's list of files"
 
 CACHE_REMEDY = "set MODELSCOPE_CACHE to a folder on another disk"
-
-MAX_LISTING_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +141,9 @@ def open_modelscope(repo_id: str, revision: str | None = None) -> ModelScopeRepo
     Raises:
         BundleError: no such repository or revision, no access, or no connection and nothing downloaded.
     """
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
     label = PREFIX + repo_id
     if not is_hub_id(repo_id):
         raise BundleError(f"{label}: not an id of ModelScope, which is owner/name")
@@ -149,9 +151,9 @@ def open_modelscope(repo_id: str, revision: str | None = None) -> ModelScopeRepo
     url = f"{_api(repo_id)}/files?Revision={quote_plus(revision)}&Recursive=True"
     try:
         # Only a mirror that the user named is other than https.
-        with urllib.request.urlopen(urllib.request.Request(url, headers=_headers()), timeout=TIMEOUT_S) as reply:  # noqa: S310
-            body = json.loads(reply.read(MAX_LISTING_BYTES))
-    except urllib.error.HTTPError as error:
+        with urlopen(Request(url, headers=_headers()), timeout=TIMEOUT_S) as reply:  # noqa: S310
+            body = parse_json(reply.read(MAX_JSON_BYTES).decode(), Path("repo", "files"))
+    except HTTPError as error:
         raise BundleError(_refusal(label, revision, error)) from error
     except (OSError, ValueError) as error:
         stored = ModelScopeRepository(repo_id, revision, None)
@@ -170,15 +172,15 @@ def _records(label: str, body: Any) -> dict[str, FileRecord]:
     listed = data.get("Files") if isinstance(data, dict) else data
     try:
         return {
-            str(file["Path"]): FileRecord(int(file["Size"]), str(file["Sha256"]).lower())
+            str(file["Path"]): known_record(label, str(file["Path"]), file["Size"], file["Sha256"])
             for file in listed or ()
             if file.get("Type") != "tree" and "/" not in file["Path"] and file.get("Sha256")
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{label}: {_endpoint()} gives a list of files that cannot be read ({error!r})") from error
 
 
-def _refusal(label: str, revision: str, error: urllib.error.HTTPError) -> str:
+def _refusal(label: str, revision: str, error: HTTPError) -> str:
     if error.code in (401, 403):
         return f"{label}: ModelScope refuses access ({error.code}); set MODELSCOPE_API_TOKEN to a token that has it"
     if error.code == 404:

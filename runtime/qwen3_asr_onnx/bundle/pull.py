@@ -16,7 +16,7 @@ from .files import Bundle
 from .hub import FOREIGN, explained, is_reachable, local_folder, refuse_checkpoint
 from .manifest import MANIFEST_FILE, TOKENIZER_FILE, FileRecord, Manifest
 from .partials import remove_abandoned, remove_unneeded
-from .store import Family, default_folder
+from .store import Family, default_folder, got_variant
 from .transfers import (
     Remote,
     check_possible,
@@ -78,8 +78,8 @@ def fetch_variant(
     """Return the local folder of a bundle, with at least one variant's files in it if it comes from the hub.
 
     Args:
-        name_or_path: a folder, which is returned as it is, a model of the store, or "owner/name" on the hub; None is
-            the default of the family.
+        name_or_path: a folder, which is returned as it is, a model of the store, or "owner/name" on the hub, of which
+            the store may have a model; None is the default of the family.
         variant: what to fetch; None is the first one the bundle lists.
         revision: branch, tag or commit on the hub; None is the main branch.
         family: whose default is meant.
@@ -92,6 +92,9 @@ def fetch_variant(
     folder = default_folder(family) if name_or_path is None else local_folder(name_or_path)
     if folder is not None:
         return folder
+    got = got_variant(str(name_or_path), variant, revision)
+    if got is not None:
+        return got
     found = open_on_hub(str(name_or_path), revision)
     names = list(found.bundle.manifest.variants)[:1] if variant is None else [variant]
     return pull_to_cache(found, names)

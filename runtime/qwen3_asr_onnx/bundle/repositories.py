@@ -13,7 +13,16 @@ from qwen3_asr_onnx.errors import BundleError
 from .hub import ADAPTER_FILE, FOREIGN, explained, is_reachable, no_connection
 from .manifest import MANIFEST_FILE, FileRecord
 from .partials import remove_abandoned
-from .transfers import check_possible, hub_file, into_cache, missing, remove_damaged, transfer_bar
+from .transfers import (
+    check_possible,
+    hub_file,
+    into_cache,
+    known_record,
+    missing,
+    no_bars_of_small_files,
+    remove_damaged,
+    transfer_bar,
+)
 from .writing import readable_bytes
 
 __all__ = ["FolderRepository", "HubRepository", "Repository", "open_hub_repository"]
@@ -102,7 +111,7 @@ class HubRepository:
         folder: that commit's folder in the cache.
         large: file name -> size and digest, of those that the hub keeps by their digest; None when only the cache can
             be asked.
-        small: name of a file that git keeps -> its id there.
+        small: name of any other file -> its id in git, "" where a mirror does not say it.
     """
 
     label: str
@@ -143,8 +152,9 @@ class HubRepository:
         lacking = missing(self.folder, large, check=True, quiet=quiet)
         check_possible(self.label, self._blobs, lacking)
         with explained(self.label, self.commit), transfer_bar(self.label, lacking, quiet=quiet) as bar:
-            for name in sorted(set(names) & self.small.keys()):
-                self._fetch_small(name)
+            with no_bars_of_small_files():
+                for name in sorted(set(names) & self.small.keys()):
+                    self._fetch_small(name)
             for name, record in sorted(lacking.items()):
                 into_cache(hub_file(self.label, self.commit, name, record, LISTING), self.commit, self.folder, bar)
         return self.folder
@@ -165,7 +175,7 @@ class HubRepository:
         import huggingface_hub
 
         path = Path(huggingface_hub.hf_hub_download(self.label, name, revision=self.commit))
-        if _git_id(path) != self.small[name]:
+        if self.small[name] and _git_id(path) != self.small[name]:
             remove_damaged(path)
             raise BundleError(
                 f"{self.label}: {name} is damaged: its digest is not the one in {LISTING}. It was removed, and the "
@@ -178,13 +188,14 @@ def open_hub_repository(repo_id: str, revision: str | None = None) -> HubReposit
 
     Raises:
         BundleError: no such repository, no access, no connection and nothing in the cache; or it holds no model.
-        MissingExtra: huggingface_hub is not installed.
+        MissingExtra: what getting models needs is not installed.
     """
-    with explained(repo_id, revision):
+    with explained(repo_id, revision, extra="get"):
         import huggingface_hub
 
         only_here = not is_reachable()
-        folder = _first_file(repo_id, revision, only_here=only_here).parent
+        with no_bars_of_small_files():
+            folder = _first_file(repo_id, revision, only_here=only_here).parent
         remove_abandoned(folder.parent.parent / "blobs")
         if only_here:
             return HubRepository(repo_id, folder.name, folder, None, {})
@@ -194,9 +205,9 @@ def open_hub_repository(repo_id: str, revision: str | None = None) -> HubReposit
     for file in listing.siblings or ():
         sha256 = _sha256(file.lfs)
         if sha256 and file.size is not None:
-            large[file.rfilename] = FileRecord(int(file.size), sha256)
+            large[file.rfilename] = known_record(repo_id, file.rfilename, file.size, sha256)
         else:
-            small[file.rfilename] = str(file.blob_id)
+            small[file.rfilename] = str(file.blob_id or "")
     return HubRepository(repo_id, folder.name, folder, large, small)
 
 

@@ -36,6 +36,7 @@ __all__ = [
     "find",
     "folder_of",
     "got_from",
+    "got_variant",
     "is_bundle",
     "is_name",
     "located",
@@ -123,20 +124,23 @@ def no_such_model(name: str) -> str:
 
 
 def located(name_or_path: str | os.PathLike[str] | None, family: Family) -> Path:
-    """Return the folder that is meant: a path if it exists, else a model's name; None is the family's default.
+    """Return the folder that is meant: a path if it exists, else a model by its name, or by the id that it came from.
+
+    Args:
+        name_or_path: the path or name; a `Path` is a path in any case, and None is the default.
+        family: whose default.
 
     Raises:
         BundleError: the name of no model; or there is no default.
     """
     if name_or_path is None:
         return default_folder(family)
-    path = Path(name_or_path)
-    if not isinstance(name_or_path, str) or not is_name(name_or_path) or path.exists():
-        return path
-    found = find(name_or_path)
-    if found is None:
+    if not isinstance(name_or_path, str) or os.path.exists(name_or_path):  # noqa: PTH110 - never raises, unlike Path
+        return Path(name_or_path)
+    found = find(name_or_path) or got_variant(name_or_path)
+    if found is None and is_name(name_or_path):
         raise BundleError(f"{name_or_path}: does not exist, and {no_such_model(name_or_path)}")
-    return found
+    return found or Path(name_or_path)
 
 
 def default_name(family: Family) -> str | None:
@@ -158,7 +162,7 @@ def default_folder(family: Family) -> Path:
     if name is not None:
         return folder_of(name)
     names = _names_of(family)
-    what, option = ("model", "-m") if family == "asr" else ("aligner", "--aligner, or align -m,")
+    what, option = ("model", "-m") if family == "asr" else ("aligner", "--aligner (align: -m)")
     if names:
         raise BundleError(
             f"which {what}? {', '.join(names)} are here; name one with {option} or choose the default: "
@@ -191,6 +195,22 @@ def got_from(source: str, revision: str | None = None) -> list[str]:
         if origin.source == source and origin.revision.startswith(revision or "") and find(name) is not None
     ]
     return sorted(names, key=lambda name: name not in choices.defaults.values())
+
+
+def got_variant(source: str, variant: str | None = None, revision: str | None = None) -> Path | None:
+    """Return the bundle of a model that came from a source and has this variant; None where there is none.
+
+    Args:
+        source: as in `Origin`.
+        variant: what it must have; None for whatever it has.
+        revision: as for `got_from`.
+    """
+    for name in got_from(source, revision):
+        with contextlib.suppress(BundleError):
+            path = folder_of(name)
+            if variant is None or variant in Bundle.open(path).manifest.variants:
+                return path
+    return None
 
 
 def set_default(name: str) -> Family:

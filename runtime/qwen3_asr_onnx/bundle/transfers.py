@@ -6,11 +6,12 @@ gets into the cache. (huggingface_hub itself checks sizes only, and from version
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +33,9 @@ __all__ = [
     "hub_file",
     "into_cache",
     "is_intact",
+    "known_record",
     "missing",
+    "no_bars_of_small_files",
     "remove_damaged",
     "total_size",
     "transfer_bar",
@@ -41,6 +44,8 @@ __all__ = [
 LOG = logging.getLogger(__name__)
 
 _ETAG = re.compile(r"[0-9A-Za-z_-]{1,128}")
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Bar(Protocol):
@@ -69,6 +74,19 @@ class Remote:
     record: FileRecord
     listed_in: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def known_record(owner: str, name: str, size: object, sha256: object) -> FileRecord:
+    """Return what a list of files says of one; the digest becomes the name of a file, so it is looked at.
+
+    Raises:
+        BundleError: it is no size, or no digest.
+    """
+    if not isinstance(size, int) or size < 0 or not isinstance(sha256, str) or not _SHA256.fullmatch(sha256.lower()):
+        raise BundleError(
+            f"{owner}: its list of files says of {name[:80]!r} what is no size and digest; tell its owner"
+        )
+    return FileRecord(size, sha256.lower())
 
 
 def hub_file(repo_id: str, commit: str, name: str, record: FileRecord, listed_in: str) -> Remote:
@@ -243,6 +261,23 @@ def transfer_bar(name: str, files: Mapping[str, FileRecord], *, quiet: bool) -> 
     return _hub_utils().tqdm(
         total=total_size(files), unit="B", unit_scale=True, desc=name, disable=disable, leave=False
     )
+
+
+@contextlib.contextmanager
+def no_bars_of_small_files() -> Iterator[None]:
+    """Keep huggingface_hub from leaving a bar on the terminal for every file of a few kilobytes."""
+    from huggingface_hub import constants
+
+    utils, group = _hub_utils(), "huggingface_hub.http_get"
+    # Where the variable decides, huggingface_hub does not let programs change it.
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is not None or utils.are_progress_bars_disabled(group):
+        yield
+        return
+    utils.disable_progress_bars(group)
+    try:
+        yield
+    finally:
+        utils.enable_progress_bars(group)
 
 
 def total_size(files: Mapping[str, FileRecord]) -> int:

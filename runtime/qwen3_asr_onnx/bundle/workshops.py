@@ -11,12 +11,13 @@ imports another:
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Protocol, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -81,10 +82,14 @@ class Float32Source(Protocol):
 class ExportWorkshop(Protocol):
     """What makes a float32 bundle of a checkpoint: the entry point `export`."""
 
-    def export(self, checkpoint: Path, output: Path, *, name: str | None, check: bool, progress: bool) -> object:
+    def export(
+        self, checkpoint: Path, output: Path, *, adapter: Path | None, name: str | None, check: bool, progress: bool
+    ) -> object:
         """Write the bundle of a checkpoint."""
 
-    def stream(self, checkpoint: Path, folder: Path, *, name: str | None) -> AbstractContextManager[Float32Source]:
+    def stream(
+        self, checkpoint: Path, folder: Path, *, adapter: Path | None, name: str | None
+    ) -> AbstractContextManager[Float32Source]:
         """Open a checkpoint as a bundle, its small files written to an empty folder."""
 
 
@@ -101,6 +106,9 @@ class QuantizeWorkshop(Protocol):
 
     def make(self, output: Path, source: Float32Source, recipe: str, *, progress: bool, threads: int | None) -> None:
         """Fill an empty directory with the bundle of one variant."""
+
+    def check(self, bundle: Path, source: Float32Source, recipe: str, *, threads: int | None) -> None:
+        """Raise unless the variant of a bundle computes what the source means, up to rounding, and answers a clip."""
 
 
 def make_variant(
@@ -126,7 +134,8 @@ def make_variant(
         adapter: directory of a LoRA adapter to merge into the checkpoint.
         name: what the manifest calls the model; None for the name of the checkpoint's directory.
         keep_float32: keep the float32 variant in the bundle, behind the one that the recipe makes.
-        check: compare with transformers as `export` does, which needs torch.
+        check: compare the float32 graphs with transformers as `export` does, which needs torch, and room for them. The
+            variant is compared with numpy in any case, and must answer a clip.
         overwrite: replace `output` if it exists.
         progress: show progress bars if stderr is a terminal.
         threads: cores to use; None for all.
@@ -144,20 +153,24 @@ def make_variant(
     with _import_errors_named():
         export = cast(ExportWorkshop, _workshop("export"))
         quantize = cast(QuantizeWorkshop, _workshop("quantize"))
-        if adapter is not None:
-            raise OptionsError(f"{adapter}: adapters cannot be merged yet")
+        if check and adapter is not None:
+            raise OptionsError(f"{adapter}: transformers cannot be asked about a merged adapter; leave out the check")
         quantize.require(recipe, calibration, keeps_float32=keep_float32)
-        options: dict[str, Any] = {"progress": progress, "threads": threads}
-        with atomic_directory(output, overwrite=overwrite) as partial:
+        with (
+            atomic_directory(output, overwrite=overwrite) as partial,
+            workplace(output.parent, output.name) as place,
+            export.stream(checkpoint, _empty(place.partial / "small"), adapter=adapter, name=name) as source,
+        ):
             if keep_float32:
-                export.export(checkpoint, partial, name=name, check=check, progress=progress)
-                quantize.add(partial, recipe, calibration=calibration, **options)
+                export.export(checkpoint, partial, adapter=adapter, name=name, check=check, progress=progress)
+                quantize.add(partial, recipe, progress=progress, threads=threads, calibration=calibration)
             else:
-                with (
-                    workplace(output.parent, output.name) as place,
-                    export.stream(checkpoint, place.partial, name=name) as source,
-                ):
-                    quantize.make(partial, source, recipe, **options)
+                if check:  # what is compared are float32 graphs with their weights in files
+                    float32 = place.partial / "float32"
+                    export.export(checkpoint, float32, adapter=None, name=name, check=True, progress=progress)
+                    shutil.rmtree(float32)
+                quantize.make(partial, source, recipe, progress=progress, threads=threads)
+            quantize.check(partial, source, recipe, threads=threads)
     return Bundle.open(output)
 
 
@@ -171,6 +184,11 @@ def check_recipe(recipe: str, calibration: Sequence[Waveform] = (), *, keeps_flo
     with _import_errors_named():
         _workshop("export")
         cast(QuantizeWorkshop, _workshop("quantize")).require(recipe, calibration, keeps_float32=keeps_float32)
+
+
+def _empty(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def _workshop(name: str) -> object:

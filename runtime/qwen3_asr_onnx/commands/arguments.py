@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from qwen3_asr_onnx.bundle.store import find, is_bundle
+from qwen3_asr_onnx.bundle.hub import OFFICIAL
+from qwen3_asr_onnx.bundle.store import find, got_from, is_bundle
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.model.session import DEVICES
 from qwen3_asr_onnx.outputs.writers import FORMATS
@@ -106,12 +107,14 @@ def refuse_positional_model(args: argparse.Namespace, argv: Sequence[str]) -> No
         OptionsError: the first input is a model; the message shows the line to type.
     """
     given = getattr(args, getattr(args, "first_input", ""), None)
-    first = given[0] if isinstance(given, list) else given
+    first = next(iter(given), None) if isinstance(given, list) else given
     if not isinstance(first, str) or first not in argv or first.startswith("-"):
         return
     path = Path(first)
     try:
-        is_model = is_bundle(path) if path.exists() else find(first) is not None
+        is_model = (
+            is_bundle(path) if path.exists() else find(first) is not None or first in OFFICIAL or bool(got_from(first))
+        )
     except (OSError, ValueError):
         return  # no file can have that name
     if is_model:

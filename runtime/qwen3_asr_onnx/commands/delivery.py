@@ -68,7 +68,7 @@ class Shown:
         self.growing = growing
         self._named = named
         self._text: GrowingText | None = None
-        self._n_shown = 0
+        self._shown = ""
         self._is_begun, self._is_first = False, True
 
     def add(self, label: str, segment: Segment) -> None:
@@ -89,12 +89,12 @@ class Shown:
         Raises:
             OSError: stdout cannot take it.
         """
-        self._show(label, whole[self._n_shown :])
+        self._show(label, whole[len(self._shown) :])
         self._reset()
 
     def abandon(self) -> None:
         """End the line of an input that failed behind what is shown of it."""
-        if self._n_shown:
+        if self._shown and not self._shown.endswith("\n"):
             emit("\n")
         self._reset()
 
@@ -103,11 +103,11 @@ class Shown:
         if self._named and not self._is_begun:
             head = f"==> {label} <==\n" if self._is_first else f"\n==> {label} <==\n"
         self._is_begun, self._is_first = True, False
-        self._n_shown += len(text)
+        self._shown += text
         emit(head + text)
 
     def _reset(self) -> None:
-        self._text, self._n_shown, self._is_begun = None, 0, False
+        self._text, self._shown, self._is_begun = None, "", False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from qwen3_asr_onnx.audio.loading import load_audio
 from qwen3_asr_onnx.bundle.choices import read_choices
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.getting import DEFAULT_RECIPE, GetOptions, get_model
 from qwen3_asr_onnx.bundle.writing import readable_bytes
 from qwen3_asr_onnx.errors import OptionsError
 
@@ -37,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="NAME|FILE",
-        help=f"published recipe, or .toml file (default {DEFAULT_RECIPE}); of a ready bundle, its variant",
+        help="published recipe, or .toml file (default int4); of a ready bundle, its variant",
     )
     parser.add_argument("--name", help="what to call the model (default: as its source)")
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit (default: the main branch)")
@@ -58,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         Qwen3AsrError: as `get_model`.
     """
+    from qwen3_asr_onnx.bundle.getting import GetOptions, get_model
+
     options = GetOptions(
         recipe=args.recipe,
         name=args.name,

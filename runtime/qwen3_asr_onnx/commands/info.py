@@ -16,6 +16,7 @@ from qwen3_asr_onnx.bundle import hub
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.json_text import parse_json, read_regular_text, require_regular
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE, TOKENIZER_FILE, Manifest, Variant
+from qwen3_asr_onnx.bundle.store import got_variant
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 from qwen3_asr_onnx.model import session
 
@@ -135,8 +136,9 @@ def run(args: argparse.Namespace) -> int:
         BundleError: there is no such folder, and no such repository on the hub.
     """
     # Of a bundle on the hub the manifest says it all; only hashing needs the files themselves.
-    on_hub = hub.local_folder(args.bundle) is None
-    path = hub.resolve(args.bundle, files=None if args.verify else [MANIFEST_FILE])
+    here = hub.local_folder(args.bundle) or got_variant(args.bundle)
+    on_hub = here is None
+    path = here or hub.resolve(args.bundle, files=None if args.verify else [MANIFEST_FILE])
     report: Report | Wreck
     try:
         report = inspect(Bundle.open(path), verify=args.verify, quiet=args.quiet, on_hub=on_hub and not args.verify)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qwen3_asr_onnx.bundle.choices import home
-from qwen3_asr_onnx.bundle.store import Entry, default_name, entries, remove, set_default
+from qwen3_asr_onnx.bundle.store import Entry, Family, default_name, entries, remove, set_default
 from qwen3_asr_onnx.bundle.writing import readable_bytes
 from qwen3_asr_onnx.errors import OptionsError
 
@@ -69,8 +69,10 @@ def _list(models: Sequence[Entry], *, as_json: bool, quiet: bool) -> None:
             )
     if not models:
         say(f"no models in {home()}; get one: qwen3-asr-onnx get Qwen/Qwen3-ASR-0.6B")
-    elif default_name("asr") is None and any(_kind(entry) == "asr" for entry in models):
-        say("no model is the default; choose one: qwen3-asr-onnx models default NAME")
+    families: tuple[Family, ...] = ("asr", "aligner")
+    for family in families:
+        if default_name(family) is None and any(_kind(entry) == family for entry in models):
+            say(f"no {_purpose(family)} is the default; choose one: qwen3-asr-onnx models default NAME")
 
 
 def _fields(entry: Entry) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def _kind(entry: Entry) -> str:
     return "broken" if entry.problem or entry.manifest is None else entry.manifest.kind
 
 
-def _purpose(family: str) -> str:
+def _purpose(family: Family) -> str:
     return "model" if family == "asr" else "aligner"
 
 

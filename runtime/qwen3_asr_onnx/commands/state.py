@@ -11,12 +11,13 @@ import json
 import os
 import time
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 from qwen3_asr_onnx.audio.sources import at_home
-from qwen3_asr_onnx.transcription.journal import Journal, fingerprint
+from qwen3_asr_onnx.transcription.identity import fingerprint
+from qwen3_asr_onnx.transcription.journal import Journal
 
 from .places import JOURNAL_SUFFIX, place_of
 
@@ -64,6 +65,7 @@ class Records:
     def __init__(self) -> None:
         """Remember where the records are; they are read when they are asked for."""
         self._path = state_folder() / "results.txt"
+        self._fingerprint = cache(fingerprint)  # of one recording there are several results
 
     def note(self, result: Path, recording: Mapping[str, Any]) -> None:
         """Write down what a result was made of.
@@ -89,7 +91,7 @@ class Records:
         """
         noted = self._recordings.get(_digest(place_of(result)))
         if noted is not None:
-            return noted == _made_of(result, fingerprint(recording))
+            return noted == _made_of(result, self._fingerprint(recording))
         status = result.stat()
         return status.st_size > 0 and status.st_mtime_ns >= recording.stat().st_mtime_ns
 

@@ -25,13 +25,16 @@ from .arguments import ALL, MODEL_FORMS, add_model_arguments, format_names, utf8
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import say
 from .delivery import Delivery, Shown, Tally, about, reason
+from .excerpt_options import add_excerpt_arguments
+from .jobs_file import JOB_FIELDS, chosen_sources
+from .naming import add_naming_arguments
 from .progress import audio_progress
 from .remarks import remarks, timing
 from .signals import exit_status, first_signal_asks
 from .state import Records, forget_old_journals, stdout_journal
 from .subtitle_options import ESTIMATE_HINT, add_subtitle_arguments, are_estimated, subtitle_style
 from .transcribed import durations, transcribed
-from .worklist import Destination, Job, find_sources, plan_jobs, remove_leftovers
+from .worklist import Destination, Job, Source, plan_jobs, remove_leftovers
 
 if TYPE_CHECKING:
     from qwen3_asr_onnx.transcriber import Transcriber
@@ -47,7 +50,10 @@ ERRORS_OF_A_FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `transcribe` to its parser."""
     parser.add_argument(
-        "inputs", metavar="INPUT", nargs="+", help="audio file, directory of audio files, http(s) or data: URL, or -"
+        "inputs", metavar="INPUT", nargs="*", help="audio file, directory of audio files, http(s) or data: URL, or -"
+    )
+    parser.add_argument(
+        "--manifest", metavar="FILE", type=Path, help=f"inputs from a file of JSON lines, with {', '.join(JOB_FIELDS)}"
     )
     _add_output_arguments(parser)
     model = add_model_arguments(parser, "inputs")
@@ -55,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--aligner", metavar=MODEL_FORMS, help="forced aligner for --timestamps word (default: as `models` shows it)"
     )
     model.add_argument("--aligner-variant", metavar="VARIANT", help="variant of the aligner (default: its first)")
+    add_excerpt_arguments(parser)
     _add_speech_arguments(parser)
     add_subtitle_arguments(parser)
 
@@ -73,9 +80,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     place = output.add_mutually_exclusive_group()
     place.add_argument("-o", "--output-dir", metavar="DIR", type=Path, help="write NAME.FORMAT files into DIR")
     place.add_argument("--save", action="store_true", help="write NAME.FORMAT next to each input")
-    output.add_argument(
-        "--keep-extension", action="store_true", help="call the result of a.mp3 a.mp3.txt: a.wav may lie beside it"
-    )
+    add_naming_arguments(output)
     output.add_argument(
         "--times", action="store_true", help="txt: a line for each segment, behind its times: [00:25.0 --> 00:50.5]"
     )
@@ -155,11 +160,11 @@ def run(args: argparse.Namespace) -> int:
     formats, timed = args.formats or ["txt"], options.timestamps == "word"
     _check_times(args, formats)
     style = subtitle_style(args, formats, word_times=timed)
-    sources, unusable = find_sources(args.inputs)
+    sources, unusable = chosen_sources(args.inputs, args.manifest, options)
     tally, records = Tally(len(sources) + len(unusable)), Records()
     stdout_format = "" if destination is not None else _stdout_format(args, tally.n_inputs)
     delivery = Delivery(
-        stdout_format, tally, writers(style, times=args.times), _shown(args, stdout_format, tally), records
+        stdout_format, tally, writers(style, times=args.times), _shown(args, sources, stdout_format, tally), records
     )
     if destination is None:
         jobs = [Job(source, {}, stdout_journal(source.audio, anew=not args.resume)) for source in sources]
@@ -203,7 +208,7 @@ def _transcribe_all(
     tally = delivery.tally
     n_begun = 0
     why = "the time limit was reached before"
-    with audio_progress(durations(jobs), len(jobs), quiet=args.quiet) as meter:
+    with audio_progress(durations(jobs, options), len(jobs), quiet=args.quiet) as meter:
         meter.say("loading the model")
         with contextlib.closing(load_transcriber(args)) as transcriber, first_signal_asks() as asked:
             for job, result in transcribed(transcriber, jobs, options, meter, asked, delivery.shown):
@@ -258,21 +263,38 @@ def _options(args: argparse.Namespace) -> TranscribeOptions:
         timestamps=args.timestamps,
         batch_size=args.batch_size,
         time_limit_s=args.time_limit,
+        start_s=args.start,
+        end_s=args.end,
+        track=args.track,
+        channels=args.channels,
     )
 
 
 def _destination(args: argparse.Namespace) -> Destination | None:
     """Return where files go, None for stdout."""
     if args.output_dir is None and not args.save:
-        if args.overwrite or args.keep_extension:
-            option = "--keep-extension" if args.keep_extension else "--overwrite"
+        if args.overwrite or args.keep_extension or args.name_template:
+            given = {
+                "--keep-extension": args.keep_extension,
+                "--name-template": args.name_template,
+                "--overwrite": True,
+            }
+            option = next(name for name, value in given.items() if value)
             raise OptionsError(f"{option} is about output files; add --output-dir or --save")
         return None
     if args.output_dir is not None and args.output_dir.exists() and not args.output_dir.is_dir():
         raise OptionsError(f"--output-dir {args.output_dir} is not a directory")
     # dict.fromkeys drops repeated formats and keeps their order.
     formats = tuple(dict.fromkeys(args.formats or ["txt"]))
-    return Destination(formats, args.output_dir, args.resume, args.overwrite, args.keep_extension)
+    return Destination(
+        formats,
+        args.output_dir,
+        args.resume,
+        args.overwrite,
+        args.keep_extension,
+        args.name_template,
+        args.language or "",
+    )
 
 
 def _how_to_go_on(args: argparse.Namespace, *, kept: bool) -> str:
@@ -288,9 +310,12 @@ def _check_times(args: argparse.Namespace, formats: Sequence[str]) -> None:
         raise OptionsError(f"--times is for plain text; add {takers}")
 
 
-def _shown(args: argparse.Namespace, stdout_format: str, tally: Tally) -> Shown:
+def _shown(args: argparse.Namespace, sources: Sequence[Source], stdout_format: str, tally: Tally) -> Shown:
     grow = FORMATS[stdout_format].grow if stdout_format else None
-    growing = None if grow is None else partial(grow, times=args.times)
+    chosen = {args.channels, *(source.options.channels for source in sources if source.options is not None)}
+    splits = "split" in chosen
+    # What several channels say is in order only when all of them were heard.
+    growing = None if grow is None or splits else partial(grow, times=args.times)
     return Shown(growing, named=tally.n_inputs > 1)
 
 

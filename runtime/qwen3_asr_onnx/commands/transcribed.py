@@ -57,7 +57,7 @@ def transcribed(
         warnings.showwarning = show_warning
         results = transcriber.transcribe_many(
             audios(),
-            options,
+            [job.source.options or options for job in jobs],
             errors="return",
             progress=meter.add,
             on_segment=None if shown.growing is None else show,
@@ -70,7 +70,11 @@ def transcribed(
             meter.input_done()
 
 
-def durations(jobs: Sequence[Job]) -> Iterator[float | None]:
-    """Yield how long each job's audio is, as far as its file says; None where it does not."""
+def durations(jobs: Sequence[Job], options: TranscribeOptions) -> Iterator[float | None]:
+    """Yield how long each job's audio is that will be heard, as far as its file says; None where it does not."""
     for job in jobs:
-        yield probe_duration(job.source.audio) if isinstance(job.source.audio, Path) else None
+        own = job.source.options or options
+        whole_s = probe_duration(job.source.audio) if isinstance(job.source.audio, Path) else None
+        if whole_s is not None:
+            whole_s = max(0.0, min(whole_s, own.end_s or whole_s) - own.start_s)
+        yield whole_s

@@ -17,14 +17,17 @@ from urllib.parse import unquote, urlsplit
 from qwen3_asr_onnx.audio.downloads import is_url, url_label
 from qwen3_asr_onnx.audio.loading import AUDIO_SUFFIXES
 from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.outputs.saving import remove_abandoned
 from qwen3_asr_onnx.outputs.writers import FORMATS
+from qwen3_asr_onnx.text.languages import LANGUAGE_CODES, resolve_language
 from qwen3_asr_onnx.transcription.journal import Journal, holds_pieces
 
+from .naming import fill_template
 from .places import check_place, folded, journal_path, place_of, shortened, tells_case_apart
 from .state import Records
 
-__all__ = ["Destination", "Job", "Source", "Unusable", "find_sources", "plan_jobs", "remove_leftovers"]
+__all__ = ["Destination", "Job", "Source", "Unusable", "find_sources", "plan_jobs", "remove_leftovers", "sources_of"]
 
 State: TypeAlias = Literal["done", "stale", "missing"]
 """What became of an output so far: it is made of this recording, of what was there before it, or not made."""
@@ -50,12 +53,14 @@ class Source:
         audio: what is given to the transcriber: a path, or "-", a URL, a data: URL.
         relative: where its results go under an output directory, without a format's suffix.
         extension: of the audio's own name, as ".mp3"; "" where it has none.
+        options: how it is transcribed, where that is its own.
     """
 
     label: str
     audio: str | Path
     relative: Path
     extension: str = ""
+    options: TranscribeOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,8 @@ class Destination:
         resume: keep the outputs that exist and make the missing ones.
         overwrite: replace the outputs that exist.
         keep_extension: call the result of a.mp3 a.mp3.txt, so that a.wav may lie beside it.
+        template: makes the names, see `naming`; None calls the result of a.mp3 a.txt.
+        language: code of the language that is asked for, for templates; "" where it is detected.
     """
 
     formats: tuple[str, ...]
@@ -83,25 +90,44 @@ class Destination:
     resume: bool = False
     overwrite: bool = False
     keep_extension: bool = False
+    template: str | None = None
+    language: str = ""
 
     def path(self, source: Source, format_name: str) -> Path:
         """Return the output file of one source in one format."""
         stem = self._stem(source)
-        return stem.with_name(f"{stem.name}.{format_name}")
+        if self.template is not None:
+            return stem.with_name(fill_template(self.template, self._fields(source, stem, format_name)))
+        return stem.with_name(f"{stem.name}{self._kept(source)}.{format_name}")
 
     def journal(self, source: Source) -> Path:
         """Return where the journal of one source lies while its outputs are made."""
-        return journal_path(self._stem(source))
+        if self.template is not None:
+            return journal_path(self.path(source, "journal"))
+        stem = self._stem(source)
+        return journal_path(stem.with_name(f"{stem.name}{self._kept(source)}"))
+
+    def _kept(self, source: Source) -> str:
+        return source.extension if self.keep_extension else ""
+
+    def _fields(self, source: Source, stem: Path, format_name: str) -> dict[str, str]:
+        """Return what a template may hold."""
+        language = source.options.language if source.options is not None else self.language
+        code = LANGUAGE_CODES[resolve_language(language)] if language else ""
+        if not code and "{lang}" in (self.template or ""):
+            raise OptionsError(
+                f"--name-template has {{lang}}, and no language is asked for of {source.label}; add --language"
+            )
+        folder = source.audio.absolute().parent.name if isinstance(source.audio, Path) else ""
+        name = f"{stem.name}{source.extension}"
+        return {"stem": stem.name, "name": name, "parent": folder, "lang": code, "ext": format_name}
 
     def _stem(self, source: Source) -> Path:
         if self.directory is not None:
-            stem = self.directory / source.relative
-        elif isinstance(source.audio, Path):
-            stem = source.audio.with_suffix("")
-        else:
-            raise OptionsError(f"{source.label} is not a file, so nothing can be saved next to it; use --output-dir")
-        extension = source.extension if self.keep_extension else ""
-        return stem.with_name(f"{stem.name}{extension}")
+            return self.directory / source.relative
+        if isinstance(source.audio, Path):
+            return source.audio.with_name(source.relative.name)
+        raise OptionsError(f"{source.label} is not a file, so nothing can be saved next to it; use --output-dir")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +157,13 @@ def find_sources(inputs: Sequence[str]) -> tuple[list[Source], list[Unusable]]:
     """
     if inputs.count(STDIN) > 1:
         raise OptionsError("- (stdin) can be read only once")
-    found = [item for text in inputs for item in _sources_of(text)]
+    found = [item for text in inputs for item in sources_of(text)]
     sources = [item for item in found if isinstance(item, Source)]
     return sources, [item for item in found if isinstance(item, Unusable)]
 
 
-def _sources_of(text: str) -> Iterator[Source | Unusable]:
+def sources_of(text: str) -> Iterator[Source | Unusable]:
+    """Yield the sources that one input stands for, and what is unusable of it."""
     path = Path(text)
     if text == STDIN:
         yield Source("standard input", STDIN, Path("stdin"))
@@ -280,11 +307,19 @@ def _outputs(sources: Sequence[Source], destination: Destination) -> list[tuple[
 def _clash(clashes: Mapping[tuple[str, str], Path], destination: Destination) -> OptionsError:
     pairs = [f"{one} and {other} would both write {path}" for (one, other), path in clashes.items()]
     apart = any(Path(one).suffix != Path(other).suffix for one, other in clashes)
-    remedy = "add --keep-extension" if apart and not destination.keep_extension else "rename one of them"
+    template = "--name-template '{parent}-{stem}.{ext}'"
+    if any(one == other for one, other in clashes):  # parts of one recording, of a manifest
+        remedy = 'give each a "name"'
+    elif destination.template is not None:
+        remedy = "choose another template"
+    else:
+        remedy = "add --keep-extension" if apart and not destination.keep_extension else f"add {template}"
     return OptionsError("\n  ".join([f"{pairs[0]}; {remedy}, or transcribe them separately", *pairs[1:]]))
 
 
 def _same_audio(one: Source, other: Source) -> bool:
+    if one.options != other.options:
+        return False
     if isinstance(one.audio, Path) and isinstance(other.audio, Path):
         return os.path.realpath(one.audio) == os.path.realpath(other.audio)
     return one.audio == other.audio

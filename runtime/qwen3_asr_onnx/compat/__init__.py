@@ -2,11 +2,11 @@
 
     from qwen3_asr_onnx.compat import Qwen3ASRModel     # was: from qwen_asr import Qwen3ASRModel
 
-    model = Qwen3ASRModel.from_pretrained("bundle/", forced_aligner="aligner-bundle/")
+    model = Qwen3ASRModel.from_pretrained("Qwen/Qwen3-ASR-0.6B", forced_aligner="Qwen/Qwen3-ForcedAligner-0.6B")
     for result in model.transcribe(["a.wav", "b.wav"], language="English", return_time_stamps=True):
         print(result.language, result.text, result.time_stamps)
 
-A script needs another import and the path of a bundle instead of a checkpoint. What differs on purpose is listed in
+A script needs another import and nothing else. What differs on purpose is listed in
 runtime/COMPAT.md. Arguments that steer PyTorch or vLLM and mean nothing here raise a `CompatWarning`.
 """
 

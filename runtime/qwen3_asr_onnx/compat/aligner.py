@@ -56,7 +56,7 @@ class Qwen3ForcedAligner:
         """Load an aligner's bundle.
 
         Args:
-            pretrained_model_name_or_path: the bundle's directory, or its name on the hub.
+            pretrained_model_name_or_path: as for `Qwen3ASRModel.from_pretrained`.
             kwargs: `device_map` (or `device`), and this runtime's `variant`, `threads`, `revision`. Arguments of
                 PyTorch that mean nothing here raise a `CompatWarning`.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import difflib
 import sys
 import warnings
@@ -15,7 +16,6 @@ import numpy as np
 
 from qwen3_asr_onnx.audio.loading import AudioSource
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.pull import fetch_variant
 from qwen3_asr_onnx.errors import AudioError, OptionsError
 from qwen3_asr_onnx.model.session import available_providers
 from qwen3_asr_onnx.text.languages import normalize_name
@@ -130,15 +130,17 @@ def load_options(arguments: Mapping[str, Any], caller: str) -> LoadOptions:
 
 
 def open_bundle(name_or_path: str, options: LoadOptions) -> tuple[Bundle, LoadOptions]:
-    """Return the bundle, fetched from the hub if need be, and the options with a device that this machine has.
+    """Return the bundle, got or fetched from the hub if need be, and the options with a device that this machine has.
 
     Raises:
-        BundleError, MissingExtra: as `fetch_variant`.
+        BundleError, OptionsError, LimitError, MissingExtra: as `model_of`.
 
     Warns:
         CompatWarning: a GPU was named and there is none to be used; the CPU is.
     """
-    bundle = Bundle.open(fetch_variant(name_or_path, options.variant, revision=options.revision))
+    from qwen3_asr_onnx.bundle.getting import model_of
+
+    bundle = Bundle.open(model_of(name_or_path, options.variant, options.revision, _say))
     if options.device == "cpu" or not bundle.manifest.variants:
         return bundle, options
     variant = options.variant or next(iter(bundle.manifest.variants))
@@ -235,6 +237,14 @@ def _device(asked: Any) -> str:
             f"device {text!r}: the first visible GPU is used; set CUDA_VISIBLE_DEVICES to choose another"
         )
     raise OptionsError(f"device {asked!r} is not supported; give cpu or cuda")
+
+
+def _say(message: str) -> None:
+    """Write a line to stderr: to name a checkpoint is to ask for the minutes that it takes to make a model of it."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"qwen3-asr-onnx: {message}\n")
+            sys.stderr.flush()
 
 
 def warn(message: str) -> None:

@@ -101,7 +101,9 @@ class Qwen3ASRModel:
         """Load a bundle.
 
         Args:
-            pretrained_model_name_or_path: a bundle's directory, or its name on the hub.
+            pretrained_model_name_or_path: a bundle's directory, the name of a model in the store, or a name on the hub.
+                Of a checkpoint such as Qwen/Qwen3-ASR-0.6B a model is made once, as `qwen3-asr-onnx get` does;
+                `variant` is the recipe then, int4 if it is left out.
             forced_aligner: the same for an aligner's bundle.
             forced_aligner_kwargs: keyword arguments for the aligner, which does not inherit those of the model.
             max_inference_batch_size: most pieces decoded together; below 0, as many as fit in memory.
@@ -202,21 +204,13 @@ class Qwen3ASRModel:
         contexts = broadcast(context, len(audios), "context")
         languages = [None] * len(audios) if language is None else broadcast(language, len(audios), "language")
         names = [as_language(value, self.model.manifest.languages) for value in languages]
-        results: list[ASRTranscription | None] = [None] * len(audios)
-        # Inputs with the same options are decoded together.
-        groups: dict[tuple[str, str | None], list[int]] = {}
-        for index, key in enumerate(zip(contexts, names, strict=True)):
-            groups.setdefault((key[0] or "", key[1]), []).append(index)
-        for (text, name), members in groups.items():
-            made = self._transcribe([audios[index] for index in members], text, name, return_time_stamps)
-            for index, result in zip(members, made, strict=True):
-                results[index] = result
-        return [result for result in results if result is not None]
+        each = [self._options(text or "", name) for text, name in zip(contexts, names, strict=True)]
+        return self._transcribe(audios, each, return_time_stamps)
 
     def _transcribe(
-        self, audios: list[AudioSource], context: str, language: str | None, time_stamps: bool
+        self, audios: list[AudioSource], options: list[TranscribeOptions], time_stamps: bool
     ) -> list[ASRTranscription]:
-        """Return the transcriptions of audios with the same context and language."""
+        """Return the transcriptions of audios, each with its options."""
         waveforms: deque[Waveform] = deque()
 
         def loaded() -> Iterator[AudioSource]:
@@ -226,9 +220,7 @@ class Qwen3ASRModel:
                 yield waveforms[-1] if time_stamps else audio
 
         results = []
-        for number, transcript in enumerate(
-            self.model.transcribe_many(loaded(), self._options(context, language)), start=1
-        ):
+        for number, transcript in enumerate(self.model.transcribe_many(loaded(), options), start=1):
             if transcript.stop_reason == "length":
                 warn(
                     f"audio {number} of {len(audios)}: max_new_tokens={self.max_new_tokens} was reached and text may "

@@ -133,7 +133,8 @@ class Batch(Generic[Key]):
         self._choose = choose
         self._rows: list[Row[Key] | None] = []  # row i lives in cache row i; None is a place to fill
         self._used = [0] * cache.rows  # most positions any row has had in this place: so much memory is taken
-        self._shared = [0] * cache.rows  # positions at the start of this place that hold what all prompts begin with
+        # The token ids at the start of each place that other prompts may begin with too.
+        self._shared: list[tuple[int, ...]] = [()] * cache.rows
 
     @property
     def n_active(self) -> int:
@@ -165,7 +166,7 @@ class Batch(Generic[Key]):
         limit: int,
         watch: Watch | None = None,
         *,
-        n_shared: int = 0,
+        shared: tuple[int, ...] = (),
         denial: Denial | None = None,
     ) -> None:
         """Read a prompt and choose its first token.
@@ -175,24 +176,24 @@ class Batch(Generic[Key]):
             prompt: (n_tokens, hidden) float32.
             limit: most tokens to generate, at least 1.
             watch: sees the ids after each new one; True ends the row.
-            n_shared: with how many positions all prompts that give this number begin alike, less than n_tokens: where
-                it pays, they are read once, and copied from row to row.
+            shared: token ids that this prompt begins with, fewer than n_tokens, and others may too: where it pays, they
+                are read once, and copied from row to row.
             denial: ends the row at once, with nothing written, if the model would have written that nobody speaks.
         """
         started = time.perf_counter()
         if not self.n_active and self._max_positions is not None and self._used_with(len(prompt)) > self._max_positions:
             self._cache.clear()
             self._used = [0] * self._cache.rows
-            self._shared = [0] * self._cache.rows
+            self._shared = [()] * self._cache.rows
         row = Row(key, len(prompt), limit, self._eos, watch)
         place = self._place(row)
         if len(prompt) >= self._cache.capacity:
             self._grow(len(prompt))
-        n_shared = n_shared if n_shared >= SHARED_FROM else 0
-        past = self._take_shared(place, n_shared)
+        shared = shared if len(shared) >= SHARED_FROM else ()
+        past = self._take_shared(place, shared)
         n_logits = 1 if denial is None else 1 + denial.back
         logits = self._decoder.extend(self._cache, place, prompt[past:], past, n_logits=n_logits)
-        self._shared[place] = n_shared
+        self._shared[place] = shared
         if denial is not None and denial.holds(logits[0]):
             row.end = "stop_token"
         else:
@@ -200,13 +201,13 @@ class Batch(Generic[Key]):
             row.accept(int(tokens[0]), float(logprobs[0]))
         row.prefill_s = time.perf_counter() - started
 
-    def _take_shared(self, place: int, n_shared: int) -> int:
+    def _take_shared(self, place: int, shared: tuple[int, ...]) -> int:
         """Put what is shared at the start of a place, if any place holds it; return how many positions that is."""
-        if not n_shared or n_shared not in self._shared:
+        if not shared or shared not in self._shared:
             return 0
-        if self._shared[place] != n_shared:
-            self._cache.move(self._shared.index(n_shared), place, n_shared)
-        return n_shared
+        if self._shared[place] != shared:
+            self._cache.move(self._shared.index(shared), place, len(shared))
+        return len(shared)
 
     def resume(self, key: Key, length: int, token: int, limit: int, watch: Watch | None = None) -> None:
         """Take up a row whose `length` positions are in the next free cache row, to go on after `token`."""
@@ -259,7 +260,7 @@ class Batch(Generic[Key]):
         capacity = max(length + GROWTH_TOKENS, self._cache.capacity + self._cache.capacity // 2)
         kept = min(valid, self._cache.capacity)
         self._cache.grow(len(self._rows), kept, capacity)
-        self._shared = [n if i < len(self._rows) and n <= kept else 0 for i, n in enumerate(self._shared)]
+        self._shared = [ids if i < len(self._rows) and len(ids) <= kept else () for i, ids in enumerate(self._shared)]
 
     def _step_until_change(self, active: Sequence[Row[Key]], interrupt: Callable[[], bool] | None) -> None:
         """Step until a row ends: so long the memory bound to the session stays the same."""

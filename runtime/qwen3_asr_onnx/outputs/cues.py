@@ -19,7 +19,7 @@ from qwen3_asr_onnx.text.scripts import column_width
 from .layout import CueLimits, cut_cues, cut_lines, fill_lines
 from .units import TextSpan, TextUnit, TimedText, estimate_words, make_units, place_words
 
-__all__ = ["Cue", "SubtitleStyle", "WordDisplay", "cues", "segment_cues"]
+__all__ = ["Cue", "SubtitleStyle", "WordDisplay", "channel_labels", "cues", "segment_cues"]
 
 WordDisplay: TypeAlias = Literal["off", "karaoke", "cues"]
 """Phrases only; phrases whose words carry their times (WebVTT); every word a cue of its own."""
@@ -91,11 +91,12 @@ class Cue:
 
     Attributes:
         start_ms: when it appears.
-        end_ms: when it goes; always after it appears, and never after the next one appears.
+        end_ms: when it goes; always after it appears, and never after the next one of its channel appears.
         lines: its lines, each made of timed parts. A part's text begins with the space that precedes it, if any.
         measured: whether its words carry measured times.
         estimated: whether its times were estimated inside a segment.
         confidence: mean probability of the segment's tokens; None when it is not to be shown.
+        label: of the channel it was heard in; "" where channels are not told apart.
     """
 
     start_ms: int
@@ -104,11 +105,34 @@ class Cue:
     measured: bool = False
     estimated: bool = False
     confidence: float | None = None
+    label: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the first line."""
+        confidence = "" if self.confidence is None else f"[{self.confidence:.0%}] "
+        return f"{confidence}[{self.label}] " if self.label else confidence
 
     @property
     def text_lines(self) -> tuple[str, ...]:
         """The lines as plain text."""
         return tuple("".join(part.text for part in line) for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What stands before the text of a segment's cues."""
+
+    confidence: float | None = None
+    label: str = ""
+
+    def columns(self, line_width: int) -> int:
+        """Return what it takes of the first line, in which half a line at least is left to the text."""
+        taken = (0 if self.confidence is None else CONFIDENCE_COLUMNS) + (len(self.label) + 3 if self.label else 0)
+        return min(taken, line_width // 2)
+
+
+NO_HEAD = _Head()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +145,11 @@ class _Draft:
     min_s: float = 0.0
     measured: bool = False
     estimated: bool = False
-    confidence: float | None = None
+    head: _Head = NO_HEAD
 
 
 def cues(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> tuple[Cue, ...]:
-    """Return the cues of a transcript. No text is lost or reordered, and no two cues overlap.
+    """Return the cues of a transcript. No text is lost or reordered, and no two cues of a channel overlap.
 
     Raises:
         OptionsError: the style shows words, and the transcript has no word times.
@@ -135,22 +159,33 @@ def cues(transcript: Transcript, style: SubtitleStyle = DEFAULT_STYLE) -> tuple[
         raise OptionsError(
             f"subtitle style words={style.words!r} needs word times; transcribe with timestamps and an aligner bundle"
         )
+    labels = channel_labels(transcript)
     drafts: list[_Draft] = []
     for segment in spoken:
         spans = place_words(segment.text, segment.words or ())
         estimated = style.estimate and not spans
         if estimated:
             spans = _estimated_spans(segment)
-        units = make_units(segment.text, spans, _unit_width(style))
         confidence = min(1.0, math.exp(segment.avg_logprob)) if style.confidence else None
-        drafts += _cut(units, style, confidence, estimated=estimated) or [_wrapped(segment, style, confidence)]
-    return tuple(_settle(drafts, style, transcript.duration_s))
+        head = _Head(confidence, labels[segment.channel])
+        units = make_units(segment.text, spans, _limits(style, head).first_width)
+        drafts += _cut(units, style, head, estimated=estimated) or [_wrapped(segment, style, head)]
+    return _settled(drafts, style, transcript)
 
 
 def segment_cues(transcript: Transcript) -> tuple[Cue, ...]:
     """Return one cue per segment that has text, with the times of the segment."""
-    drafts = [_whole(segment, None) for segment in transcript.segments if segment.text.strip()]
-    return tuple(_settle(drafts, DEFAULT_STYLE, transcript.duration_s))
+    spoken = (segment for segment in transcript.segments if segment.text.strip())
+    labels = channel_labels(transcript)
+    drafts = [_whole(segment, _Head(label=labels[segment.channel])) for segment in spoken]
+    return _settled(drafts, DEFAULT_STYLE, transcript)
+
+
+def channel_labels(transcript: Transcript) -> dict[int | None, str]:
+    """Return what each channel is called: "left" or "right", or by its number; "" where they are not told apart."""
+    channels = sorted({segment.channel for segment in transcript.segments if segment.channel is not None})
+    names = ("left", "right") if channels and channels[-1] <= 2 else ()
+    return {None: "", **{number: names[number - 1] if names else f"channel {number}" for number in channels}}
 
 
 def _estimated_spans(segment: Segment) -> list[TextSpan]:
@@ -172,10 +207,10 @@ def _estimated_spans(segment: Segment) -> list[TextSpan]:
     return estimate_words(segment.text, segment.start_s, segment.end_s)
 
 
-def _limits(style: SubtitleStyle) -> CueLimits:
+def _limits(style: SubtitleStyle, head: _Head) -> CueLimits:
     return CueLimits(
         line_width=style.max_line_width,
-        reserved=CONFIDENCE_COLUMNS if style.confidence else 0,
+        reserved=head.columns(style.max_line_width),
         lines=style.max_lines,
         columns_per_s=style.max_columns_per_s,
         min_duration_s=style.min_duration_s,
@@ -183,55 +218,50 @@ def _limits(style: SubtitleStyle) -> CueLimits:
     )
 
 
-def _unit_width(style: SubtitleStyle) -> int:
-    return style.max_line_width - (CONFIDENCE_COLUMNS if style.confidence else 0)
-
-
-def _whole(segment: Segment, confidence: float | None) -> _Draft:
+def _whole(segment: Segment, head: _Head) -> _Draft:
     """Return a segment as one cue, in the lines it is written in."""
     # A blank line inside a cue would end it, and the rest would be lost.
     lines = [stripped for line in segment.text.splitlines() if (stripped := line.strip())]
     parts = tuple((TimedText(line, segment.start_s, segment.end_s),) for line in lines)
-    return _Draft(segment.start_s, segment.end_s, parts, confidence=confidence)
+    return _Draft(segment.start_s, segment.end_s, parts, head=head)
 
 
-def _wrapped(segment: Segment, style: SubtitleStyle, confidence: float | None) -> _Draft:
+def _wrapped(segment: Segment, style: SubtitleStyle, head: _Head) -> _Draft:
     """Return a segment as one cue, in as many lines as it takes."""
-    whole = _whole(segment, confidence)
-    limits = _limits(style)
+    whole = _whole(segment, head)
+    limits = _limits(style, head)
+    width = limits.first_width
     lines: list[tuple[TimedText, ...]] = []
     for line in whole.lines:
         text = line[0].text
-        units = make_units(text, estimate_words(text, segment.start_s, segment.end_s), _unit_width(style))
+        units = make_units(text, estimate_words(text, segment.start_s, segment.end_s), width)
         lines += [tuple(_parts(units[first:end])) for first, end in fill_lines(units, limits)] or [line]
         limits = replace(limits, reserved=0)
     return replace(whole, lines=tuple(lines))
 
 
-def _cut(
-    units: Sequence[TextUnit], style: SubtitleStyle, confidence: float | None, *, estimated: bool = False
-) -> list[_Draft]:
+def _cut(units: Sequence[TextUnit], style: SubtitleStyle, head: _Head, *, estimated: bool = False) -> list[_Draft]:
     """Return the units as cues."""
     if style.words == "cues" and not estimated:
         return [
-            _Draft(part.start_s, part.end_s, ((part,),), _WORD_MIN_DURATION_S, measured=True, confidence=confidence)
+            _Draft(part.start_s, part.end_s, ((part,),), _WORD_MIN_DURATION_S, measured=True, head=head)
             for unit in units
             for part in unit.words
         ]
     if not units:
         return []
-    limits = _limits(style)
+    limits = _limits(style, head)
     drafts = []
     runs = list(_runs(units, style.pause_s))
     next_starts = [*(run[0].start_s for run in runs[1:]), math.inf]
     for run, until_s in zip(runs, next_starts, strict=True):
         for first, end in cut_cues(run, limits, until_s):
-            drafts.append(_draft(run[first:end], limits, style, confidence, estimated=estimated))
+            drafts.append(_draft(run[first:end], limits, style, head, estimated=estimated))
     return drafts
 
 
 def _draft(
-    units: Sequence[TextUnit], limits: CueLimits, style: SubtitleStyle, confidence: float | None, *, estimated: bool
+    units: Sequence[TextUnit], limits: CueLimits, style: SubtitleStyle, head: _Head, *, estimated: bool
 ) -> _Draft:
     lines = tuple(tuple(_parts(units[first:end])) for first, end in cut_lines(units, limits))
     columns = sum(column_width(part.text) for line in lines for part in line)
@@ -242,7 +272,7 @@ def _draft(
         min_s=min(style.max_duration_s, max(style.min_duration_s, columns / style.max_columns_per_s)),
         measured=not estimated,
         estimated=estimated,
-        confidence=confidence,
+        head=head,
     )
 
 
@@ -264,7 +294,15 @@ def _parts(units: Iterable[TextUnit]) -> Iterator[TimedText]:
             yield TimedText(space + word.text, word.start_s, word.end_s)
 
 
-def _settle(drafts: Sequence[_Draft], style: SubtitleStyle, duration_s: float) -> Iterator[Cue]:
+def _settled(drafts: Sequence[_Draft], style: SubtitleStyle, transcript: Transcript) -> tuple[Cue, ...]:
+    """Return the cues in order; those of one channel do not overlap, and those of two may, as people do."""
+    made: list[Cue] = []
+    for label in dict.fromkeys(draft.head.label for draft in drafts):
+        made += _settle([draft for draft in drafts if draft.head.label == label], style, transcript)
+    return tuple(sorted(made, key=lambda cue: cue.start_ms))
+
+
+def _settle(drafts: Sequence[_Draft], style: SubtitleStyle, transcript: Transcript) -> Iterator[Cue]:
     """Yield the cues with times no player refuses: in order, of positive length, without overlap.
 
     A cue begins with its first word. It stays after its last one where it would be too short or too fast to read, and
@@ -275,7 +313,8 @@ def _settle(drafts: Sequence[_Draft], style: SubtitleStyle, duration_s: float) -
         starts.append(max(_milliseconds(draft.start_s), starts[-1] + 1 if starts else 0))
     if not drafts:
         return
-    last_end = max(_milliseconds(duration_s), _milliseconds(drafts[-1].end_s))
+    end_s = transcript.start_s + transcript.duration_s
+    last_end = max(_milliseconds(end_s), _milliseconds(drafts[-1].end_s))
     for draft, start, limit in zip(drafts, starts, [*starts[1:], last_end], strict=True):
         end = _milliseconds(draft.end_s)
         if draft.min_s:
@@ -289,7 +328,8 @@ def _settle(drafts: Sequence[_Draft], style: SubtitleStyle, duration_s: float) -
             lines=draft.lines,
             measured=draft.measured,
             estimated=draft.estimated,
-            confidence=draft.confidence,
+            confidence=draft.head.confidence,
+            label=draft.head.label,
         )
 
 

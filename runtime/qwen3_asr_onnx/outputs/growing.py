@@ -9,7 +9,7 @@ from __future__ import annotations
 from qwen3_asr_onnx.results import Segment
 from qwen3_asr_onnx.text.answer import TextJoiner
 
-__all__ = ["GrowingText", "timed_line"]
+__all__ = ["GrowingText", "timed_head", "timed_line"]
 
 
 class GrowingText:
@@ -41,7 +41,12 @@ class GrowingText:
 def timed_line(segment: Segment) -> str:
     """Return the text of a segment on one line, behind its times; "" where nothing was said."""
     text = " ".join(segment.text.strip().splitlines())
-    return f"[{_clock(segment.start_s)} --> {_clock(segment.end_s)}] {text}\n" if text else ""
+    return f"{timed_head(segment.start_s, segment.end_s)}{text}\n" if text else ""
+
+
+def timed_head(start_s: float, end_s: float) -> str:
+    """Return what stands before a line that tells its times."""
+    return f"[{_clock(start_s)} --> {_clock(end_s)}] "
 
 
 def _clock(seconds: float) -> str:

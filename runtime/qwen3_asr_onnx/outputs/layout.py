@@ -65,6 +65,11 @@ class CueLimits:
     min_duration_s: float
     max_duration_s: float
 
+    @property
+    def first_width(self) -> int:
+        """Columns that are left of the first line."""
+        return self.line_width - self.reserved
+
 
 class _Run:
     """Prefix sums over consecutive units, so that the penalty of any cue is found in constant time."""
@@ -90,7 +95,7 @@ class _Run:
 
     def furthest(self, first: int, limits: CueLimits) -> int:
         """Return the end of the largest cue that begins with unit `first`."""
-        end = self.fill(first, limits.line_width - limits.reserved)
+        end = self.fill(first, limits.first_width)
         for _ in range(limits.lines - 1):
             end = self.fill(end, limits.line_width)
         return end
@@ -152,7 +157,7 @@ def cut_cues(units: Sequence[TextUnit], limits: CueLimits, until_s: float) -> li
 def cut_lines(units: Sequence[TextUnit], limits: CueLimits) -> list[tuple[int, int]]:
     """Return the (first, end) unit of every line of one cue: as few lines as it takes, and those balanced."""
     run = _Run(units, float("inf"))
-    ends = [run.fill(0, limits.line_width - limits.reserved)]
+    ends = [run.fill(0, limits.first_width)]
     while ends[-1] < len(units):
         ends.append(run.fill(ends[-1], limits.line_width))
     return _balanced(run, limits, 0, len(ends))[1]

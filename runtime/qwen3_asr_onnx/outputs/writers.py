@@ -15,7 +15,8 @@ from typing import Any, TypeAlias
 from qwen3_asr_onnx.results import Transcript
 
 from .cues import DEFAULT_STYLE, Cue, SubtitleStyle, cues, segment_cues
-from .growing import GrowingText, timed_line
+from .growing import GrowingText, timed_head, timed_line
+from .turns import has_turns, turns
 
 __all__ = ["FORMATS", "Format", "Writer", "to_json", "to_srt", "to_tsv", "to_txt", "to_vtt", "to_word_tsv", "writers"]
 
@@ -56,10 +57,15 @@ class Format:
 def to_txt(transcript: Transcript, *, times: bool = False) -> str:
     """Return the transcript as text ending in one newline; "" when nothing was said.
 
+    Of channels that were transcribed each by itself every turn is a line, behind the name of the channel.
+
     Args:
         transcript: what was said.
         times: a line for each segment, behind its times.
     """
+    if has_turns(transcript):
+        heads = ((timed_head(turn.start_s, turn.end_s) if times else "", turn) for turn in turns(transcript))
+        return "".join(f"{head}[{turn.label}] {turn.text}\n" for head, turn in heads)
     if times:
         return "".join(map(timed_line, transcript.segments))
     text = transcript.text.strip()
@@ -147,19 +153,15 @@ def _clock(total_ms: int, decimal_mark: str) -> str:
     return f"{hours:02d}:{minutes:02d}:{s:02d}{decimal_mark}{ms:03d}"
 
 
-def _confidence(cue: Cue) -> str:
-    return "" if cue.confidence is None else f"[{cue.confidence:.0%}] "
-
-
 def _srt_text(cue: Cue) -> str:
     # SubRip has no escapes. A space inside the arrow keeps every character and cannot form a new arrow ("--->" can,
     # when "-->" is replaced by "->").
-    return _confidence(cue) + "\n".join(cue.text_lines).replace("-->", "-- >")
+    return cue.prefix + "\n".join(cue.text_lines).replace("-->", "-- >")
 
 
 def _vtt_text(cue: Cue, *, karaoke: bool) -> str:
     lines = _karaoke_lines(cue) if karaoke and cue.measured else map(_escaped, cue.text_lines)
-    return _confidence(cue) + "\n".join(lines)
+    return cue.prefix + "\n".join(lines)
 
 
 def _karaoke_lines(cue: Cue) -> Iterator[str]:
@@ -184,4 +186,4 @@ def _escaped(text: str) -> str:
 
 
 def _one_line(cue: Cue) -> str:
-    return " ".join(cue.text_lines).replace("\t", " ")
+    return cue.prefix + " ".join(cue.text_lines).replace("\t", " ")

@@ -29,10 +29,12 @@ class Clip:
     Attributes:
         start_sample: index in the input of the first sample.
         samples: (n_samples,) float32, mono, 16 kHz, in [-1, 1].
+        channel: of the input, counted from 1; None where all of them are one.
     """
 
     start_sample: int
     samples: Waveform
+    channel: int | None = None
 
     @property
     def duration_s(self) -> float:
@@ -132,7 +134,8 @@ def halve_at_quiet(clip: Clip) -> tuple[Clip, Clip]:
     """Return two clips that make up the given one, cut at the quietest point of its middle half."""
     middle = clip.samples.size // 2
     cut = quietest_cut(clip.samples, middle, middle // 2)
-    return Clip(clip.start_sample, clip.samples[:cut]), Clip(clip.start_sample + cut, clip.samples[cut:])
+    first = Clip(clip.start_sample, clip.samples[:cut], clip.channel)
+    return first, Clip(clip.start_sample + cut, clip.samples[cut:], clip.channel)
 
 
 def quietest_cut(waveform: Waveform, target: int, search_samples: int) -> int:

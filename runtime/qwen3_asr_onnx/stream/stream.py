@@ -64,13 +64,17 @@ class Stream:
             streaming: how to run the stream.
 
         Raises:
-            OptionsError: the policy or the language is unknown, or word times are asked for.
+            OptionsError: the policy or the language is unknown, word times are asked for, or a part of a recording.
             LimitError: the context leaves no room for audio.
             MissingExtra: split="vad" without the vad extra.
         """
         if options.timestamps != "none":
             raise OptionsError(
                 'a stream gives no word times; transcribe the recording afterwards with timestamps="word"'
+            )
+        if (options.start_s, options.end_s, options.track, options.channels) != (0.0, None, None, "mix"):
+            raise OptionsError(
+                "start_s, end_s, track and channels choose from a recording; a stream is fed what to hear"
             )
         if streaming.policy not in POLICIES:
             raise OptionsError(f"policy is {streaming.policy!r}; give one of: {', '.join(POLICIES)}")

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
-from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource, open_audio
+from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource, Excerpt, HeldAudio, hold_audio
 from qwen3_asr_onnx.audio.sources import at_home
 from qwen3_asr_onnx.audio.waiting import Abandoned
 from qwen3_asr_onnx.errors import AudioError, LimitError, MissingExtra
@@ -26,8 +26,9 @@ from qwen3_asr_onnx.speech.quiet import Clip, split_at_quiet
 from qwen3_asr_onnx.speech.voice import SpeechDetector
 from qwen3_asr_onnx.text.prompt import Prompt
 
+from .identity import Identity, fingerprint
 from .interrupt import Interrupt
-from .journal import Identity, Journal, Place, fingerprint
+from .journal import Journal, Place
 
 __all__ = ["INPUT_ERRORS", "ClipRequest", "Input", "InputError", "Slot"]
 
@@ -38,6 +39,9 @@ InputError: TypeAlias = AudioError | LimitError | MissingExtra | OSError
 """What can be wrong with one input; every other error concerns all of them."""
 
 INPUT_ERRORS = (AudioError, LimitError, MissingExtra, OSError)
+
+MOST_CHANNELS = 16
+"""Most channels that are transcribed each by itself; a header may claim 65,535."""
 
 NO_TIME = Timings()
 DEFAULT_LIMITS = AudioLimits()
@@ -77,6 +81,7 @@ class ClipRequest:
     """One clip with its prompt, on its way through the model.
 
     Attributes:
+        prompter: makes the prompt, and knows what was asked for.
         slot: where the result goes.
         clip: the audio.
         prompt: token ids around it.
@@ -85,6 +90,7 @@ class ClipRequest:
         spent: what the first attempt took.
     """
 
+    prompter: Prompter
     slot: Slot
     clip: Clip
     prompt: Prompt
@@ -103,7 +109,7 @@ class ClipRequest:
         """
         prompt = prompter.prompt(prompter.n_audio_tokens(clip.samples.size))
         limit = min(prompter.limit(clip.samples.size), prompter.room(prompt))
-        return cls(slot, clip, prompt, limit, retried, spent)
+        return cls(prompter, slot, clip, prompt, limit, retried, spent)
 
     @property
     def positions(self) -> int:
@@ -119,7 +125,9 @@ class Input:
         slots: places of the clips that were read and not handed out, in order.
         is_read: whether the last clip was read.
         promised_s: length according to the container; None when it does not say or was not opened.
-        duration_s: seconds of audio read so far.
+        duration_s: seconds of audio read so far, of each channel.
+        start_s: where in the recording it begins.
+        n_readings: how often it is read: once, or for every channel that is split.
         read_s: wall-clock seconds that reading and cutting took.
         error: what is wrong with the input; the clips before it are valid.
         ended_by: why the call ended before the input did.
@@ -156,6 +164,7 @@ class Input:
         self.read_s = 0.0
         self.error: InputError | None = None
         self.ended_by: StopReason | None = None
+        self.n_readings = 1
         self._n_samples = 0
         self._prompter = prompter
         self._detector = detector
@@ -166,6 +175,21 @@ class Input:
     def duration_s(self) -> float:
         """Seconds of audio read so far."""
         return self._n_samples / SAMPLE_RATE
+
+    @property
+    def timed(self) -> bool:
+        """Whether its words get times."""
+        return self._prompter.options.timestamps == "word"
+
+    @property
+    def start_s(self) -> float:
+        """Seconds from the start of the recording to the part that is read."""
+        return self._prompter.options.start_s
+
+    def done_s(self, segment: Segment) -> float:
+        """Return how many seconds of the input are finished with a segment and all before it."""
+        earlier_s = self.duration_s * ((segment.channel or 1) - 1)
+        return (earlier_s + segment.end_s - self.start_s) / self.n_readings
 
     def open(self) -> None:
         """Read the first clip now, so that what is wrong with the input is known before the model runs.
@@ -201,18 +225,10 @@ class Input:
         self._requests.close()
 
     def _read(self, audio: AudioSource) -> Generator[ClipRequest, None, None]:
-        options = self._prompter.options
         if self._journal is not None:
             self._journal.begin({"input": _fingerprint_of(audio), **self._identity})
-        with open_audio(audio, self._limits) as opened:
-            self.promised_s = opened.duration_s
-            blocks = self._counted(opened.blocks)
-            if self._detector is None:
-                clips = split_at_quiet(blocks, options.max_segment_s)
-            else:
-                self._detector.reset()
-                clips = split_at_pauses(blocks, self._detector, options.max_segment_s)
-            for clip in clips:
+        with hold_audio(audio, self._limits) as held:
+            for clip in self._clips(held):
                 slot = Slot() if self._journal is None else self._recalled(clip, self._journal)
                 if slot.pending:
                     request = ClipRequest.of(self._prompter, clip, slot)
@@ -220,6 +236,42 @@ class Input:
                     yield request
                 else:
                     self.slots.append(slot)
+
+    def _clips(self, held: HeldAudio) -> Iterator[Clip]:
+        """Yield the pieces of the excerpt; of channels that are split, those of one after those of another.
+
+        Each is read by itself, so that memory does not grow where one person listens for hours.
+        """
+        options = self._prompter.options
+        for channel in self._channels(held):
+            with held.read(Excerpt(options.start_s, options.end_s, options.track, channel)) as opened:
+                self.promised_s = opened.duration_s
+                blocks = self._counted(opened.blocks)
+                if self._detector is None:
+                    clips = split_at_quiet(blocks, options.max_segment_s)
+                else:
+                    self._detector.reset()
+                    clips = split_at_pauses(blocks, self._detector, options.max_segment_s)
+                for clip in clips:
+                    start_sample = clip.start_sample + round(options.start_s * SAMPLE_RATE)
+                    yield Clip(start_sample, clip.samples, channel if options.channels == "split" else None)
+            if self.ended_by is not None:
+                return
+
+    def _channels(self, held: HeldAudio) -> Sequence[int | None]:
+        """Return the channels to read one after the other; None stands for the mean of all."""
+        options = self._prompter.options
+        if options.channels == "mix":
+            return [None]
+        if options.channels != "split":
+            return [{"left": 1, "right": 2}.get(str(options.channels)) or int(options.channels)]
+        with held.read(Excerpt(track=options.track)) as opened:
+            self.n_readings = opened.n_channels
+        if self.n_readings > MOST_CHANNELS:
+            raise AudioError(
+                f"the recording has {self.n_readings} channels, and at most {MOST_CHANNELS} are split; mix or take one"
+            )
+        return range(1, self.n_readings + 1)
 
     def _recalled(self, clip: Clip, journal: Journal) -> Slot:
         """Return the place of a clip: filled, if an earlier run finished it."""
@@ -243,11 +295,13 @@ class Input:
         return self.is_read
 
     def _counted(self, blocks: Iterator[Waveform]) -> Iterator[Waveform]:
+        n_samples = 0
         for block in blocks:
             if self._interrupt is not None and self._interrupt():
                 self.ended_by = self._interrupt.reason
                 return
-            self._n_samples += block.size
+            n_samples += block.size
+            self._n_samples = max(self._n_samples, n_samples)
             yield block
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from qwen3_asr_onnx.alignment.aligner import Aligner
-from qwen3_asr_onnx.model.asking import Prompter, hear
+from qwen3_asr_onnx.model.asking import hear
 from qwen3_asr_onnx.model.batch import Batch, Generated, Watch
 from qwen3_asr_onnx.model.choosing import Chooser, greedy
 from qwen3_asr_onnx.model.kv_cache import KvCache
@@ -74,27 +74,21 @@ class Pipeline:
     def __init__(
         self,
         model: Model,
-        prompter: Prompter,
+        batch_size: int | None,
         interrupt: Interrupt,
         settings: RunSettings = DEFAULT_SETTINGS,
         aligner: Aligner | None = None,
     ) -> None:
         self._model = model
-        self._prompter = prompter
         self._interrupt = interrupt
         self._settings = settings
         self._aligner = aligner
-        self._batch = _empty_batch(model, prompter.options.batch_size, settings)
+        self._batch = _empty_batch(model, batch_size, settings)
         self._open: deque[Input] = deque()  # begun and not handed out, in order; the last one is being read
         self._retries: deque[ClipRequest] = deque()
         self._held: ClipRequest | None = None
         self._exhausted = False
         self._alone = settings.first_alone
-
-    @property
-    def timed(self) -> bool:
-        """Whether the words of its segments have times."""
-        return self._aligner is not None
 
     def run(self, inputs: Iterator[Input]) -> Iterator[tuple[Input, Segment | None]]:
         """Yield the segments of all inputs, in order; after the last of an input, (input, None).
@@ -158,8 +152,8 @@ class Pipeline:
             embedded,
             request.limit,
             self._settings.watch,
-            n_shared=prompt.audio_start,
-            denial=self._prompter.denial,
+            shared=tuple(prompt.ids[: prompt.audio_start].tolist()),
+            denial=request.prompter.denial,
         )
 
     def _settle(self, request: ClipRequest, result: Generated) -> None:
@@ -174,15 +168,15 @@ class Pipeline:
                 return  # there is no time to hear it again
             LOG.debug("a loop in the piece at %.1f s: heard again in two halves", request.clip.start_s)
             first, second = halve_at_quiet(request.clip)
-            self._retries.append(ClipRequest.of(self._prompter, first, request.slot, retried=True, spent=spent))
-            self._retries.append(ClipRequest.of(self._prompter, second, request.slot, retried=True))
+            self._retries.append(ClipRequest.of(request.prompter, first, request.slot, retried=True, spent=spent))
+            self._retries.append(ClipRequest.of(request.prompter, second, request.slot, retried=True))
             request.slot.pending += 1
             return
         # Here, and nowhere else, a finished segment and its samples (request.clip) meet.
         request.slot.add(self._timed(request, segment))
 
     def _segment(self, request: ClipRequest, result: Generated, spent: Timings) -> Segment:
-        prompter, clip, tokenizer = self._prompter, request.clip, self._model.tokenizer
+        prompter, clip, tokenizer = request.prompter, request.clip, self._model.tokenizer
         ids, logprobs = result.token_ids, result.logprobs
         raw = tokenizer.decode(trim_loop(ids) if result.end == "watch" else ids).strip()
         if result.end != "stop_token":
@@ -201,12 +195,15 @@ class Pipeline:
             interrupted=self._interrupt.reason,
         )
         named = language_probability(tokenizer, ids, logprobs, prompter.tag) if prompter.language is None else None
-        return replace(segment, language_probability=named, retried=request.retried, timings=spent)
+        return replace(
+            segment, language_probability=named, retried=request.retried, timings=spent, channel=clip.channel
+        )
 
     def _timed(self, request: ClipRequest, segment: Segment) -> Segment:
         """Return the segment with the times of its words, where they were asked for, else with an estimate."""
-        if self._aligner is None:
+        if request.prompter.options.timestamps != "word":
             return replace(segment, phrases=estimate_phrases(request.clip.samples, segment.text, segment.start_s))
+        assert self._aligner is not None, "the transcriber checks its options"
         started = time.perf_counter()
         words = self._aligner.align_waveform(request.clip.samples, segment.text, segment.language, request.clip.start_s)
         timings = segment.timings + Timings(align_s=time.perf_counter() - started)

@@ -39,11 +39,11 @@ class Meter:
         self._progress = progress
         self._done_s = 0.0
 
-    def advance_to(self, end_s: float) -> None:
-        """Report what lies between the last report and `end_s`."""
-        if self._progress is not None and end_s > self._done_s:
-            self._progress(end_s - self._done_s)
-        self._done_s = max(self._done_s, end_s)
+    def advance_to(self, done_s: float) -> None:
+        """Report what was done since the last report, of `done_s` seconds in all."""
+        if self._progress is not None and done_s > self._done_s:
+            self._progress(done_s - self._done_s)
+        self._done_s = max(self._done_s, done_s)
 
     def finish(self, source: Input) -> None:
         """Report the rest of an input that was read to its end."""
@@ -56,7 +56,7 @@ def iter_segments(pipeline: Pipeline, source: Input, progress: Progress | None) 
     meter = Meter(progress)
     for _, segment in pipeline.run(iter([source])):
         if segment is not None:
-            meter.advance_to(segment.end_s)
+            meter.advance_to(source.done_s(segment))
             yield segment
     meter.finish(source)
     if source.error is not None:
@@ -78,12 +78,12 @@ def iter_transcripts(
         if segment is not None:
             if on_segment is not None:
                 on_segment(segment)
-            meter.advance_to(segment.end_s)
+            meter.advance_to(source.done_s(segment))
             segments.append(segment)
             continue
         meter.finish(source)
         if source.error is None:
-            yield join_segments(source, segments, load_s, timed=pipeline.timed)
+            yield join_segments(source, segments, load_s)
         elif errors == "raise":
             raise source.error
         else:
@@ -92,8 +92,9 @@ def iter_transcripts(
         meter = Meter(progress)
 
 
-def join_segments(source: Input, segments: Sequence[Segment], load_s: float, *, timed: bool) -> Transcript:
-    """Return the transcript that the segments of one input make; `timed` says whether its words have times."""
+def join_segments(source: Input, segments: Sequence[Segment], load_s: float) -> Transcript:
+    """Return the transcript that the segments of one input make."""
+    segments = sorted(segments, key=lambda segment: segment.start_s)  # several channels came one after the other
     n_logprobs = sum(segment.n_logprobs for segment in segments)
     logprob = sum(segment.avg_logprob * segment.n_logprobs for segment in segments)
     reasons = {segment.stop_reason for segment in segments} | {source.ended_by or "no_speech"}
@@ -102,9 +103,10 @@ def join_segments(source: Input, segments: Sequence[Segment], load_s: float, *, 
         language=merge_languages(segment.language for segment in segments),
         duration_s=source.duration_s,
         segments=tuple(segments),
-        words=tuple(word for segment in segments for word in segment.words or ()) if timed else None,
+        words=tuple(word for segment in segments for word in segment.words or ()) if source.timed else None,
         token_ids=tuple(token for segment in segments for token in segment.token_ids),
         stop_reason=next(reason for reason in GRAVITY if reason in reasons),
         avg_logprob=logprob / n_logprobs if n_logprobs else 0.0,
         timings=sum((segment.timings for segment in segments), Timings(load_s=load_s, audio_s=source.read_s)),
+        start_s=source.start_s,
     )

@@ -102,7 +102,7 @@ def test_every_token_is_the_one_transformers_chooses(asr: Transcriber, native: P
     # Upstream's classes take a clip in one piece and let it loop, as this model does on 70 s.
     options = TranscribeOptions(context=context, max_segment_s=1200, max_new_tokens=400)
     prompter = Prompter(asr, options)
-    work = Pipeline(asr._loaded, prompter, Interrupt(), RunSettings(watch=None))
+    work = Pipeline(asr._loaded, prompter.options.batch_size, Interrupt(), RunSettings(watch=None))
     ((_, segment), _) = work.run(iter([Input(clip, prompter)]))
     assert segment is not None
     assert segment.token_ids == expected.token_ids

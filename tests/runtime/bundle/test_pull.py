@@ -305,7 +305,7 @@ def test_a_wrong_revision_is_explained(hub: FakeHub) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (b'{"model_type": "qwen3_asr", "architectures": ["X"]}', "qwen3-asr-onnx export owner/other bundle/"),
+        (b'{"model_type": "qwen3_asr", "architectures": ["X"]}', "make a model of it: qwen3-asr-onnx get owner/other"),
         (b'{"format": "qwen3-asr-onnx", "format_version": 99}', "upgrade qwen3-asr-onnx"),
         (b"[1]", "not a qwen3-asr-onnx bundle"),
         (b"{", "not valid JSON"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ import pytest
 
 from qwen3_asr_onnx import Aligner, Transcriber
 from qwen3_asr_onnx.bundle import store as shelves
+from qwen3_asr_onnx.bundle.choices import Origin
 from qwen3_asr_onnx.commands import cli
+from qwen3_asr_onnx.commands.arguments import refuse_positional_model
 from qwen3_asr_onnx.errors import BundleError
 
 
@@ -57,6 +60,12 @@ def test_python_means_the_same(tiny: Path, tiny_bundle: Path, monkeypatch: pytes
     monkeypatch.chdir(tiny_bundle.parent)
     with Transcriber("tiny", threads=1) as asr:
         assert asr.variant == "fp32"
+    shelves.record("tiny", Origin("owner/name"))
+    with Transcriber("owner/name") as asr, Transcriber.from_pretrained("owner/name") as other:
+        assert asr.manifest == other.manifest
+    for neither in ("owner/other", "x" * 5000, "a\0b", ""):
+        with pytest.raises(BundleError):
+            Transcriber(neither)
     with pytest.raises(BundleError, match=r"tini: .*did you mean tiny\?"):
         Transcriber("tini")
     with pytest.raises(BundleError, match=r"tini: .*did you mean tiny\?"):
@@ -111,11 +120,14 @@ def test_without_a_model_the_line_that_gets_one_is_shown(
         (["align", "BUNDLE", "a.wav", "it's", "-l", "en"], "align -m BUNDLE a.wav 'it'\"'\"'s' -l en"),
         (["align", "-l", "en", "BUNDLE", "a.wav", "hi"], "align -m BUNDLE -l en a.wav hi"),
         (["transcribe", "tiny", "a.wav"], "transcribe -m tiny a.wav"),
+        (["transcribe", "owner/name", "a.wav"], "transcribe -m owner/name a.wav"),
+        (["stream", "Qwen/Qwen3-ASR-0.6B", "-"], "stream -m Qwen/Qwen3-ASR-0.6B -"),
     ],
 )
 def test_a_model_where_the_audio_should_be_is_told_with_the_right_line(
     tiny: Path, tiny_bundle: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str
 ) -> None:
+    shelves.record("tiny", Origin("owner/name"))
     given = [str(tiny_bundle) if argument == "BUNDLE" else argument for argument in arguments]
     assert cli.main(given) == 2
     out, err = capsys.readouterr()
@@ -144,3 +156,10 @@ def test_several_models_need_a_choice(tiny: Path, tiny_bundle: Path) -> None:
         shelves.default_folder("asr")
     shelves.set_default("tiny")
     assert shelves.default_folder("asr") == tiny
+
+
+def test_a_verb_without_inputs_is_left_alone(tiny: Path) -> None:
+    """Its inputs may come from elsewhere, a manifest for one."""
+    refuse_positional_model(Namespace(first_input="inputs", inputs=[]), ["transcribe"])
+    refuse_positional_model(Namespace(first_input="input", input=None), ["stream"])
+    refuse_positional_model(Namespace(), ["info", "tiny"])

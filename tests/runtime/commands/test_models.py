@@ -49,6 +49,14 @@ def test_the_default_is_chosen_and_models_go(two: Path, capsys: pytest.CaptureFi
     assert "get one: qwen3-asr-onnx get Qwen/Qwen3-ASR-0.6B" in err
 
 
+def test_who_has_not_chosen_is_told_how(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (two.parent / "models.json").unlink()
+    assert cli.main(["models"]) == 0
+    assert capsys.readouterr().err.endswith(
+        ": no model is the default; choose one: qwen3-asr-onnx models default NAME\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class FakeTranscriber:
     def transcribe_many(
         self,
         audios: Iterable[object],
-        options: TranscribeOptions,
+        options: Sequence[TranscribeOptions],
         *,
         errors: str,
         progress: Callable[[float], object],
@@ -80,9 +80,9 @@ class FakeTranscriber:
         journals: Iterable[Journal],
     ) -> Iterator[Transcript | Exception]:
         assert errors == "return"
-        for audio, journal in zip(audios, journals, strict=True):
+        for audio, own, journal in zip(audios, options, journals, strict=True):
             try:
-                result = self.transcribe(audio, options)
+                result = self.transcribe(audio, own)
             except INPUT_ERRORS as error:
                 yield error
             else:
@@ -320,7 +320,6 @@ def test_wrong_options_exit_2_before_anything_is_done(
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["a.wav", "--format", "doc"],
         ["a.wav", "--format", "txt,"],
         ["a.wav", "--threads", "0"],

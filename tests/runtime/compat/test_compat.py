@@ -55,9 +55,9 @@ def asked(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, 
     """The (context, language) of every audio that reaches the transcriber, which answers with one word."""
     seen: list[tuple[str, str | None]] = []
 
-    def transcribe_many(audios: Iterable[object], options: TranscribeOptions) -> Iterator[Transcript]:
-        for _ in audios:
-            seen.append((options.context, options.language))
+    def transcribe_many(audios: Iterable[object], options: list[TranscribeOptions]) -> Iterator[Transcript]:
+        for _, own in zip(audios, options, strict=True):
+            seen.append((own.context, own.language))
             segment = Segment(0.0, 0.1, "word", "English", (1,), "eos", -0.1)
             yield Transcript("word", "English", 0.1, (segment,), None, (1,), "eos", -0.1)
 
@@ -132,9 +132,9 @@ def test_contexts_and_languages_reach_their_audio(
 def test_results_stay_with_their_audio_whatever_is_decoded_together(
     model: Qwen3ASRModel, asr: Transcriber, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def transcribe_many(audios: Iterable[Any], options: TranscribeOptions) -> Iterator[Transcript]:
-        for samples, _ in audios:
-            text = f"{options.context} {options.language} {samples.size}"
+    def transcribe_many(audios: Iterable[Any], options: list[TranscribeOptions]) -> Iterator[Transcript]:
+        for (samples, _), own in zip(audios, options, strict=True):
+            text = f"{own.context} {own.language} {samples.size}"
             yield Transcript(text, "English", 0.1, (), None, (), "eos", 0.0)
 
     monkeypatch.setattr(asr, "transcribe_many", transcribe_many)
@@ -344,7 +344,7 @@ def test_time_stamps_are_aligned_piece_by_piece(
     pieces = [(0.0, 1.0, "Guten Tag,", "German"), (1.0, 1.5, " ", ""), (1.5, 2.0, "you.", "English")]
     segments = tuple(Segment(start, end, text, name, (1,), "eos", -0.1) for start, end, text, name in pieces)
 
-    def transcribe_many(audios: Iterable[Any], options: TranscribeOptions) -> Iterator[Transcript]:
+    def transcribe_many(audios: Iterable[Any], options: list[TranscribeOptions]) -> Iterator[Transcript]:
         for waveform in audios:
             spoken = segments if waveform.size == 32000 else ()
             yield Transcript("all", "German,English", 2.0, spoken, None, (), "eos", 0.0)

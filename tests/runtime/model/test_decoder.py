@@ -66,26 +66,27 @@ def test_rows_that_come_and_go_decode_as_if_alone(
 
 
 @pytest.fixture(scope="module")
-def told(asr: Transcriber) -> tuple[list[Embedded], int]:
-    """Prompts that begin with the same 48 words of context, and how many positions that is."""
+def told(asr: Transcriber) -> tuple[list[Embedded], tuple[int, ...]]:
+    """Prompts that begin with the same 48 words of context, and the ids of that."""
     prompter = Prompter(asr, TranscribeOptions(context="Anna Meyer, Berlin, Zürich " * 12))
     features, _ = hear(asr, [synthetic_clip(seconds) for seconds in CLIP_SECONDS])
-    n_shared = prompter.prompt(1).audio_start
-    assert n_shared >= SHARED_FROM
-    return [prompter.embed(rows) for rows in features], n_shared
+    prompt = prompter.prompt(1)
+    assert prompt.audio_start >= SHARED_FROM
+    return [prompter.embed(rows) for rows in features], tuple(prompt.ids[: prompt.audio_start].tolist())
 
 
 @pytest.mark.parametrize(("capacity", "max_positions"), [(16, None), (1200, None), (1200, 700)])
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_a_context_that_all_prompts_begin_with_is_read_once(
     asr: Transcriber,
-    told: tuple[list[Embedded], int],
+    told: tuple[list[Embedded], tuple[int, ...]],
     rows: int,
     capacity: int,
     max_positions: int | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    prompts, n_shared = told
+    prompts, shared = told
+    n_shared = len(shared)
     limits = [3, 24, 1, 7, 24, 2, 11, 5, 5]
     order = [i % len(prompts) for i in range(len(limits))]
     expected = [generate(asr.decoder, [prompts[i]], [n], eos=())[0] for i, n in zip(order, limits, strict=True)]
@@ -105,7 +106,7 @@ def test_a_context_that_all_prompts_begin_with_is_read_once(
     for n, i in enumerate(order):
         while not batch.fits(len(prompts[i]) + limits[n]):
             results.update(batch.run())
-        batch.add(n, prompts[i], limits[n], n_shared=n_shared)
+        batch.add(n, prompts[i], limits[n], shared=shared)
     while batch.n_active:
         results.update(batch.run())
     for n, one in enumerate(expected):
@@ -118,13 +119,13 @@ def test_a_context_that_all_prompts_begin_with_is_read_once(
 
 
 def test_rows_without_the_context_take_nothing_from_those_with_it(
-    asr: Transcriber, told: tuple[list[Embedded], int], prompts: list[Embedded], alone: list[Generated]
+    asr: Transcriber, told: tuple[list[Embedded], tuple[int, ...]], prompts: list[Embedded], alone: list[Generated]
 ) -> None:
-    with_context, n_shared = told
+    with_context, context = told
     batch: Batch[int] = Batch(asr.decoder, KvCache(asr.decoder.dims, 1, 1200), eos=())
     for n in range(4):
-        chosen, shared = (with_context[1], n_shared) if n % 2 == 0 else (prompts[1], 0)
-        batch.add(n, chosen, LIMIT, n_shared=shared)
+        chosen, shared = (with_context[1], context) if n % 2 == 0 else (prompts[1], ())
+        batch.add(n, chosen, LIMIT, shared=shared)
         ((_, found),) = batch.run()
         expected = alone[1] if n % 2 else generate(asr.decoder, [with_context[1]], [LIMIT], eos=())[0]
         assert found.token_ids == expected.token_ids

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import threading
 import wave
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcriber, Transcript
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.audio.loading import OpenAudio, open_audio
+from qwen3_asr_onnx.audio.loading import Excerpt, OpenAudio, hold_audio
 from qwen3_asr_onnx.audio.waiting import Abandoned
 from qwen3_asr_onnx.model import batch
 from qwen3_asr_onnx.model.asking import Prompter
@@ -38,9 +39,21 @@ def silence(seconds: float) -> Waveform:
     return np.zeros(int(seconds * RATE), dtype=np.float32)
 
 
+@contextlib.contextmanager
+def held(blocks: Callable[[], Iterator[Waveform]]) -> Iterator[Any]:
+    """Stand for audio that is open, as `hold_audio` gives it."""
+
+    class Held:
+        @contextlib.contextmanager
+        def read(self, excerpt: Excerpt) -> Iterator[OpenAudio]:
+            yield OpenAudio(None, blocks(), 1)
+
+    yield Held()
+
+
 def run(asr: Transcriber, audio: Any, options: TranscribeOptions, **settings: Any) -> list[Segment]:
     prompter = Prompter(asr, options)
-    work = Pipeline(asr._loaded, prompter, Interrupt(), RunSettings(**settings))
+    work = Pipeline(asr._loaded, prompter.options.batch_size, Interrupt(), RunSettings(**settings))
     return [segment for _, segment in work.run(iter([Input(audio, prompter, None)])) if segment is not None]
 
 
@@ -182,14 +195,7 @@ def test_only_as_much_is_read_as_is_needed(asr: Transcriber, monkeypatch: pytest
             read_s += 1.0
             yield silence(1.0)
 
-    class Endless:
-        def __enter__(self) -> OpenAudio:
-            return OpenAudio(None, blocks())
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    monkeypatch.setattr(recording, "open_audio", lambda audio, limits: Endless())
+    monkeypatch.setattr(recording, "hold_audio", lambda audio, limits: held(blocks))
     options = TranscribeOptions(max_new_tokens=2, max_segment_s=3.0, batch_size=2)
     segments = asr.iter_segments("endless", options)
     assert next(segments).start_s == 0.0
@@ -275,22 +281,15 @@ def test_a_read_that_never_ends_costs_nothing_of_what_was_heard(
 ) -> None:
     cancel = threading.Event()
 
-    class Stalled:
-        def __enter__(self) -> OpenAudio:
-            def blocks() -> Iterator[Waveform]:
-                cancel.set()  # as the first signal does, and the next one, into the read that it waits in:
-                raise Abandoned
-                yield silence(1.0)
-
-            return OpenAudio(None, blocks())
-
-        def __exit__(self, *_: object) -> None:
-            pass
+    def stalled() -> Iterator[Waveform]:
+        cancel.set()  # as the first signal does, and the next one, into the read that it waits in:
+        raise Abandoned
+        yield silence(1.0)
 
     monkeypatch.setattr(
         recording,
-        "open_audio",
-        lambda audio, limits: Stalled() if isinstance(audio, str) else open_audio(audio, limits),
+        "hold_audio",
+        lambda audio, limits: held(stalled) if isinstance(audio, str) else hold_audio(audio, limits),
     )
     first, second = asr.transcribe_many([synthetic_clip(2.0), "pipe"], FOUR_TOKENS, cancel=cancel)
     assert len(first.token_ids) >= 1
@@ -392,7 +391,7 @@ def test_what_was_written_before_a_loop_survives_an_end_that_comes_before_the_ha
 
     prompter = Prompter.for_options(asr._loaded, TranscribeOptions(language="zh", max_new_tokens=40, batch_size=1))
     source = Input(synthetic_clip(8.0), prompter, None)
-    work = Pipeline(asr._loaded, prompter, Interrupt(None, cancel), RunSettings(eos=(), watch=alarm))
+    work = Pipeline(asr._loaded, prompter.options.batch_size, Interrupt(None, cancel), RunSettings(eos=(), watch=alarm))
     segments = [segment for _, segment in work.run(iter([source])) if segment is not None]
     assert source.ended_by == "cancelled"
     assert [len(segment.text) for segment in segments] == kept

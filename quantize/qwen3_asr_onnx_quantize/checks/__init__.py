@@ -1,0 +1,1 @@
+"""What can be checked of a variant without transformers: parts of it against numpy, and all of it on a clip."""
