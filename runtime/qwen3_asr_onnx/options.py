@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -20,7 +20,11 @@ __all__ = [
     "TranscribeOptions",
     "changed",
     "divide",
+    "of_the_call",
+    "paired",
 ]
+
+T = TypeVar("T")
 
 Options = TypeVar("Options", "TranscribeOptions", "AlignOptions", "StreamOptions")
 
@@ -204,3 +208,37 @@ def divide(keywords: Mapping[str, Any], *kinds: type[Any]) -> list[dict[str, Any
             hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(every)}"
             raise OptionsError(f"no option is called {keyword!r}; {hint}")
     return [{name: value for name, value in keywords.items() if name in known} for known in names]
+
+
+def of_the_call(options: TranscribeOptions | Sequence[TranscribeOptions]) -> tuple[float | None, int | None]:
+    """Return the time limit and the size of the batch, which are of a whole call.
+
+    Raises:
+        OptionsError: they are not the same for all inputs.
+    """
+    each = options if isinstance(options, Sequence) else [options]
+    found = {(own.time_limit_s, own.batch_size) for own in each} or {(None, None)}
+    if len(found) > 1:
+        raise OptionsError("time_limit_s and batch_size are those of the whole call; give every input the same")
+    return found.pop()
+
+
+def paired(
+    inputs: Iterable[T], options: TranscribeOptions | Sequence[TranscribeOptions]
+) -> Iterator[tuple[T, TranscribeOptions]]:
+    """Yield each input with its options.
+
+    Raises:
+        OptionsError: there are more inputs than options, or fewer.
+    """
+    if not isinstance(options, Sequence):
+        yield from ((one, options) for one in inputs)
+        return
+    n_inputs = 0
+    for n_inputs, one in enumerate(inputs, start=1):
+        if n_inputs > len(options):
+            break
+        yield one, options[n_inputs - 1]
+    if n_inputs != len(options):
+        more = "more" if n_inputs > len(options) else "fewer"
+        raise OptionsError(f"there are {len(options)} options and {more} inputs; give one for each, or one for all")

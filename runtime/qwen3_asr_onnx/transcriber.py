@@ -6,7 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from .alignment.aligner import Aligner
 from .audio.loading import AudioLimits, AudioSource
@@ -18,11 +18,12 @@ from .model.decoder import Decoder
 from .model.embeddings import EmbeddingTable
 from .model.encoder import AudioEncoder
 from .model.loading import Model, load_model
-from .options import StreamOptions, TranscribeOptions, changed, divide
+from .options import StreamOptions, TranscribeOptions, changed, divide, of_the_call, paired
 from .results import Segment, Transcript
 from .stream.stream import Stream
+from .transcription.identity import Identity, identity_of
 from .transcription.interrupt import Interrupt
-from .transcription.journal import Identity, Journal, identity_of
+from .transcription.journal import Journal
 from .transcription.recording import Input, InputError
 from .transcription.scheduler import Pipeline, RunSettings
 from .transcription.transcripts import OnSegment, Progress, iter_segments, iter_transcripts
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from .speech.voice import SpeechDetector
 
 __all__ = ["Transcriber"]
-
-T = TypeVar("T")
 
 DEFAULT_OPTIONS = TranscribeOptions()
 DEFAULT_STREAMING = StreamOptions()
@@ -285,7 +284,7 @@ class Transcriber:
             options = [changed(own, TranscribeOptions, changes) for own in options]
         else:
             options = changed(options, TranscribeOptions, changes)
-        time_limit_s, _ = _of_the_call(options)
+        time_limit_s, _ = of_the_call(options)
         interrupt = Interrupt(time_limit_s, cancel)
         sources, pipeline = self._work(audios, options, interrupt, journals, first_alone=on_segment is not None)
         return iter_transcripts(pipeline, sources, self._loaded.load_s, errors, progress, on_segment)
@@ -326,12 +325,12 @@ class Transcriber:
 
         def sources() -> Iterator[Input]:
             pairs = ((audio, None) for audio in audios) if journals is None else zip(audios, journals, strict=True)
-            for (audio, journal), own in _paired(pairs, options):
+            for (audio, journal), own in paired(pairs, options):
                 heard = detector if own.split == "vad" else None
                 known = None if journal is None else identity(own)
                 yield Input(audio, prompters[own], heard, interrupt, self.limits, journal, known)
 
-        _, batch_size = _of_the_call(options)
+        _, batch_size = of_the_call(options)
         settings = RunSettings(first_alone=first_alone)
         return sources(), Pipeline(self._loaded, batch_size, interrupt, settings, self.aligner)
 
@@ -342,37 +341,3 @@ class Transcriber:
         from .speech.voice import SileroDetector
 
         return SileroDetector()
-
-
-def _of_the_call(options: TranscribeOptions | Sequence[TranscribeOptions]) -> tuple[float | None, int | None]:
-    """Return the time limit and the size of the batch, which are of a whole call.
-
-    Raises:
-        OptionsError: they are not the same for all inputs.
-    """
-    each = options if isinstance(options, Sequence) else [options]
-    found = {(own.time_limit_s, own.batch_size) for own in each} or {(None, None)}
-    if len(found) > 1:
-        raise OptionsError("time_limit_s and batch_size are those of the whole call; give every input the same")
-    return found.pop()
-
-
-def _paired(
-    inputs: Iterable[T], options: TranscribeOptions | Sequence[TranscribeOptions]
-) -> Iterator[tuple[T, TranscribeOptions]]:
-    """Yield each input with its options.
-
-    Raises:
-        OptionsError: there are more inputs than options, or fewer.
-    """
-    if not isinstance(options, Sequence):
-        yield from ((one, options) for one in inputs)
-        return
-    n_inputs = 0
-    for n_inputs, one in enumerate(inputs, start=1):
-        if n_inputs > len(options):
-            break
-        yield one, options[n_inputs - 1]
-    if n_inputs != len(options):
-        more = "more" if n_inputs > len(options) else "fewer"
-        raise OptionsError(f"there are {len(options)} options and {more} inputs; give one for each, or one for all")

@@ -8,7 +8,6 @@ means: what is wrong, a tensor in another's place or a scale that is lost, is as
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -25,7 +24,7 @@ from qwen3_asr_onnx.bundle.manifest import Variant
 from qwen3_asr_onnx.bundle.workshops import Float32Source
 from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx.model.features import log_mel
-from qwen3_asr_onnx.model.session import import_onnxruntime
+from qwen3_asr_onnx.model.session import import_onnxruntime, return_free_memory
 from qwen3_asr_onnx.transcriber import Transcriber
 from qwen3_asr_onnx_quantize.recipes.recipe import Recipe
 from qwen3_asr_onnx_quantize.weights.rotation import rotate
@@ -74,6 +73,7 @@ def check_variant(folder: Path, source: Float32Source, recipe: Recipe, threads: 
     clip = built_in_clip()
     features = _check_encoder(bundle, variant, source, recipe, clip)
     _check_first_layer(bundle, variant, source, recipe, features)
+    return_free_memory()  # the whole model comes on top of what is held
     if "cpu" in variant.devices and not variant.needs:
         _hear(bundle, recipe.name, clip, threads)
 
@@ -83,7 +83,7 @@ def _check_encoder(
 ) -> npt.NDArray[np.float64]:
     manifest = bundle.manifest
     mel = log_mel(clip, manifest.mel)
-    expected = encode(partial(_weight, source), manifest.encoder, mel)
+    expected = encode(source, manifest.encoder, mel)
     n_frames = mel.shape[1]
     block = manifest.encoder.block_frames
     padded = np.pad(mel, ((0, 0), (0, -n_frames % block)))[None]
@@ -104,7 +104,7 @@ def _check_first_layer(
     start = max(0, min(start, dims.vocab_size - PROMPT_TOKENS))
     prompt = source.table(start, start + PROMPT_TOKENS)
     x = np.concatenate([prompt.astype(np.float64), features]).astype(np.float32)
-    expected = first_layer(partial(_weight, source), dims, x.astype(np.float64))
+    expected = first_layer(source, dims, x.astype(np.float64))
     parts = {variant.decoder_init: recipe.init}
     files = bundle.manifest.files
     if files[variant.decoder_init] != files[variant.decoder_step]:  # otherwise it is the same graph
@@ -148,10 +148,6 @@ def _hear(bundle: Bundle, variant: str, clip: Waveform, threads: int | None) -> 
         languages = bundle.manifest.languages
         with Aligner(bundle.path, variant, threads=threads) as aligner:
             aligner.align(clip, "one two", "English" if "English" in languages else languages[0])
-
-
-def _weight(source: Float32Source, name: str, length: int) -> Floats:
-    return source.read(name, 0, length, columns=False)
 
 
 def _session(model: bytes, folder: Path) -> Any:

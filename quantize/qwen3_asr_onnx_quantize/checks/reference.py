@@ -1,14 +1,13 @@
 """The model in numpy and float64, as far as checks need it: the whole encoder, and the decoder's first layer.
 
-Nothing here knows of graphs. Weights are asked for by name, products as (K, N).
+Nothing here knows of graphs.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,14 @@ from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
 __all__ = ["Weights", "encode", "first_layer"]
 
 Doubles: TypeAlias = npt.NDArray[np.float64]
-Weights: TypeAlias = Callable[[str, int], npt.NDArray[np.float32]]
-"""(name, length of its first axis) -> the weight."""
+
+
+class Weights(Protocol):
+    """Gives weights by name, products as (K, N), as `qwen3_asr_onnx.bundle.workshops.Float32Source` does."""
+
+    def read(self, name: str, start: int, stop: int, *, columns: bool) -> npt.NDArray[np.float32]:
+        """Return rows, or columns, [start, stop)."""
+
 
 TOWER = "audio_tower."
 LAYER_NORM_EPSILON = 1e-5
@@ -49,21 +54,21 @@ def encode(weights: Weights, dims: EncoderDims, mel: Mel) -> Doubles:
             x = _gelu(_convolved(x, kernel) + bias[:, None, None])
         channels, bins, tokens = x.shape
         flat = x.transpose(2, 0, 1).reshape(tokens, channels * bins)
-        x = flat @ read(f"{TOWER}conv_out.weight", channels * bins) + read(f"{TOWER}positions", tokens)
+        x = _product(weights, f"{TOWER}conv_out", flat, dims.d_model) + read(f"{TOWER}positions", tokens)
         blocks.append(x[: -(-frames.shape[1] // STRIDE)])
     x = np.concatenate(blocks)
     width = dims.d_model
     for i in range(dims.layers):
         layer = f"{TOWER}layers.{i}."
-        normed = _layer_norm(read, f"{layer}self_attn_layer_norm", x)
-        q, k, v = (_linear(read, f"{layer}self_attn.{name}_proj", normed, width) for name in "qkv")
+        normed = _layer_norm(weights, f"{layer}self_attn_layer_norm", x)
+        q, k, v = (_linear(weights, f"{layer}self_attn.{name}_proj", normed, width) for name in "qkv")
         heads = [_split(values, dims.heads) for values in (q, k, v)]
-        x = x + _linear(read, f"{layer}self_attn.out_proj", _attended(*heads, causal=False), width)
-        normed = _layer_norm(read, f"{layer}final_layer_norm", x)
-        inner = _gelu(_linear(read, f"{layer}fc1", normed, dims.ffn))
-        x = x + _linear(read, f"{layer}fc2", inner, width)
-    x = _gelu(_linear(read, f"{TOWER}proj1", _layer_norm(read, f"{TOWER}ln_post", x), width))
-    return _linear(read, f"{TOWER}proj2", x, dims.output_dim)
+        x = x + _linear(weights, f"{layer}self_attn.out_proj", _attended(*heads, causal=False), width)
+        normed = _layer_norm(weights, f"{layer}final_layer_norm", x)
+        inner = _gelu(_linear(weights, f"{layer}fc1", normed, dims.ffn))
+        x = x + _linear(weights, f"{layer}fc2", inner, width)
+    x = _gelu(_linear(weights, f"{TOWER}proj1", _layer_norm(weights, f"{TOWER}ln_post", x), width))
+    return _linear(weights, f"{TOWER}proj2", x, dims.output_dim)
 
 
 def first_layer(weights: Weights, dims: DecoderDims, x: Doubles) -> Doubles:
@@ -77,35 +82,44 @@ def first_layer(weights: Weights, dims: DecoderDims, x: Doubles) -> Doubles:
     read = partial(_read, weights)
     layer, hidden, inner = "model.layers.0.", dims.hidden, dims.heads * dims.head_dim
     normed = _rms_norm(x, read(f"{layer}input_layernorm.weight", hidden), dims)
-    q, k, v = (normed @ read(f"{layer}self_attn.{name}_proj.weight", hidden) for name in "qkv")
+    shared = dims.kv_heads * dims.head_dim
+    q, k, v = (
+        _product(weights, f"{layer}self_attn.{name}_proj", normed, width)
+        for name, width in (("q", inner), ("k", shared), ("v", shared))
+    )
     angles = np.arange(len(x))[:, None] * read("model.inv_freq", dims.head_dim // 2)
     queries, keys = (
         _turned(_rms_norm(_split(values, n), read(f"{layer}self_attn.{name}_norm.weight", dims.head_dim), dims), angles)
         for values, n, name in ((q, dims.heads, "q"), (k, dims.kv_heads, "k"))
     )
-    shared = dims.heads // dims.kv_heads
-    keys, values = (np.repeat(heads, shared, axis=0) for heads in (keys, _split(v, dims.kv_heads)))
-    added = _attended(queries, keys, values, causal=True) @ read(f"{layer}self_attn.o_proj.weight", inner)
+    groups = dims.heads // dims.kv_heads
+    keys, values = (np.repeat(heads, groups, axis=0) for heads in (keys, _split(v, dims.kv_heads)))
+    added = _product(weights, f"{layer}self_attn.o_proj", _attended(queries, keys, values, causal=True), hidden)
     normed = _rms_norm(x + added, read(f"{layer}post_attention_layernorm.weight", hidden), dims)
-    gate, up = (normed @ read(f"{layer}mlp.{name}_proj.weight", hidden) for name in ("gate", "up"))
+    gate, up = (_product(weights, f"{layer}mlp.{name}_proj", normed, dims.intermediate) for name in ("gate", "up"))
     mixed = gate / (1 + np.exp(-gate)) * up
-    return added + mixed @ read(f"{layer}mlp.down_proj.weight", dims.intermediate)
+    return added + _product(weights, f"{layer}mlp.down_proj", mixed, hidden)
 
 
 def _read(weights: Weights, name: str, length: int) -> Doubles:
-    return weights(name, length).astype(np.float64)
+    return weights.read(name, 0, length, columns=False).astype(np.float64)
 
 
-def _linear(read: Callable[[str, int], Doubles], name: str, x: Doubles, width: int) -> Doubles:
-    product: Doubles = x @ read(f"{name}.weight", x.shape[1]) + read(f"{name}.bias", width)
+def _product(weights: Weights, name: str, x: Doubles, width: int) -> Doubles:
+    product: Doubles = x @ weights.read(f"{name}.weight", 0, width, columns=True).astype(np.float64)
     return product
 
 
-def _layer_norm(read: Callable[[str, int], Doubles], name: str, x: Doubles) -> Doubles:
+def _linear(weights: Weights, name: str, x: Doubles, width: int) -> Doubles:
+    return _product(weights, name, x, width) + _read(weights, f"{name}.bias", width)
+
+
+def _layer_norm(weights: Weights, name: str, x: Doubles) -> Doubles:
     width = x.shape[1]
     centred = x - x.mean(axis=1, keepdims=True)
     scale = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + LAYER_NORM_EPSILON)
-    return centred / scale * read(f"{name}.weight", width) + read(f"{name}.bias", width)
+    normed: Doubles = centred / scale
+    return normed * _read(weights, f"{name}.weight", width) + _read(weights, f"{name}.bias", width)
 
 
 def _rms_norm(x: Doubles, gain: Doubles, dims: DecoderDims) -> Doubles:
@@ -137,7 +151,7 @@ def _attended(queries: Doubles, keys: Doubles, values: Doubles, *, causal: bool)
     if causal:
         scores = np.where(np.tri(scores.shape[-1], dtype=bool), scores, -np.inf)
     shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    mixed = shares / shares.sum(axis=-1, keepdims=True) @ values
+    mixed: Doubles = shares / shares.sum(axis=-1, keepdims=True) @ values
     return mixed.transpose(1, 0, 2).reshape(mixed.shape[1], -1)
 
 
@@ -145,4 +159,5 @@ def _convolved(x: Doubles, kernel: Doubles) -> Doubles:
     """Return (C', H', W') of x (C, H, W) and a kernel (C', C, 3, 3), stride 2, padding 1."""
     padded = np.pad(x, ((0, 0), (1, 1), (1, 1)))
     patches = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))[:, ::2, ::2]
-    return np.tensordot(kernel, patches, axes=((1, 2, 3), (0, 3, 4)))
+    convolved: Doubles = np.tensordot(kernel, patches, axes=((1, 2, 3), (0, 3, 4)))
+    return convolved

@@ -41,6 +41,9 @@ BESIDE_WEIGHTS = frozenset(
 
 MODEL_TYPE = "qwen3_asr"
 
+LORA = "LORA"
+"""The kind of adapter that is a sum, as peft spells it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -71,7 +74,13 @@ def look_into(repository: Repository, *, quiet: bool) -> Found:
                 f"{repository.label}: an adapter without {ADAPTER_WEIGHTS}; pickles (.bin) are neither fetched nor "
                 "read: save it again with a peft that writes safetensors"
             )
-        base = _read(repository, ADAPTER_FILE, quiet=quiet).get("base_model_name_or_path")
+        config = _read(repository, ADAPTER_FILE, quiet=quiet)
+        if config.get("peft_type", LORA) != LORA:
+            raise BundleError(
+                f"{repository.label}: an adapter of the kind {str(config['peft_type'])[:80]!r}, and only LoRA is "
+                "merged here; merge it with peft (merge_and_unload, then save_pretrained) and get the result"
+            )
+        base = config.get("base_model_name_or_path")
         return Found(repository, "adapter", base if isinstance(base, str) else "")
     if not is_whole:
         raise BundleError(
@@ -131,7 +140,7 @@ def _weights(repository: Repository, *, quiet: bool) -> Collection[str]:
     listed = _read(repository, INDEX, quiet=quiet).get("weight_map")
     shards = set(listed.values()) if isinstance(listed, dict) else set()
     for shard in shards:
-        if not isinstance(shard, str) or not shard.endswith(".safetensors") or "/" in shard or "\\" in shard:
+        if not isinstance(shard, str) or not shard.endswith(".safetensors") or Path(shard).name != shard:
             raise BundleError(f"{repository.label}: {INDEX} names {str(shard)[:80]!r}, which is no .safetensors file")
     if not shards:
         raise BundleError(f"{repository.label}: {INDEX} lists no weights")

@@ -10,7 +10,6 @@ models; MODELSCOPE_CACHE moves the downloads.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,8 +20,9 @@ from urllib.parse import quote_plus
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
 from .hub import is_hub_id, meant
+from .json_text import MAX_JSON_BYTES, parse_json
 from .manifest import FileRecord
-from .transfers import Remote, check_possible, download, missing, remove_damaged, transfer_bar
+from .transfers import Remote, check_possible, download, known_record, missing, remove_damaged, transfer_bar
 from .writing import FULL_DISK, full_disk, readable_bytes
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ TIMEOUT_S = 30.0
 LISTING = "ModelScope's list of files"
 
 CACHE_REMEDY = "set MODELSCOPE_CACHE to a folder on another disk"
-
-MAX_LISTING_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +152,7 @@ def open_modelscope(repo_id: str, revision: str | None = None) -> ModelScopeRepo
     try:
         # Only a mirror that the user named is other than https.
         with urlopen(Request(url, headers=_headers()), timeout=TIMEOUT_S) as reply:  # noqa: S310
-            body = json.loads(reply.read(MAX_LISTING_BYTES))
+            body = parse_json(reply.read(MAX_JSON_BYTES).decode(), Path("repo", "files"))
     except HTTPError as error:
         raise BundleError(_refusal(label, revision, error)) from error
     except (OSError, ValueError) as error:
@@ -174,11 +172,11 @@ def _records(label: str, body: Any) -> dict[str, FileRecord]:
     listed = data.get("Files") if isinstance(data, dict) else data
     try:
         return {
-            str(file["Path"]): FileRecord(int(file["Size"]), str(file["Sha256"]).lower())
+            str(file["Path"]): known_record(label, str(file["Path"]), file["Size"], file["Sha256"])
             for file in listed or ()
             if file.get("Type") != "tree" and "/" not in file["Path"] and file.get("Sha256")
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"{label}: {_endpoint()} gives a list of files that cannot be read ({error!r})") from error
 
 

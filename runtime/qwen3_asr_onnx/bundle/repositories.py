@@ -17,6 +17,7 @@ from .transfers import (
     check_possible,
     hub_file,
     into_cache,
+    known_record,
     missing,
     no_bars_of_small_files,
     remove_damaged,
@@ -204,7 +205,7 @@ def open_hub_repository(repo_id: str, revision: str | None = None) -> HubReposit
     for file in listing.siblings or ():
         sha256 = _sha256(file.lfs)
         if sha256 and file.size is not None:
-            large[file.rfilename] = FileRecord(int(file.size), sha256)
+            large[file.rfilename] = known_record(repo_id, file.rfilename, file.size, sha256)
         else:
             small[file.rfilename] = str(file.blob_id or "")
     return HubRepository(repo_id, folder.name, folder, large, small)

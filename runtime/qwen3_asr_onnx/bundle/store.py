@@ -124,20 +124,23 @@ def no_such_model(name: str) -> str:
 
 
 def located(name_or_path: str | os.PathLike[str] | None, family: Family) -> Path:
-    """Return the folder that is meant: a path if it exists, else a model's name; None is the family's default.
+    """Return the folder that is meant: a path if it exists, else a model by its name, or by the id that it came from.
+
+    Args:
+        name_or_path: the path or name; a `Path` is a path in any case, and None is the default.
+        family: whose default.
 
     Raises:
         BundleError: the name of no model; or there is no default.
     """
     if name_or_path is None:
         return default_folder(family)
-    path = Path(name_or_path)
-    if not isinstance(name_or_path, str) or not is_name(name_or_path) or path.exists():
-        return path
-    found = find(name_or_path)
-    if found is None:
+    if not isinstance(name_or_path, str) or os.path.exists(name_or_path):  # noqa: PTH110 - never raises, unlike Path
+        return Path(name_or_path)
+    found = find(name_or_path) or got_variant(name_or_path)
+    if found is None and is_name(name_or_path):
         raise BundleError(f"{name_or_path}: does not exist, and {no_such_model(name_or_path)}")
-    return found
+    return found or Path(name_or_path)
 
 
 def default_name(family: Family) -> str | None:

@@ -33,6 +33,7 @@ __all__ = [
     "hub_file",
     "into_cache",
     "is_intact",
+    "known_record",
     "missing",
     "no_bars_of_small_files",
     "remove_damaged",
@@ -43,6 +44,8 @@ __all__ = [
 LOG = logging.getLogger(__name__)
 
 _ETAG = re.compile(r"[0-9A-Za-z_-]{1,128}")
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class Bar(Protocol):
@@ -71,6 +74,19 @@ class Remote:
     record: FileRecord
     listed_in: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+def known_record(owner: str, name: str, size: object, sha256: object) -> FileRecord:
+    """Return what a list of files says of one; the digest becomes the name of a file, so it is looked at.
+
+    Raises:
+        BundleError: it is no size, or no digest.
+    """
+    if not isinstance(size, int) or size < 0 or not isinstance(sha256, str) or not _SHA256.fullmatch(sha256.lower()):
+        raise BundleError(
+            f"{owner}: its list of files says of {name[:80]!r} what is no size and digest; tell its owner"
+        )
+    return FileRecord(size, sha256.lower())
 
 
 def hub_file(repo_id: str, commit: str, name: str, record: FileRecord, listed_in: str) -> Remote:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from qwen3_asr_onnx.audio.sources import at_home
-from qwen3_asr_onnx.transcription.journal import Journal, fingerprint
+from qwen3_asr_onnx.transcription.identity import fingerprint
+from qwen3_asr_onnx.transcription.journal import Journal
 
 from .places import JOURNAL_SUFFIX, place_of
 

@@ -1,6 +1,6 @@
 """The finished pieces of one input on disk while the others are still made, so that another run can go on inside it.
 
-A journal is a file of JSON lines. The first says of what it is: the input (`fingerprint`), the model, the options that
+A journal is a file of JSON lines. The first says of what it is: the input, the model, the options that
 decide on the text. Each other line is one piece: where it lies, a digest of its samples, its segments. A run that goes
 on reads and cuts the audio as the first one did, and takes from the journal what it has of the pieces it meets; so a
 piece is taken only for the same samples, and the result is that of a run that nobody ended.
@@ -19,13 +19,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE
-from qwen3_asr_onnx.bundle.manifest import Manifest
-from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.results import Phrase, Segment, Timings, Word
 from qwen3_asr_onnx.speech.quiet import Clip
+
+from .identity import Identity
 
 try:
     import fcntl
@@ -35,13 +35,7 @@ except ImportError:  # Windows, which does not let anybody delete a file that is
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Identity", "Journal", "JournalWarning", "Place", "fingerprint", "holds_pieces", "identity_of"]
-
-Identity: TypeAlias = Mapping[str, Any]
-"""What decides on the text of an input, ready for JSON: "input", "model" and "options"."""
-
-END_BYTES = 1 << 20
-"""So much of the beginning and of the end of a file goes into its fingerprint."""
+__all__ = ["Journal", "JournalWarning", "Place", "holds_pieces"]
 
 KIND = "qwen3-asr-onnx journal"
 VERSION = 1
@@ -51,19 +45,6 @@ MAGIC = f'{{"{KIND}":'.encode()
 BUSY = "another run is at work on"
 
 NAMES = {"input": "the recording", "model": "the model", "options": "an option that decides on the text"}
-
-
-INDIFFERENT = frozenset({"batch_size", "time_limit_s"})
-"""Options that have no say in the text."""
-
-
-class Loaded(Protocol):
-    """What is asked of a model that is loaded."""
-
-    @property
-    def manifest(self) -> Manifest: ...
-    @property
-    def variant(self) -> str: ...
 
 
 class JournalWarning(UserWarning):
@@ -113,6 +94,7 @@ class Journal:
         self._shared = shared
         self._file: BinaryIO | None = None
         self._is_off = False
+        self._is_begun = False
         self._header = b""
         self.recording: dict[str, Any] | None = None
         self._known: dict[tuple[int, int | None], tuple[Place, list[Segment]]] = {}
@@ -173,7 +155,8 @@ class Journal:
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 if not self._claim(self.path.open("x+b")):
                     return
-                self._write(self._header)
+            if not self._is_begun:
+                self._restart()
             self._write(line)
             self.kept_s += place.n_samples / SAMPLE_RATE
 
@@ -228,10 +211,8 @@ class Journal:
         if self._anew or why:
             if why and file.readline():
                 self._warn(f"{why} since an earlier run kept a part of it; begun anew")
-            file.truncate(0)
-            file.seek(0)
-            self._write(self._header)
-            return
+            return  # what is there goes when there is something new: nothing is lost to an option that was mistyped
+        self._is_begun = True
         end = file.tell()
         for line in file:
             piece = _piece(line)
@@ -242,6 +223,13 @@ class Journal:
         self.kept_s = sum(place.n_samples for place, _ in self._known.values()) / SAMPLE_RATE
         file.truncate(end)
         file.seek(end)
+
+    def _restart(self) -> None:
+        assert self._file is not None
+        self._file.seek(0)
+        self._file.truncate()
+        self._write(self._header)
+        self._is_begun = True
 
     def _write(self, line: bytes) -> None:
         assert self._file is not None
@@ -261,37 +249,6 @@ class Journal:
     @staticmethod
     def _warn(message: str) -> None:
         warnings.warn(message, JournalWarning, stacklevel=3)
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Return what tells a file from others and from itself after a change: its size, its time, a digest of its ends.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        digest = hashlib.sha256(file.read(END_BYTES))
-        file.seek(max(END_BYTES, status.st_size - END_BYTES))
-        digest.update(file.read(END_BYTES))
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "ends_sha256": digest.hexdigest()}
-
-
-def identity_of(
-    model: Loaded, aligner: Loaded | None, options: TranscribeOptions, language: str | None
-) -> dict[str, Any]:
-    """Return what of an identity all inputs of a call share.
-
-    Args:
-        model: the one that transcribes. Its manifest has the digests of all of its files.
-        aligner: the one that times words, if any does.
-        options: of the call.
-        language: the forced language as the model spells it.
-    """
-    models = [one for one in (model, aligner) if one is not None]
-    digests = [f"{one.variant}:{hashlib.sha256(repr(one.manifest).encode()).hexdigest()}" for one in models]
-    fields = {**asdict(options), "language": language}
-    return {"model": digests, "options": {key: value for key, value in fields.items() if key not in INDIFFERENT}}
 
 
 def holds_pieces(path: Path) -> bool:

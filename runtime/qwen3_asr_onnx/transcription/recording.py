@@ -26,8 +26,9 @@ from qwen3_asr_onnx.speech.quiet import Clip, split_at_quiet
 from qwen3_asr_onnx.speech.voice import SpeechDetector
 from qwen3_asr_onnx.text.prompt import Prompt
 
+from .identity import Identity, fingerprint
 from .interrupt import Interrupt
-from .journal import Identity, Journal, Place, fingerprint
+from .journal import Journal, Place
 
 __all__ = ["INPUT_ERRORS", "ClipRequest", "Input", "InputError", "Slot"]
 

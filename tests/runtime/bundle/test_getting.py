@@ -9,7 +9,7 @@ import shutil
 import sys
 import threading
 from collections import namedtuple
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +173,17 @@ def test_damaged_files_are_refused_and_fetched_anew(hub: FakeHub, made: list[dic
     assert len(made) == 1
 
 
+def test_a_digest_that_is_none_names_no_file(
+    hub: FakeHub, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.support.hub_server.large", lambda _: {"sha256": "../../evil", "size": 1, "pointerSize": 1}
+    )
+    with pytest.raises(BundleError, match=r"says of .* what is no size and digest"):
+        get_model(REPO)
+    assert made == []
+
+
 @pytest.mark.parametrize("how", ["variable", "no network"])
 def test_the_cache_is_enough_without_the_hub(
     hub: FakeHub, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, how: str
@@ -228,6 +239,10 @@ def test_a_part_in_the_cache_is_not_enough_without_the_hub(
         (
             {"config.json": CONFIG, "model.safetensors.index.json": b'{"weight_map": {"a": "gone.safetensors"}}'},
             r"gone\.safetensors is not there, model\.safetensors\.index\.json lists it; tell the owner",
+        ),
+        (
+            {"adapter_config.json": b'{"peft_type": "IA3"}', "adapter_model.safetensors": b"x"},
+            "an adapter of the kind 'IA3', and only LoRA is merged here",
         ),
         ({"adapter_config.json": b"{}", "adapter_model.bin": b"x"}, r"an adapter without adapter_model\.safetensors"),
     ],
@@ -327,18 +342,30 @@ def test_too_little_disk_is_told_in_mb_with_the_place(
     assert shelves.entries() == []
 
 
-def test_two_at_once_of_one_name_do_not_meet(hub: FakeHub, made: list[dict[str, Any]]) -> None:
-    hub.held["model.safetensors"] = 1000
-    results: list[Path] = []
-    first = threading.Thread(target=lambda: results.append(get_model(REPO)))
+def test_two_at_once_of_one_name_do_not_meet(
+    hub: FakeHub, made: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    make: Callable[..., Bundle] = vars(getting)["make_variant"]
+
+    def make_slowly(*args: Any, **options: Any) -> Bundle:
+        begun.set()
+        assert go_on.wait(30)
+        return make(*args, **options)
+
+    monkeypatch.setattr(getting, "make_variant", make_slowly)
+    first = threading.Thread(target=get_model, args=(REPO,))
     first.start()
-    assert hub.reached.wait(30)
-    with pytest.raises(BundleError, match=r"qwen3-asr-0\.6b: another process is making or removing this model"):
-        get_model(REPO)
-    hub.held.clear()
-    hub.release.set()
-    first.join()
-    assert len(made) == len(results) == 1
+    assert begun.wait(30)
+    try:
+        with pytest.raises(BundleError, match=r"qwen3-asr-0\.6b: another process is making or removing this model"):
+            get_model(REPO)
+        assert shelves.entries() == []
+    finally:
+        go_on.set()
+        first.join()
+    assert [entry.name for entry in shelves.entries()] == ["qwen3-asr-0.6b"]
+    assert len(made) == 1
 
 
 def test_an_adapter_comes_with_its_base(hub: FakeHub, made: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -139,8 +139,27 @@ def test_a_full_disk_is_told_in_mb_with_the_place(scope: FakeModelScope, monkeyp
         fetched()
 
 
+@pytest.mark.parametrize("digest", ["../../../evil", "a" * 63, 5, None])
+def test_a_digest_that_is_none_names_no_file(
+    scope: FakeModelScope, monkeypatch: pytest.MonkeyPatch, digest: object
+) -> None:
+    files = [{"Path": name, "Size": 1, "Sha256": digest or ""} for name in NEEDED]
+    body = json.dumps({"Data": {"Files": files}}).encode()
+    monkeypatch.setattr("tests.support.modelscope_server.Handler.list_files", lambda self, _: self.reply(200, body))
+    with pytest.raises(BundleError, match=r"what is no size and digest|neither a checkpoint nor an adapter"):
+        fetched()
+    assert scope.asked == []
+
+
 @pytest.mark.parametrize(
-    "body", [b"<html>", b"[]", b'{"Data": {"Files": [{"Path": "a"}]}}', b'{"Data": {"Files": [3]}}']
+    "body",
+    [
+        b"<html>",
+        pytest.param(b"[" * 100_000, id="deep"),
+        b"[]",
+        b'{"Data": {"Files": [{"Path": "a"}]}}',
+        b'{"Data": {"Files": [3]}}',
+    ],
 )
 def test_a_list_that_cannot_be_read_is_told(
     scope: FakeModelScope, monkeypatch: pytest.MonkeyPatch, body: bytes

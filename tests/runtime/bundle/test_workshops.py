@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from qwen3_asr_onnx.bundle.workshops import make_variant
 from qwen3_asr_onnx.errors import BundleError, LimitError, MissingExtra, OptionsError
 from qwen3_asr_onnx_export import stored_file, templates, weights
 from qwen3_asr_onnx_export.pipeline import export_checkpoint
+from qwen3_asr_onnx_quantize import workshop
 from qwen3_asr_onnx_quantize.apply import quantize_into
 from qwen3_asr_onnx_quantize.checks import checks
 from qwen3_asr_onnx_quantize.recipes.published import published_recipes
@@ -69,19 +71,39 @@ def test_what_cannot_be_made_is_refused_before_anything_is_written(tmp_path: Pat
 # --- one pass ---
 
 
-def made_in_two_steps(checkpoint: Path, folder: Path, recipe: str) -> dict[str, bytes]:
-    export_checkpoint(checkpoint, folder / "float32", check=False, name="model")
-    quantize_into(folder / "two", folder / "float32", load_recipe(recipe))
-    return contents(folder / "two")
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks take longer than the rest: once is enough."""
+    monkeypatch.setattr(workshop, "check_variant", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def float32(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function: name of a miniature -> its float32 bundle. Read only."""
+    folder = tmp_path_factory.mktemp("float32")
+
+    def make(model: str) -> Path:
+        if not (folder / model).exists():
+            export_checkpoint(DATA / model, folder / model, check=False, name="model")
+        return folder / model
+
+    return make
+
+
+def rounded(bundle: Path, output: Path, recipe: str) -> dict[str, bytes]:
+    quantize_into(output, bundle, load_recipe(recipe))
+    return contents(output)
 
 
 @pytest.mark.parametrize("recipe", [name for name in published_recipes() if not load_recipe(name).calibrated])
 @pytest.mark.parametrize("model", ["mini-asr", "mini-aligner"])
-def test_one_pass_gives_the_bytes_of_export_and_quantize(tmp_path: Path, model: str, recipe: str) -> None:
+def test_one_pass_gives_the_bytes_of_export_and_quantize(
+    tmp_path: Path, float32: Callable[[str], Path], unchecked: None, model: str, recipe: str
+) -> None:
     made = make_variant(DATA / model, tmp_path / "one", recipe, name="model")
     assert made.verify() == []
-    assert contents(tmp_path / "one") == made_in_two_steps(DATA / model, tmp_path, recipe)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["float32", "one", "two"]
+    assert contents(tmp_path / "one") == rounded(float32(model), tmp_path / "two", recipe)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
 
 
 @pytest.mark.parametrize(
@@ -94,14 +116,17 @@ def test_one_pass_gives_the_bytes_of_export_and_quantize(tmp_path: Path, model: 
     ],
     ids=str,
 )
-def test_however_a_checkpoint_is_stored(tmp_path: Path, model: str, storage: dict[str, Any]) -> None:
+def test_however_a_checkpoint_is_stored(tmp_path: Path, unchecked: None, model: str, storage: dict[str, Any]) -> None:
     checkpoint = rewritten(DATA / model, tmp_path / "checkpoint", **storage)
     make_variant(checkpoint, tmp_path / "one", "int4", name="model")
-    assert contents(tmp_path / "one") == made_in_two_steps(checkpoint, tmp_path, "int4")
+    export_checkpoint(checkpoint, tmp_path / "float32", check=False, name="model")
+    assert contents(tmp_path / "one") == rounded(tmp_path / "float32", tmp_path / "two", "int4")
 
 
-def test_weights_larger_than_a_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = made_in_two_steps(CHECKPOINT, tmp_path, "fast")
+def test_weights_larger_than_a_slice(
+    tmp_path: Path, float32: Callable[[str], Path], unchecked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = rounded(float32("mini-asr"), tmp_path / "two", "fast")
     monkeypatch.setattr(pending, "SLICE_BYTES", 1 << 16)
     monkeypatch.setattr(weights, "SLICE_BYTES", 1 << 17)
     monkeypatch.setattr(stored_file, "READ_BYTES", 1 << 15)
@@ -109,33 +134,32 @@ def test_weights_larger_than_a_slice(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert contents(tmp_path / "one") == expected
 
 
-def test_parts_that_stay_float32_are_written(tmp_path: Path) -> None:
+def test_parts_that_stay_float32_are_written(tmp_path: Path, float32: Callable[[str], Path], unchecked: None) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text('[step]\nscheme = "int8"\nblock = 32\n', encoding="utf-8")
     made = make_variant(CHECKPOINT, tmp_path / "one", str(recipe), name="model")
     assert made.manifest.variants["mine"].encoder == "encoder.onnx"
     assert made.verify() == []
-    assert contents(tmp_path / "one") == made_in_two_steps(CHECKPOINT, tmp_path, str(recipe))
+    assert contents(tmp_path / "one") == rounded(float32("mini-asr"), tmp_path / "two", str(recipe))
 
 
-def test_float32_can_be_kept(tmp_path: Path) -> None:
+def test_float32_can_be_kept(tmp_path: Path, float32: Callable[[str], Path]) -> None:
     kept = make_variant(CHECKPOINT, tmp_path / "kept", "int4", keep_float32=True, name="model")
     assert list(kept.manifest.variants) == ["int4", "fp32"]
     assert kept.verify() == []
-    make_variant(CHECKPOINT, tmp_path / "alone", "int4", name="model")
-    alone = contents(tmp_path / "alone")
+    alone = rounded(float32("mini-asr"), tmp_path / "alone", "int4")
     del alone["config.json"]
     assert alone.items() <= contents(tmp_path / "kept").items()
 
 
-def test_a_calibrated_recipe_listens_to_the_float32_that_is_kept(tmp_path: Path) -> None:
+def test_a_calibrated_recipe_listens_to_the_float32_that_is_kept(tmp_path: Path, unchecked: None) -> None:
     clips = [synthetic_clip(1.0)]
     made = make_variant(CHECKPOINT, tmp_path / "made", "int4-gptq", keep_float32=True, calibration=clips)
     assert made.manifest.name == "mini-asr"
     assert made.manifest.variants["int4-gptq"].recipe["calibration"]["clips"] == 1
 
 
-def test_what_is_there_stays_unless_told_otherwise(tmp_path: Path) -> None:
+def test_what_is_there_stays_unless_told_otherwise(tmp_path: Path, unchecked: None) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "precious").touch()
     with pytest.raises(BundleError, match="exists and is not empty"):
@@ -198,12 +222,11 @@ make_variant(Path(sys.argv[1]), Path("out"), "int4", name="model")
 """
 
 
-def test_none_of_it_needs_torch(tmp_path: Path) -> None:
+def test_none_of_it_needs_torch(tmp_path: Path, float32: Callable[[str], Path]) -> None:
     command = [sys.executable, "-W", "error", "-c", WITHOUT_TORCH, str(CHECKPOINT)]
     process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert process.stderr == ""
-    make_variant(CHECKPOINT, tmp_path / "here", "int4", name="model")
-    assert contents(tmp_path / "out") == contents(tmp_path / "here")
+    assert contents(tmp_path / "out") == rounded(float32("mini-asr"), tmp_path / "two", "int4")
 
 
 def test_a_shape_without_a_template_names_what_tracing_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,11 +248,12 @@ def test_a_failed_check_publishes_nothing(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.torch
-def test_with_torch_it_can_be_compared_with_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_torch_it_can_be_compared_with_transformers(
+    tmp_path: Path, float32: Callable[[str], Path], unchecked: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parity = pytest.importorskip("qwen3_asr_onnx_export.parity")
-    make_variant(CHECKPOINT, tmp_path / "plain", "int4", name="model")
     make_variant(CHECKPOINT, tmp_path / "compared", "int4", name="model", check=True)
-    assert contents(tmp_path / "compared") == contents(tmp_path / "plain")
+    assert contents(tmp_path / "compared") == rounded(float32("mini-asr"), tmp_path / "plain", "int4")
     monkeypatch.setattr(parity, "TOLERANCE", 0.0)
     with pytest.raises(BundleError, match="differs from transformers"):
         make_variant(CHECKPOINT, tmp_path / "out", "int4", check=True)

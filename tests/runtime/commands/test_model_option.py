@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from qwen3_asr_onnx import Aligner, Transcriber
 from qwen3_asr_onnx.bundle import store as shelves
 from qwen3_asr_onnx.bundle.choices import Origin
 from qwen3_asr_onnx.commands import cli
+from qwen3_asr_onnx.commands.arguments import refuse_positional_model
 from qwen3_asr_onnx.errors import BundleError
 
 
@@ -58,6 +60,12 @@ def test_python_means_the_same(tiny: Path, tiny_bundle: Path, monkeypatch: pytes
     monkeypatch.chdir(tiny_bundle.parent)
     with Transcriber("tiny", threads=1) as asr:
         assert asr.variant == "fp32"
+    shelves.record("tiny", Origin("owner/name"))
+    with Transcriber("owner/name") as asr, Transcriber.from_pretrained("owner/name") as other:
+        assert asr.manifest == other.manifest
+    for neither in ("owner/other", "x" * 5000, "a\0b", ""):
+        with pytest.raises(BundleError):
+            Transcriber(neither)
     with pytest.raises(BundleError, match=r"tini: .*did you mean tiny\?"):
         Transcriber("tini")
     with pytest.raises(BundleError, match=r"tini: .*did you mean tiny\?"):
@@ -148,3 +156,10 @@ def test_several_models_need_a_choice(tiny: Path, tiny_bundle: Path) -> None:
         shelves.default_folder("asr")
     shelves.set_default("tiny")
     assert shelves.default_folder("asr") == tiny
+
+
+def test_a_verb_without_inputs_is_left_alone(tiny: Path) -> None:
+    """Its inputs may come from elsewhere, a manifest for one."""
+    refuse_positional_model(Namespace(first_input="inputs", inputs=[]), ["transcribe"])
+    refuse_positional_model(Namespace(first_input="input", input=None), ["stream"])
+    refuse_positional_model(Namespace(), ["info", "tiny"])

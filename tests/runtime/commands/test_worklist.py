@@ -12,7 +12,8 @@ from qwen3_asr_onnx.commands.state import Records
 from qwen3_asr_onnx.commands.worklist import Destination, Job, find_sources, plan_jobs, remove_leftovers
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.outputs.saving import write_atomically
-from qwen3_asr_onnx.transcription.journal import Journal, Place, fingerprint, holds_pieces
+from qwen3_asr_onnx.transcription.identity import fingerprint
+from qwen3_asr_onnx.transcription.journal import Journal, Place, holds_pieces
 
 
 def touch(*paths: Path) -> None:

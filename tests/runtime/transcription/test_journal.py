@@ -20,8 +20,9 @@ from qwen3_asr_onnx import TranscribeOptions, Transcriber, Transcript
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.model.batch import Batch
 from qwen3_asr_onnx.results import Segment, Timings, Word
-from qwen3_asr_onnx.transcription import journal as journals
-from qwen3_asr_onnx.transcription.journal import Journal, JournalWarning, Place, fingerprint, holds_pieces
+from qwen3_asr_onnx.transcription import identity
+from qwen3_asr_onnx.transcription.identity import fingerprint
+from qwen3_asr_onnx.transcription.journal import Journal, JournalWarning, Place, holds_pieces
 
 SECONDS = 13.0
 OPTIONS = TranscribeOptions(language="English", max_new_tokens=8, max_segment_s=3.0, batch_size=3)
@@ -175,6 +176,26 @@ def test_another_option_begins_anew_and_says_so(
     assert same_words(result, asr.transcribe(recording, options))
 
 
+def test_what_is_kept_stays_until_there_is_something_new(tmp_path: Path) -> None:
+    path, place = tmp_path / "a.jsonl", Place(0, 16_000, "0" * 64)
+    with Journal(path) as journal:
+        journal.begin({"options": "right"})
+        journal.keep(place, [])
+    with Journal(path) as journal, pytest.warns(JournalWarning, match="begun anew"):
+        journal.begin({"options": "mistyped"})
+    with Journal(path) as journal:
+        journal.begin({"options": "right"})
+        assert journal.recall(place) == []
+    with Journal(path, anew=True) as journal:
+        journal.begin({"options": "right"})
+        assert journal.recall(place) is None
+        journal.keep(replace(place, start_sample=16_000), [])
+    with Journal(path) as journal:
+        journal.begin({"options": "right"})
+        assert journal.recall(place) is None
+        assert journal.recall(replace(place, start_sample=16_000)) == []
+
+
 def test_another_recording_or_model_begins_anew_and_says_so(
     asr: Transcriber, tiny_bundle: Path, recording: Path, samples: Waveform, tmp_path: Path
 ) -> None:
@@ -207,7 +228,7 @@ def test_the_time_of_a_file_is_part_of_what_it_is(recording: Path) -> None:
 
 @pytest.mark.parametrize("at", [0, 999, 1000, 1999, 2500, -1])
 def test_a_fingerprint_covers_both_ends(tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journals, "END_BYTES", 1000)
+    monkeypatch.setattr(identity, "END_BYTES", 1000)
     path = tmp_path / "file"
     content = bytearray(3500)
     path.write_bytes(content)
