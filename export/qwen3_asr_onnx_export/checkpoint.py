@@ -172,8 +172,12 @@ class Checkpoint:
             return np.ascontiguousarray(self.read(name)[:, start:stop].T)
         return read_columns(self._ref(name), start, stop)
 
+    def stored_name(self, name: str) -> str:
+        """Return under which canonical name a tensor is stored: a tied head is the embedding table."""
+        return EMBED if name == HEAD and self.tied else name
+
     def _ref(self, name: str) -> TensorRef:
-        return self.tensors[EMBED if name == HEAD and self.tied else name]
+        return self.tensors[self.stored_name(name)]
 
     def verify_tied_head(self) -> None:
         """Check that a head stored beside the table it is tied to holds the same numbers.

@@ -67,7 +67,7 @@ def write(
         for place in weights.placements:
             assert out.align(place.length) == place.offset, place
             for values in _pieces(weights, place, checkpoint, computed):
-                _refuse_absurd(values, place.name)
+                _refuse_absurd(values, checkpoint.stored_name(place.name))
                 out.write(values)
             assert out.size == place.offset + place.length, place
     return out.record()

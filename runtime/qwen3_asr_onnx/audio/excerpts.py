@@ -13,7 +13,7 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.errors import AudioError
 
-from .blocks import AudioStream, to_float
+from .blocks import AudioStream, average, to_float
 
 __all__ = ["WHOLE", "CancelledMixWarning", "Excerpt", "Mixer", "begins_too_late", "cut_frames"]
 
@@ -80,10 +80,10 @@ class Mixer:
             return one
         if n_channels == 1:
             return frames.reshape(-1)
+        mixed = average(frames)
         with np.errstate(over="ignore", invalid="ignore"):
-            mixed: Waveform = frames.mean(axis=1, dtype=np.float32)
-            self._powers = self._powers + np.einsum("ij,ij->j", frames, frames, dtype=np.float64)
-            self._mixed += float(np.einsum("i,i->", mixed, mixed, dtype=np.float64))
+            self._powers = self._powers + np.array([np.dot(channel, channel) for channel in frames.T], dtype=np.float64)
+            self._mixed += float(np.dot(mixed, mixed))
         self._n_frames += len(frames)
         return mixed
 

@@ -89,6 +89,7 @@ class HeldAudio:
     def __init__(self, name: str, begin: Callable[[Mixer, int | None, ExitStack], AudioStream], limits: AudioLimits):
         """Remember how a reading begins; `hold_audio` makes these."""
         self._name, self._begin, self._limits = name, begin, limits
+        self._has_told_loss = False
 
     @contextmanager
     def read(self, excerpt: Excerpt = WHOLE) -> Iterator[OpenAudio]:
@@ -105,8 +106,15 @@ class HeldAudio:
                 duration_s = min(duration_s, excerpt.end_s or math.inf) - excerpt.start_s
                 if duration_s > self._limits.max_duration_s:
                     raise _too_long(name, duration_s, self._limits)
-            blocks = mixer.watched(_resampled(stream, name, self._limits, excerpt), stream.sample_rate)
+            blocks = mixer.watched(self._told(stream, excerpt), stream.sample_rate)
             yield OpenAudio(duration_s, blocks, stream.n_channels)
+
+    def _told(self, stream: AudioStream, excerpt: Excerpt) -> Iterator[Waveform]:
+        """Yield the blocks of a reading; what is missing of the recording is told by the first alone."""
+        yield from _resampled(stream, self._name, self._limits, excerpt)
+        if stream.is_whole and not self._has_told_loss:
+            self._has_told_loss = True
+            _report_loss(stream, stream.reached, self._name)
 
 
 @contextmanager
@@ -237,7 +245,7 @@ def _array_stream(
 
 
 def _resampled(stream: AudioStream, name: str, limits: AudioLimits, excerpt: Excerpt) -> Iterator[Waveform]:
-    """Yield the blocks at 16 kHz, checked, to exactly the length that belongs to what was read; report what is missing.
+    """Yield the blocks at 16 kHz, checked, to exactly the length that belongs to what was read.
 
     The resampler rounds a length down where the reference rounds up: the difference, a sample, is made up with zeros.
     """
@@ -257,8 +265,6 @@ def _resampled(stream: AudioStream, name: str, limits: AudioLimits, excerpt: Exc
         converted = resampler.push(block)
         n_given += len(converted)
         yield converted
-    if stream.is_whole:
-        _report_loss(stream, stream.reached, name)
     rest = resampler.finish()
     missing = n_resampled(n_read, rate) - n_given
     yield np.pad(rest[:missing], (0, max(0, missing - len(rest))))

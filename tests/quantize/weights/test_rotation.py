@@ -125,3 +125,17 @@ def test_a_rotated_variant_is_another_one(bundle: Path) -> None:
     assert variants["rotated"].decoder_step == "decoder_step.rotated.onnx"
     assert variants["again"].decoder_step == "decoder_step.rotated.onnx"
     assert relative_rms(logits(bundle, "rotated"), logits(bundle, "fp32")) < 0.15
+
+
+@pytest.mark.parametrize("shape", [(1024, 150), (96, 700), (7, 3), (1, 4)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_rotation_is_additions_in_one_order_whatever_lies_where(shape: tuple[int, int], axis: int) -> None:
+    """Bit for bit: by blocks or one vector at a time, and in both memory layouts, which it keeps."""
+    values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    turned = rotate(values, axis)
+    assert turned.flags.c_contiguous
+    columns_first = rotate(np.asfortranarray(values), axis)
+    assert columns_first.flags.f_contiguous
+    alone = [rotate(np.ascontiguousarray(vector), 0) for vector in np.moveaxis(values, axis, -1)]
+    for other in (columns_first, np.stack(alone, axis=1 - axis)):
+        assert np.array_equal(turned.view(np.uint32), np.ascontiguousarray(other).view(np.uint32))

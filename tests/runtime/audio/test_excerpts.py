@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pytest
 from tests.support.programs import find
 
-from qwen3_asr_onnx import AudioError, AudioLimits, CancelledMixWarning, LimitError
+from qwen3_asr_onnx import AudioError, AudioLimits, CancelledMixWarning, LimitError, TruncatedAudioWarning
 from qwen3_asr_onnx.arrays import Waveform
+from qwen3_asr_onnx.audio.blocks import average
 from qwen3_asr_onnx.audio.formats import open_stream
 from qwen3_asr_onnx.audio.loading import Excerpt, hold_audio, open_audio
 
@@ -244,3 +245,26 @@ def test_what_can_be_read_only_once_can_be_held(tmp_path: Path) -> None:
                 with held.read(Excerpt(channel=channel)) as audio:
                     found = np.concatenate(list(audio.blocks))
                 assert np.array_equal(found, read(data if not isinstance(source, tuple) else source, channel=channel))
+
+
+def test_the_mean_of_two_channels_is_that_of_numpy_to_the_bit() -> None:
+    rng = np.random.default_rng(0)
+    frames = (rng.normal(0, 1, (5000, 2)) * 10 ** rng.uniform(-38, 38, (5000, 2))).astype(np.float32)
+    frames[::7] = [np.inf, -np.inf]
+    with np.errstate(all="ignore"):
+        expected = frames.mean(axis=1, dtype=np.float32)
+    assert np.array_equal(average(frames), expected, equal_nan=True)
+
+
+def test_what_is_missing_of_a_recording_is_told_by_its_first_reading() -> None:
+    data = encoded(sound(2), format="WAV")
+
+    def read_both(half: bytes) -> None:
+        with hold_audio(half) as held:
+            for channel in (1, 2):
+                with held.read(Excerpt(channel=channel)) as audio:
+                    assert sum(block.size for block in audio.blocks) > 0
+
+    with pytest.warns(TruncatedAudioWarning) as told:
+        read_both(data[: len(data) // 2])
+    assert len(told) == 1

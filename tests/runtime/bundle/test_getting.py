@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests.support.hub_server import COMMIT, FakeHub, fake_hub
 
@@ -562,3 +563,36 @@ def test_an_official_script_changes_its_import_and_nothing_else(
     assert cli.main(["transcribe", audio, "--timestamps", "word", "-f", "json", "-q", "-l", "en"]) == 0
     assert json.loads(capsys.readouterr().out)["words"]
     assert cli.main(["align", audio, row["text"], "-l", "en", "-q"]) == 0
+
+
+@pytest.mark.slow  # two models are made
+def test_an_adapter_is_merged_into_its_base_or_told_that_it_is_another_s(hub: FakeHub, store: Path) -> None:
+    for package in ("onnx", "safetensors"):
+        pytest.importorskip(package, reason="needs the get extra")
+    if not (DATA / "mini-asr").is_dir():
+        pytest.skip("needs the source tree")
+    from safetensors.numpy import save
+    from tests.support.stored import read_weights
+
+    checkpoint = {path.name: path.read_bytes() for path in (DATA / "mini-asr").iterdir()}
+    module = "thinker.model.layers.0.self_attn.q_proj"
+    rows, columns = read_weights(DATA / "mini-asr" / "model.safetensors")[f"{module}.weight"].shape
+    config = {"base_model_name_or_path": REPO, "peft_type": "LORA", "r": 2, "lora_alpha": 4, "bias": "none"}
+
+    def adapter(n_columns: int) -> dict[str, bytes]:
+        rng = np.random.default_rng(0)
+        factors = {
+            f"base_model.model.{module}.lora_A.weight": rng.standard_normal((2, n_columns), dtype=np.float32),
+            f"base_model.model.{module}.lora_B.weight": rng.standard_normal((rows, 2), dtype=np.float32),
+        }
+        return {"adapter_config.json": json.dumps(config).encode(), "adapter_model.safetensors": save(factors)}
+
+    hub.files |= {REPO: checkpoint, "me/tuned": adapter(columns), "me/other": adapter(columns + 1)}
+    tuned, plain = get_model("me/tuned"), get_model(REPO)
+    differing = {path.name for path in plain.iterdir() if path.read_bytes() != (tuned / path.name).read_bytes()}
+    assert "decoder_weights.int4.data" in differing
+    assert not differing & {"embed_tokens.bin", "encoder.int4.data", "tokenizer.json"}
+    assert Bundle.open(tuned).manifest.name == "tuned"
+    with pytest.raises(BundleError, match="q_proj"):
+        get_model("me/other")
+    assert {entry.name for entry in shelves.entries()} == {"tuned", "qwen3-asr-0.6b"}

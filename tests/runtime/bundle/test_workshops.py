@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+pytest.importorskip("onnx_ir", reason="needs the get extra")
+
 from tests.support.clips import synthetic_clip
 from tests.support.stored import rewritten
 
