@@ -24,6 +24,7 @@ PURPOSES = {
     "int4": "any laptop: what `get` makes",
     "fast": "the quickest answer, batches",
     "compact": "the smallest download",
+    "lossless": "the text of float32, sooner",
 }
 """What a variant is taken for."""
 
