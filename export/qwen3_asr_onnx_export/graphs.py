@@ -5,17 +5,17 @@ Both are the same graph, byte for byte. Only tracing needs torch, which is impor
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import onnx_ir as ir
 
 from qwen3_asr_onnx.bundle.manifest import DecoderDims, EncoderDims
-from qwen3_asr_onnx.errors import MissingExtra
+from qwen3_asr_onnx.errors import import_errors_named
 
 from . import templates
 
 __all__ = ["decoder_graph", "encoder_graph"]
+
+ONLY_RELEASED = "only graphs of the released shapes come with the package, and tracing"
+FIX = "pip install 'qwen3-asr-onnx[export]'"
 
 
 def encoder_graph(dims: EncoderDims, n_mels: int, *, trace: bool = False) -> ir.Model:
@@ -33,7 +33,7 @@ def encoder_graph(dims: EncoderDims, n_mels: int, *, trace: bool = False) -> ir.
     template = None if trace else templates.find_encoder(dims, n_mels)
     if template is not None:
         return template
-    with _import_errors_named(f"an encoder of {dims.layers} layers and width {dims.d_model}"):
+    with import_errors_named(f"{ONLY_RELEASED} an encoder of {dims.layers} layers and width {dims.d_model}", FIX):
         from .trace import trace_encoder
 
         return trace_encoder(dims, n_mels)
@@ -53,25 +53,7 @@ def decoder_graph(dims: DecoderDims, head_rows: int, *, trace: bool = False) -> 
     template = None if trace else templates.find_decoder(dims, head_rows)
     if template is not None:
         return template
-    with _import_errors_named(f"a decoder of {dims.layers} layers and width {dims.hidden}"):
+    with import_errors_named(f"{ONLY_RELEASED} a decoder of {dims.layers} layers and width {dims.hidden}", FIX):
         from .trace import trace_decoder
 
         return trace_decoder(dims, head_rows)
-
-
-@contextlib.contextmanager
-def _import_errors_named(what: str) -> Iterator[None]:
-    """Turn a failed import of somebody else's package into the pip line that installs it.
-
-    Raises:
-        MissingExtra: a package that tracing needs is missing or broken.
-    """
-    try:
-        yield
-    except ImportError as error:
-        if (error.name or "").startswith("qwen3_asr_onnx"):
-            raise
-        raise MissingExtra(
-            f"only graphs of the released shapes come with the package, and tracing {what} needs more packages "
-            f"({error}): pip install 'qwen3-asr-onnx[export]'"
-        ) from error

@@ -12,6 +12,11 @@
 Each is also the builtin a caller would expect. A message says what is wrong, where, and what to do about it.
 """
 
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
 __all__ = [
     "AudioError",
     "BundleError",
@@ -21,6 +26,7 @@ __all__ = [
     "ProviderError",
     "Qwen3AsrError",
     "StreamError",
+    "import_errors_named",
 ]
 
 
@@ -54,3 +60,26 @@ class LimitError(Qwen3AsrError, ValueError):
 
 class StreamError(Qwen3AsrError, RuntimeError):
     """A live stream is used after its end, or by two threads at once."""
+
+
+@contextlib.contextmanager
+def import_errors_named(what: str, fix: str) -> Iterator[None]:
+    """Turn a failed import of somebody else's package into the pip line that installs it.
+
+    A failed import of our own package is a bug and keeps its traceback.
+
+    Args:
+        what: what cannot be done without the package.
+        fix: what to do about it.
+
+    Raises:
+        MissingExtra: a package is missing or broken.
+    """
+    try:
+        yield
+    except MissingExtra:
+        raise
+    except ImportError as error:
+        if (error.name or "").startswith("qwen3_asr_onnx"):
+            raise
+        raise MissingExtra(f"{what} needs more packages ({error}): {fix}") from error

@@ -10,9 +10,8 @@ imports another:
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
@@ -23,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import Waveform
-from qwen3_asr_onnx.errors import MissingExtra, OptionsError
+from qwen3_asr_onnx.errors import MissingExtra, OptionsError, import_errors_named
 
 from .files import Bundle
 from .leftovers import workplace
@@ -150,7 +149,7 @@ def make_variant(
         LimitError: not enough disk space.
         MissingExtra: a workshop, or a package that it needs, is not installed.
     """
-    with _import_errors_named():
+    with import_errors_named("making a variant", REMEDY):
         export = cast(ExportWorkshop, _workshop("export"))
         quantize = cast(QuantizeWorkshop, _workshop("quantize"))
         if check and adapter is not None:
@@ -161,13 +160,14 @@ def make_variant(
             workplace(output.parent, output.name) as place,
             export.stream(checkpoint, _empty(place.partial / "small"), adapter=adapter, name=name) as source,
         ):
+            # What is compared with transformers are float32 graphs with their weights in files.
+            float32 = partial if keep_float32 else place.partial / "float32"
+            if keep_float32 or check:
+                export.export(checkpoint, float32, adapter=adapter, name=name, check=check, progress=progress)
             if keep_float32:
-                export.export(checkpoint, partial, adapter=adapter, name=name, check=check, progress=progress)
                 quantize.add(partial, recipe, progress=progress, threads=threads, calibration=calibration)
             else:
-                if check:  # what is compared are float32 graphs with their weights in files
-                    float32 = place.partial / "float32"
-                    export.export(checkpoint, float32, adapter=None, name=name, check=True, progress=progress)
+                if check:
                     shutil.rmtree(float32)
                 quantize.make(partial, source, recipe, progress=progress, threads=threads)
             quantize.check(partial, source, recipe, threads=threads)
@@ -181,7 +181,7 @@ def check_recipe(recipe: str, calibration: Sequence[Waveform] = (), *, keeps_flo
         OptionsError: no such recipe, or one that needs other options.
         MissingExtra: a workshop, or a package that it needs, is not installed.
     """
-    with _import_errors_named():
+    with import_errors_named("making a variant", REMEDY):
         _workshop("export")
         cast(QuantizeWorkshop, _workshop("quantize")).require(recipe, calibration, keeps_float32=keeps_float32)
 
@@ -196,20 +196,3 @@ def _workshop(name: str) -> object:
         if point.name == name:
             return point.load()
     raise MissingExtra(f"making variants needs the workshop {name!r}, which is not installed: {REMEDY}")
-
-
-@contextlib.contextmanager
-def _import_errors_named() -> Iterator[None]:
-    """Turn a failed import of somebody else's package into the pip line that installs it.
-
-    Raises:
-        MissingExtra: a package that a workshop needs is missing or broken.
-    """
-    try:
-        yield
-    except MissingExtra:
-        raise
-    except ImportError as error:
-        if (error.name or "").startswith("qwen3_asr_onnx"):
-            raise
-        raise MissingExtra(f"making a variant needs more packages ({error}): {REMEDY}") from error

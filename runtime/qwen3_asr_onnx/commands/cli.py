@@ -11,13 +11,12 @@ ended it: 130 for Ctrl-C, 143 for SIGTERM, 129 for SIGHUP.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
-from qwen3_asr_onnx.errors import MissingExtra, Qwen3AsrError
+from qwen3_asr_onnx.errors import Qwen3AsrError, import_errors_named
 
 from . import align, get, info, models, pull, stream, transcribe
 from .arguments import Parser, refuse_positional_model
@@ -114,7 +113,7 @@ def run(args: argparse.Namespace) -> int:
     command: Command = args.command
     if command.name in BUILT_IN:
         return command.run(args)
-    with _import_errors_named(command.name):
+    with import_errors_named(command.name, _fix(command.name)):
         return command.run(args)
 
 
@@ -133,7 +132,7 @@ def _commands_for(first: str) -> Iterator[Command]:
 
 
 def _load(point: EntryPoint) -> Command:
-    with _import_errors_named(point.name):
+    with import_errors_named(point.name, _fix(point.name)):
         command = point.load()
     if not isinstance(command, Command):
         raise TypeError(f"{point.value} is a {type(command).__name__}; the group {GROUP} takes Command objects")
@@ -149,25 +148,10 @@ def _load_for_listing(point: EntryPoint) -> Command:
         return Command(point.name, f"not available: {why}", lambda _: None, lambda _: EXIT_USAGE)
 
 
-@contextlib.contextmanager
-def _import_errors_named(verb: str) -> Iterator[None]:
-    """Turn a failed import of somebody else's package into the pip line that installs it.
-
-    A failed import of our own package is a bug and keeps its traceback.
-
-    Raises:
-        MissingExtra: a package is missing or broken.
-    """
-    try:
-        yield
-    except MissingExtra:
-        raise
-    except ImportError as error:
-        if (error.name or "").startswith("qwen3_asr_onnx"):
-            raise
-        extra = EXTRAS.get(verb)
-        fix = f"pip install 'qwen3-asr-onnx[{extra}]'" if extra else "install what it needs"
-        raise MissingExtra(f"{verb} needs more packages ({error}): {fix}") from error
+def _fix(verb: str) -> str:
+    """Return what to do where a verb misses a package."""
+    extra = EXTRAS.get(verb)
+    return f"pip install 'qwen3-asr-onnx[{extra}]'" if extra else "install what it needs"
 
 
 def _version() -> str:
