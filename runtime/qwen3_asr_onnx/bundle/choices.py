@@ -16,7 +16,7 @@ from qwen3_asr_onnx.errors import BundleError
 from .json_text import parse_json, read_regular_text
 from .locks import locked
 
-__all__ = ["Choices", "Origin", "home", "read_choices", "unwritable", "update_choices"]
+__all__ = ["Choices", "Origin", "home", "moved_home", "read_choices", "unwritable", "update_choices"]
 
 HOME_VARIABLE = "QWEN3_ASR_HOME"
 
@@ -56,12 +56,18 @@ class Choices:
 
 def home() -> Path:
     """Return the folder of the store, which need not exist."""
-    given = os.environ.get(HOME_VARIABLE)
-    if given:
-        return at_home(Path(given), given).absolute()
+    moved = moved_home()
+    if moved is not None:
+        return moved
     import platformdirs
 
     return Path(platformdirs.user_data_dir("qwen3-asr-onnx", appauthor=False))
+
+
+def moved_home() -> Path | None:
+    """Return where the user wants everything that is kept between runs; None for where the system keeps such things."""
+    given = os.environ.get(HOME_VARIABLE)
+    return at_home(Path(given), given).absolute() if given else None
 
 
 def read_choices() -> Choices:

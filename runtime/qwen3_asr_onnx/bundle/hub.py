@@ -27,6 +27,7 @@ __all__ = [
     "OFFICIAL",
     "ModelKind",
     "explained",
+    "first_line",
     "is_hub_id",
     "is_reachable",
     "local_folder",
@@ -34,6 +35,7 @@ __all__ = [
     "no_connection",
     "refuse_checkpoint",
     "resolve",
+    "transfer_errors",
 ]
 
 FOREIGN = "no qwen3-asr-onnx bundle"
@@ -200,9 +202,6 @@ def explained(repo_id: str, revision: str | None, extra: str = "hub") -> Iterato
         raise MissingExtra(
             f"{repo_id}: no such folder; fetching it from the hub needs an extra: pip install 'qwen3-asr-onnx[{extra}]'"
         ) from error
-    # What breaks on the wire is an error of the HTTP library, which is requests or httpx by version of huggingface_hub,
-    # and of which its own HTTP error is a kind. The rest are OSErrors.
-    transfer_errors = cast("tuple[type[Exception], ...]", (OSError, *hub_errors.HfHubHTTPError.__bases__))
     try:
         yield
     except hub_errors.GatedRepoError as error:
@@ -219,14 +218,25 @@ def explained(repo_id: str, revision: str | None, extra: str = "hub") -> Iterato
             raise _refused(repo_id, error.__cause__) from error
         raise BundleError(
             f"{repo_id}: no such folder, no earlier download of it, and the hub cannot be reached "
-            f"({_first_line(error.__cause__) or no_connection()}); check the connection, or give a folder"
+            f"({first_line(error.__cause__) or no_connection()}); check the connection, or give a folder"
         ) from error
-    except transfer_errors as error:
+    except transfer_errors() as error:
         if _status(error) in _REFUSALS:
             raise _refused(repo_id, error) from error
         if isinstance(error, OSError) and error.errno in FULL_DISK:
             raise full_disk(Path(constants.HF_HUB_CACHE), "set HF_HOME to a folder on another disk") from error
-        raise BundleError(f"{repo_id}: fetching it failed: {_first_line(error)}") from error
+        raise BundleError(f"{repo_id}: fetching it failed: {first_line(error)}") from error
+
+
+def transfer_errors() -> tuple[type[Exception], ...]:
+    """Return what breaks on the wire, huggingface_hub known to be installed.
+
+    That is an error of the HTTP library, which is requests or httpx by version of huggingface_hub, and of which its own
+    HTTP error is a kind. The rest are OSErrors.
+    """
+    from huggingface_hub import errors as hub_errors
+
+    return cast("tuple[type[Exception], ...]", (OSError, *hub_errors.HfHubHTTPError.__bases__))
 
 
 def _status(error: BaseException | None) -> int | None:
@@ -239,7 +249,7 @@ def _refused(repo_id: str, error: BaseException | None) -> BundleError:
     return BundleError(f"{repo_id}: the hub refuses access ({_status(error)}); {LOG_IN}, as somebody who has it")
 
 
-def _first_line(error: BaseException | None) -> str:
+def first_line(error: BaseException | None) -> str:
     """Return the gist of an error of the hub, whose later lines advertise help pages."""
     return "" if error is None else (str(error).strip() or type(error).__name__).split("\n")[0]
 

@@ -14,12 +14,12 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote_plus
 
 from qwen3_asr_onnx.errors import BundleError, MissingExtra
 
-from .hub import is_hub_id, meant
+from .hub import first_line, is_hub_id, meant, transfer_errors
 from .json_text import MAX_JSON_BYTES, parse_json
 from .manifest import FileRecord
 from .transfers import Remote, check_possible, download, known_record, missing, remove_damaged, transfer_bar
@@ -120,19 +120,19 @@ class ModelScopeRepository:
     def _explained(self) -> Iterator[None]:
         """Turn what the HTTP library raises into errors that say what to do."""
         try:
-            from huggingface_hub import errors as hub_errors
+            wire_errors = transfer_errors()
         except ImportError as error:
             raise MissingExtra(
                 f"{self.label}: getting models needs an extra: pip install 'qwen3-asr-onnx[get]'"
             ) from error
-        transfer_errors = cast("tuple[type[Exception], ...]", (OSError, *hub_errors.HfHubHTTPError.__bases__))
         try:
             yield
-        except transfer_errors as error:
+        except wire_errors as error:
             if isinstance(error, OSError) and error.errno in FULL_DISK:
                 raise full_disk(self._folder, CACHE_REMEDY) from error
-            gist = str(error).strip().split("\n")[0] or type(error).__name__
-            raise BundleError(f"{self.label}: fetching it failed: {gist}; try again, it goes on from there") from error
+            raise BundleError(
+                f"{self.label}: fetching it failed: {first_line(error)}; try again, it goes on from there"
+            ) from error
 
 
 def open_modelscope(repo_id: str, revision: str | None = None) -> ModelScopeRepository:

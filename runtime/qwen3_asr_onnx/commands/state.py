@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from qwen3_asr_onnx.audio.sources import at_home
+from qwen3_asr_onnx.bundle.choices import moved_home
 from qwen3_asr_onnx.transcription.identity import fingerprint
 from qwen3_asr_onnx.transcription.journal import Journal
 
@@ -23,17 +23,15 @@ from .places import JOURNAL_SUFFIX, place_of
 
 __all__ = ["Records", "forget_old_journals", "state_folder", "stdout_journal"]
 
-HOME_VARIABLE = "QWEN3_ASR_HOME"
-
 KEPT_S = 30 * 24 * 3600.0
 """So long the journal of a run to stdout waits for the next one. It holds what was said."""
 
 
 def state_folder() -> Path:
     """Return the folder, which need not exist."""
-    given = os.environ.get(HOME_VARIABLE)
-    if given:
-        return at_home(Path(given), given).absolute() / "state"
+    moved = moved_home()
+    if moved is not None:
+        return moved / "state"
     import platformdirs
 
     return Path(platformdirs.user_state_dir("qwen3-asr-onnx", appauthor=False))
