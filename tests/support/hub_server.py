@@ -13,8 +13,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
+
+import pytest
+from tests.support.local_server import served
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -172,15 +176,28 @@ class Handler(BaseHTTPRequestHandler):
 def fake_hub() -> Iterator[FakeHub]:
     """Run a hub without repositories."""
     hub = FakeHub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.hub = hub  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with served(Handler, hub=hub) as hub.url:
+        try:
+            yield hub
+        finally:
+            hub.release.set()
+
+
+@contextmanager
+def used_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """Run a hub, with huggingface_hub pointed at it; the test is skipped where that is not installed."""
+    pytest.importorskip("huggingface_hub", "1.5", reason="needs the hub extra")
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    with fake_hub() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        # A broken connection loses the piece that was on its way: pieces of a size that suits the files here.
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)
+        monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
         yield hub
-    finally:
-        hub.release.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()

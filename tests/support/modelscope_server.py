@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from tests.support.local_server import served
 
 LARGE = 1000
 """Bytes from which on a file lies on the second host."""
@@ -112,14 +113,5 @@ class Handler(BaseHTTPRequestHandler):
 def fake_modelscope() -> Iterator[FakeModelScope]:
     """Run a server without repositories."""
     scope = FakeModelScope()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.scope = scope  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    scope.url = f"http://127.0.0.1:{server.server_address[1]}"
-    try:
+    with served(Handler, scope=scope) as scope.url:
         yield scope
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

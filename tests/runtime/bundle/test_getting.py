@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.hub_server import COMMIT, FakeHub, fake_hub
+from tests.support.hub_server import COMMIT, FakeHub, used_hub
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.bundle import getting
@@ -45,21 +45,8 @@ ADAPTER = {
 @pytest.fixture
 def hub(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A hub with a checkpoint, an empty store, and huggingface_hub pointed at it."""
-    pytest.importorskip("huggingface_hub", "1.5", reason="needs the hub extra")
-    from huggingface_hub import constants
-
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with fake_hub() as running:
+    with used_hub(tmp_path / "cache", monkeypatch) as running:
         running.files[REPO] = {**CHECKPOINT, **OTHERS}
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", running.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)
-        monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
         yield running
 
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.hub_server import COMMIT, FakeHub, fake_hub
+from tests.support.hub_server import COMMIT, FakeHub, used_hub
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.bundle import pull
@@ -42,21 +42,8 @@ FP32 = ("decoder_init.onnx", "decoder_step.onnx", "decoder_weights.data", "encod
 @pytest.fixture
 def hub(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     """A hub with the tiny bundle, which has a second variant there, and huggingface_hub pointed at it."""
-    pytest.importorskip("huggingface_hub", "1.5", reason="needs the hub extra")
-    from huggingface_hub import constants
-
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    with fake_hub() as running:
+    with used_hub(tmp_path / "cache", monkeypatch) as running:
         running.files[REPO] = two_variants(tiny_bundle, tmp_path / "two")
-        monkeypatch.setattr(constants, "ENDPOINT", running.url)
-        template = running.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        # A broken connection loses the piece that was on its way: pieces of a size that suits the files here.
-        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100)
-        monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda seconds: None)
         yield running
 
 
