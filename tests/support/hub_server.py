@@ -185,7 +185,7 @@ def fake_hub() -> Iterator[FakeHub]:
 
 @contextmanager
 def used_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """Run a hub, with huggingface_hub pointed at it; the test is skipped where that is not installed."""
+    """Run a hub, with huggingface_hub pointed at it; without that package the test is skipped."""
     pytest.importorskip("huggingface_hub", "1.5", reason="needs the hub extra")
     from huggingface_hub import constants
 
