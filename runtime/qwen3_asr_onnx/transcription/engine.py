@@ -1,76 +1,35 @@
-"""One engine for all requests: the first, simple one, which takes them one after the other."""
+"""One engine for all requests: pieces of many inputs in a running batch that they join and leave at any token.
+
+One thread owns the batches; it is told what to do by messages. The audio of each request is read by a thread of that
+request, a little ahead, and words are timed by one thread beside, so that nobody waits for a slow file or an aligner.
+"""
 
 from __future__ import annotations
 
+import atexit
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+import weakref
+from functools import partial
 
 from qwen3_asr_onnx.alignment.aligner import Aligner, Words
-from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource
-from qwen3_asr_onnx.errors import BusyError, OptionsError, Qwen3AsrError
-from qwen3_asr_onnx.model.asking import Prompter
+from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource, load_audio
+from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.model.loading import Model
 from qwen3_asr_onnx.options import AlignOptions, TranscribeOptions
-from qwen3_asr_onnx.results import Partial, Segment, Transcript
-from qwen3_asr_onnx.text.answer import REPLACEMENT, read_answer
 
-from .interrupt import Interrupt
+from .line import Line
+from .loop import Loop
+from .pieces import DEFAULT_SETTINGS, Draft, Pieces, RunSettings, prompter_for
 from .recording import Input
-from .scheduler import Pipeline, RunSettings
-from .transcripts import iter_segments, join_segments
+from .requests import Listener, Request, Result, expected_s
 
 __all__ = ["DEFAULT_MAX_WAITING_S", "Draft", "Engine", "Listener", "Request", "Result"]
 
 DEFAULT_MAX_WAITING_S = 3600.0
 
-Result: TypeAlias = Transcript | Words | Exception
-"""What a request came to."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Draft:
-    """What the first unfinished piece of a request says so far; made readable only if somebody reads it."""
-
-    prompter: Prompter
-    start_s: float
-    ids: Sequence[int]
-
-    def partial(self) -> Partial:
-        """Return it in words."""
-        raw = self.prompter.model.tokenizer.decode(list(self.ids)).strip().rstrip(REPLACEMENT)
-        return Partial(self.start_s, read_answer(raw, self.prompter.language, self.prompter.tag).text, raw)
-
-
-class Listener(Protocol):
-    """Who made a request. Called from threads of the engine: must be quick and must not raise."""
-
-    wants_drafts: bool
-
-    def written(self, draft: Draft) -> None:
-        """Take what the first unfinished piece says by now."""
-
-    def finished(self, segment: Segment) -> None:
-        """Take the next segment."""
-
-    def ended(self, result: Result) -> None:
-        """Take what it came to: the last that is said."""
-
-
-class Request:
-    """One request on its way."""
-
-    def __init__(self) -> None:
-        self.cancelled = threading.Event()
-
-    def cancel(self) -> None:
-        """End it within one token; its listener hears nothing more."""
-        self.cancelled.set()
-
 
 class Engine:
-    """Owns the running batch of a model."""
+    """The running batches of one model. Any thread may make requests; see `AsyncTranscriber` for programs of tasks."""
 
     def __init__(
         self,
@@ -80,85 +39,119 @@ class Engine:
         *,
         batch_size: int | None = None,
         max_waiting_s: float = DEFAULT_MAX_WAITING_S,
+        settings: RunSettings = DEFAULT_SETTINGS,
     ) -> None:
+        """Start the thread.
+
+        Args:
+            model: what to run.
+            aligner: times words; None without.
+            limits: what audio is accepted.
+            batch_size: most pieces that decode together, of first ones and of the rest; None lets the memory decide.
+            max_waiting_s: most seconds of audio that may wait.
+            settings: how to decode.
+        """
         self._model, self._aligner, self._limits = model, aligner, limits
-        self._batch_size = batch_size
-        self._max_waiting_s = max_waiting_s
-        self._turn = threading.Lock()
-        self._open: set[Request] = set()
-        self._threads: set[threading.Thread] = set()
-        self._closed = False
-        self.n_active = 0
-        self.waiting_s = 0.0
+        self._line = Line(max_waiting_s)
+        self._loop = Loop(Pieces(model, aligner, settings), batch_size, self._line)
+        self._thread = threading.Thread(target=self._loop.work, name="qwen3-asr engine", daemon=True)
+        self._at_exit = partial(_end_at_exit, weakref.ref(self))
+        atexit.register(self._at_exit)  # a thread inside onnxruntime must not meet the end of the interpreter
+        self._thread.start()
+
+    @property
+    def n_active(self) -> int:
+        """Requests that have begun and not ended."""
+        return self._line.n_active
 
     @property
     def n_waiting(self) -> int:
         """Requests that have not begun."""
-        return len(self._open) - self.n_active
+        return self._line.n_waiting
+
+    @property
+    def waiting_s(self) -> float:
+        """Seconds of audio of the requests that have not begun, as far as is known."""
+        return self._line.waiting_s
 
     def transcribe(
         self, audio: AudioSource, options: TranscribeOptions, listener: Listener, priority: int = 0
     ) -> Request:
-        """Begin a request."""
-        del priority
-        if options.timestamps == "word" and self._aligner is None:
-            raise OptionsError("word times need a forced aligner: AsyncTranscriber(..., aligner=Aligner())")
-        prompter = Prompter.for_options(self._model, options)
-        request = Request()
+        """Begin to transcribe an input; the listener hears what comes of it.
 
-        def work() -> None:
-            interrupt = Interrupt(options.time_limit_s, request.cancelled)
-            source = Input(audio, prompter, None, interrupt, self._limits)
-            pipeline = Pipeline(self._model, self._batch_size, interrupt, RunSettings(first_alone=True), self._aligner)
-            segments = []
-            for segment in iter_segments(pipeline, source, None):
-                segments.append(segment)
-                listener.finished(segment)
-            listener.ended(join_segments(source, segments, self._model.load_s))
-
-        self._begin(request, listener, work)
-        return request
+        Raises:
+            OptionsError: the language is unknown, or there is no aligner for word times.
+            BusyError: too much is waiting.
+            Qwen3AsrError: the engine was closed.
+        """
+        prompter = prompter_for(self._model, self._aligner, options)
+        request = self._request(audio, listener, priority, options.time_limit_s)
+        request.source = Input(audio, prompter, None, request.interrupt, self._limits)
+        return self._accept(request)
 
     def align(
         self, audio: AudioSource, text: str, language: str | None, options: AlignOptions, listener: Listener
     ) -> Request:
-        """Begin a request for word times."""
+        """Begin to time the words of a text.
+
+        Raises:
+            OptionsError: there is no aligner.
+            BusyError: too much is waiting.
+            Qwen3AsrError: the engine was closed.
+        """
         aligner = self._aligner
         if aligner is None:
-            raise OptionsError("there is no aligner: AsyncTranscriber(..., aligner=Aligner())")
-        request = Request()
-        self._begin(request, listener, lambda: listener.ended(aligner.align(audio, text, language, options)))
-        return request
+            raise OptionsError("aligning needs a forced aligner: AsyncTranscriber(..., aligner=Aligner())")
+        request = self._request(audio, listener, 0, None)
+
+        def align(waveform: AudioSource) -> Words:
+            request.has_begun = True
+            return aligner.align(waveform, text, language, options, progress=request.go_on)
+
+        def read(_: Request) -> None:
+            aligner.resolve_language(language)  # what is wrong with it is told before anything is read
+            self._loop.align(request, partial(align, load_audio(audio, self._limits)))
+
+        request.read = read
+        return self._accept(request)
 
     def close(self, *, finish: bool = True, timeout_s: float | None = None) -> None:
-        """Wait for the requests, or end them."""
-        self._closed = True
-        if not finish:
-            for request in list(self._open):
-                request.cancel()
-        for thread in list(self._threads):
-            thread.join(timeout_s)
+        """Take no more requests, and wait until those that are there have ended.
 
-    def _begin(self, request: Request, listener: Listener, work: Callable[[], None]) -> None:
-        if self._closed:
-            raise Qwen3AsrError("this AsyncTranscriber was closed; make another one to go on")
-        if len(self._open) > 1000:
-            raise BusyError("too much is waiting; ask again later", 60.0)
-        self._open.add(request)
+        Args:
+            finish: False ends them now, with a `Qwen3AsrError` for their listeners.
+            timeout_s: seconds after which that happens all the same; None for no limit.
+        """
+        self._line.close()
+        self._loop.inbox.put(_nothing if finish else self._loop.fail_all)
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._loop.inbox.put(self._loop.fail_all)
+            self._thread.join()
+        atexit.unregister(self._at_exit)
 
-        def run() -> None:
-            try:
-                with self._turn:
-                    self.n_active += 1
-                    if not request.cancelled.is_set():
-                        work()
-            except Exception as error:  # noqa: BLE001 - until the true engine stands
-                listener.ended(error)
-            finally:
-                self.n_active -= 1
-                self._open.discard(request)
-                self._threads.discard(thread)
+    def __del__(self) -> None:
+        if hasattr(self, "_at_exit"):  # nobody can ask for anything any more, and no request is left: they know it
+            atexit.unregister(self._at_exit)
+            self._loop.inbox.put(self._line.close)
 
-        thread = threading.Thread(target=run, daemon=True)
-        self._threads.add(thread)
-        thread.start()
+    def _request(self, audio: AudioSource, listener: Listener, priority: int, time_limit_s: float | None) -> Request:
+        def drop(request: Request) -> None:
+            self._loop.inbox.put(partial(self._loop.drop, request))
+
+        return Request(listener, priority, self._line.next_turn(), expected_s(audio), drop, time_limit_s)
+
+    def _accept(self, request: Request) -> Request:
+        self._line.add(request)
+        self._loop.inbox.put(_nothing)
+        return request
+
+
+def _end_at_exit(engine: weakref.ref[Engine]) -> None:
+    alive = engine()
+    if alive is not None:
+        alive.close(finish=False)
+
+
+def _nothing() -> None:
+    pass

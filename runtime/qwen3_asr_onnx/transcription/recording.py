@@ -183,6 +183,11 @@ class Input:
         return self._prompter.options.timestamps == "word"
 
     @property
+    def wants_detector(self) -> bool:
+        """Whether speech is to be found in it."""
+        return self._prompter.options.split == "vad"
+
+    @property
     def start_s(self) -> float:
         """Seconds from the start of the recording to the part that is read."""
         return self._prompter.options.start_s
@@ -222,7 +227,7 @@ class Input:
         return request
 
     def take_finished(self) -> Iterator[Segment]:
-        """Yield, each once, the segments of the clips that are finished and have nothing unfinished before them."""
+        """Yield, each once, the segments of the clips that are finished, as are all before them."""
         while self.slots and not self.slots[0].pending:
             yield from sorted(self.slots.popleft().segments, key=lambda segment: segment.start_s)
 
@@ -232,13 +237,9 @@ class Input:
         return self.is_read and not self.slots
 
     def cut(self, reason: StopReason | None, timed: Callable[[ClipRequest, Segment], Segment]) -> None:
-        """End it where it is: what is unfinished stays as far as it got.
+        """End it where it is, for a reason: what is unfinished stays as far as it got.
 
-        Where a clip was being heard again, what the first attempt gave is kept unless the second got further.
-
-        Args:
-            reason: why.
-            timed: gives what is kept of a first attempt the times of its words.
+        Where a clip was being heard again, what the first attempt gave is `timed` and kept unless the second got further.
         """
         unfinished = [slot for slot in tuple(self.slots) if slot.pending or not slot.is_whole]
         if unfinished or not self.is_read:
