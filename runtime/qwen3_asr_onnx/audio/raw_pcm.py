@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.errors import AudioError
@@ -19,7 +20,7 @@ from .wav import is_wav, read_wav_blocks, read_wav_header
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["PCM_FORMATS", "open_pcm"]
+__all__ = ["PCM_FORMATS", "decode_pcm", "open_pcm"]
 
 PCM_FORMATS = {"s16le": "<i2", "s16be": ">i2", "s32le": "<i4", "f32le": "<f4", "u8": "u1", "s8": "i1"}
 """Sample formats by the names that ffmpeg and sox users know, and as numpy types."""
@@ -89,6 +90,19 @@ def open_pcm(file: io.BufferedReader, sample_format: str, sample_rate: int, n_ch
     faults: list[str] = []
     dtype = np.dtype(PCM_FORMATS[sample_format])
     return AudioStream(rate, None, _blocks(file, dtype, rate, n_channels, faults), faults)
+
+
+def decode_pcm(data: bytes, sample_format: str, n_channels: int) -> npt.NDArray[np.generic]:
+    """Return the samples of a block, (n, channels), in the numbers they came in.
+
+    Raises:
+        AudioError: the block ends inside a frame.
+    """
+    dtype = np.dtype(PCM_FORMATS[sample_format])
+    frame_bytes = dtype.itemsize * n_channels
+    if len(data) % frame_bytes:
+        raise AudioError(f"{len(data)} bytes are not whole frames of {frame_bytes} bytes ({sample_format})")
+    return np.frombuffer(data, dtype=dtype).reshape(-1, n_channels)
 
 
 def _head(file: io.BufferedReader) -> bytes:

@@ -1,0 +1,108 @@
+"""Parameters of a verb, as they came in JSON -> checked values, or a fault that names what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from qwen3_asr_onnx.arrays import SAMPLE_RATE
+from qwen3_asr_onnx.audio.blocks import check_rate, to_mono
+from qwen3_asr_onnx.audio.loading import AudioSource
+from qwen3_asr_onnx.audio.raw_pcm import PCM_FORMATS, decode_pcm
+from qwen3_asr_onnx.errors import AudioError
+
+from .faults import INVALID_PARAMS, Fault
+from .wire import Message
+
+__all__ = ["AUDIO", "RAW", "Param", "Raw", "audio_of", "checked", "raw_of"]
+
+
+class Param(NamedTuple):
+    """What a parameter may be: JSON types, and whether it must be there."""
+
+    types: tuple[type, ...]
+    required: bool = False
+
+
+STRING, NUMBER, WHOLE, FLAG = (str,), (int, float), (int,), (bool,)
+
+RAW: Mapping[str, Param] = {"format": Param(STRING), "rate": Param(WHOLE), "channels_sent": Param(WHOLE)}
+"""How samples without a header are sent."""
+
+AUDIO: Mapping[str, Param] = {"audio": Param(STRING), **RAW}
+"""Where audio comes from: a path, or a payload, which is a file's bytes unless `format` is given."""
+
+
+class Raw(NamedTuple):
+    """How samples without a header are laid out."""
+
+    format: str
+    rate: int
+    n_channels: int
+
+    def decoded(self, payload: bytes) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Return the mono samples of a payload, (n,) float32, at its own rate."""
+        try:
+            return to_mono(decode_pcm(payload, self.format, self.n_channels))
+        except AudioError as error:
+            raise Fault(INVALID_PARAMS, f"payload: {error}") from error
+
+
+def checked(message: Message, known: Mapping[str, Param]) -> dict[str, Any]:
+    """Return the parameters of a message that are not null, all of them known and of the right type.
+
+    Raises:
+        Fault: one is not.
+    """
+    params = {name: value for name, value in message.params.items() if value is not None}
+    for name, value in params.items():
+        if name not in known:
+            raise Fault(INVALID_PARAMS, f"{message.method} has no parameter {name!r}; it has: {', '.join(known)}")
+        types = known[name].types
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            wanted = " or ".join("number" if kind is float else kind.__name__ for kind in types)
+            raise Fault(INVALID_PARAMS, f"{name} is {str(value)[:100]!r}; it must be a {wanted}")
+    missing = [name for name, param in known.items() if param.required and name not in params]
+    if missing:
+        raise Fault(INVALID_PARAMS, f"{message.method} needs {missing[0]}")
+    return params
+
+
+def raw_of(params: dict[str, Any], default_format: str | None = None) -> Raw | None:
+    """Take what describes raw samples out of the parameters; None where nothing does.
+
+    Raises:
+        Fault: it cannot be.
+    """
+    sample_format = params.pop("format", default_format)
+    rate, n_channels = params.pop("rate", SAMPLE_RATE), params.pop("channels_sent", 1)
+    if sample_format is None:
+        return None
+    if sample_format not in PCM_FORMATS:
+        raise Fault(INVALID_PARAMS, f"format is {sample_format[:100]!r}; give one of: {', '.join(PCM_FORMATS)}")
+    if not 1 <= n_channels <= 64:
+        raise Fault(INVALID_PARAMS, f"channels_sent is {n_channels}; give 1 to 64")
+    try:
+        check_rate(rate, "rate")
+    except AudioError as error:
+        raise Fault(INVALID_PARAMS, str(error)) from error
+    return Raw(sample_format, rate, n_channels)
+
+
+def audio_of(message: Message, params: dict[str, Any]) -> AudioSource:
+    """Take the audio out of the parameters of a message.
+
+    Raises:
+        Fault: there is none, or two.
+    """
+    path, raw = params.pop("audio", None), raw_of(params)
+    if (path is None) == (message.payload is None):
+        raise Fault(INVALID_PARAMS, "give the audio once: its path as params.audio, or its bytes as a payload")
+    if path is not None:
+        if raw is not None:
+            raise Fault(INVALID_PARAMS, "format describes a payload, and the audio is a path")
+        return str(path)
+    assert message.payload is not None
+    return message.payload if raw is None else (raw.decoded(message.payload), raw.rate)

@@ -1,0 +1,266 @@
+"""One client of a worker: its messages in, answers and events out, in the order in which things happen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from typing import Any, BinaryIO, TypeAlias
+
+from qwen3_asr_onnx.bundle.store import Entry, entries
+from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
+from qwen3_asr_onnx.results import Partial, Segment, Transcript
+
+from .faults import CANCELLED, INVALID_REQUEST, NOT_ALLOWED, NOT_NOW, UNKNOWN_METHOD, Fault, fault_of
+from .host import Choice, Host
+from .live import Streams
+from .params import AUDIO, FLAG, NUMBER, STRING, WHOLE, Param, audio_of, checked
+from .wire import MAX_LINE_BYTES, MAX_PAYLOAD_BYTES, Message, Writer, read_messages
+
+__all__ = ["PROTOCOL", "Session"]
+
+PROTOCOL = 1
+"""Version of the protocol. Fields and verbs may be added to it; none changes its meaning or goes."""
+
+Params: TypeAlias = Mapping[str, Param]
+
+LOAD: Params = {
+    "model": Param(STRING),
+    "variant": Param(STRING),
+    "device": Param(STRING),
+    "threads": Param(WHOLE),
+    "aligner": Param(STRING),
+    "batch_size": Param(WHOLE),
+}
+OPTIONS: Params = {
+    "language": Param(STRING),
+    "context": Param(STRING),
+    "timestamps": Param(STRING),
+    "max_new_tokens": Param(WHOLE),
+    "max_segment_s": Param(NUMBER),
+    "split": Param(STRING),
+    "time_limit_s": Param(NUMBER),
+    "start_s": Param(NUMBER),
+    "end_s": Param(NUMBER),
+    "track": Param(WHOLE),
+    "channels": Param((str, int)),
+}
+STREAM_OPTIONS: Params = {
+    "language": Param(STRING),
+    "context": Param(STRING),
+    "max_new_tokens": Param(WHOLE),
+    "split": Param(STRING),
+    "policy": Param(STRING),
+    "chunk_s": Param(NUMBER),
+}
+
+
+class Session:
+    """Answers one client until its input ends, it says `shutdown`, or nobody reads its answers."""
+
+    def __init__(self, host: Host, stream_in: BinaryIO, stream_out: BinaryIO, token: str | None = None) -> None:
+        """Start to listen.
+
+        Args:
+            host: holds the model.
+            stream_in: read by a thread of its own.
+            stream_out: written by another.
+            token: what `hello` must say before anything else is done; None where whoever can write may.
+        """
+        self._host, self._in = host, stream_in
+        self._token, self._known = token, token is None
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(stream_out, partial(self._call, self._break))
+        self._streams = Streams(host)
+        self._tasks: dict[asyncio.Task[None], tuple[str | int | None, int]] = {}  # with the bytes of their payloads
+        self._over = asyncio.Event()
+        self._cancels = False
+        self.wants_shutdown = False
+        self._verbs: Mapping[str, tuple[Params, Callable[[Message, dict[str, Any]], Awaitable[Any]]]] = {
+            "hello": ({"protocol": Param(WHOLE), "token": Param(STRING), "client": Param(STRING)}, self._hello),
+            "load": (LOAD, self._load),
+            "unload": ({}, self._unload),
+            "models": ({}, self._models),
+            "transcribe": ({**AUDIO, **OPTIONS, "priority": Param(WHOLE), "partials": Param(FLAG)}, self._transcribe),
+            "align": ({**AUDIO, "text": Param(STRING, required=True), "language": Param(STRING)}, self._align),
+            "stream.open": ({**Streams.RAW, **STREAM_OPTIONS}, self._open),
+            "stream.feed": ({"stream": Param(STRING, required=True)}, self._streams.feed),
+            "stream.finish": ({"stream": Param(STRING, required=True)}, self._streams.finish),
+            "cancel": ({"id": Param((str, int), required=True)}, self._cancel),
+            "shutdown": ({}, self._shutdown),
+        }
+
+    async def run(self) -> None:
+        """Return when the client is done with: accepted requests are finished first, unless they were cancelled."""
+        reader = threading.Thread(target=self._read, name="qwen3-asr worker reader", daemon=True)
+        reader.start()
+        await self._over.wait()
+        if self._cancels:
+            for task in self._tasks:
+                task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._streams.close()
+        await asyncio.to_thread(self._writer.close)
+
+    def _read(self) -> None:
+        try:
+            for message in read_messages(self._in):
+                self._call(self._take, message)
+        except (OSError, ValueError):
+            pass  # whoever wrote is gone: the same as an end
+        self._call(self._over.set)
+
+    def _call(self, act: Callable[..., object], *args: object) -> None:
+        """Do something in the event loop; from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for it any more
+            self._loop.call_soon_threadsafe(act, *args)
+
+    def _break(self) -> None:
+        self._cancels = True
+        self._over.set()
+
+    def _take(self, message: Message | tuple[str | int | None, Fault]) -> None:
+        if self._over.is_set():
+            return
+        if isinstance(message, tuple):
+            self._writer.send({"id": message[0], "error": message[1].to_dict()})
+            return
+        if message.id is not None and any(message.id == own for own, _ in self._tasks.values()):
+            fault = Fault(INVALID_REQUEST, f"a request with the id {message.id!r} is under way")
+            self._writer.send({"id": None, "error": fault.to_dict()})
+            return
+        held = sum(sizes for _, sizes in self._tasks.values()) + len(message.payload or b"")
+        if message.payload and held > 2 * MAX_PAYLOAD_BYTES:
+            fault = Fault(NOT_NOW, f"{held} bytes of payloads are held; wait until some are done with")
+            self._writer.send({"id": message.id, "error": fault.to_dict()})
+            return
+        task = self._loop.create_task(self._answer(message))
+        self._tasks[task] = message.id, len(message.payload or b"")
+        task.add_done_callback(self._tasks.pop)
+
+    async def _answer(self, message: Message) -> None:
+        try:
+            result = await self._result(message)
+            answer = {"result": result}
+        except asyncio.CancelledError:
+            answer = {"error": Fault(CANCELLED, "cancelled", type="Cancelled").to_dict()}
+        except Exception as error:  # noqa: BLE001 - a fault of one request, whatever it is, is told to who made it
+            answer = {"error": fault_of(error).to_dict()}
+        if message.id is not None:
+            self._writer.send({"id": message.id, **answer})
+        if message.method == "shutdown" and self.wants_shutdown:
+            self._break()
+
+    async def _result(self, message: Message) -> Any:
+        if message.method not in self._verbs:
+            raise Fault(UNKNOWN_METHOD, f"there is no {message.method[:100]!r}; there are: {', '.join(self._verbs)}")
+        if not self._known and message.method != "hello":
+            raise Fault(NOT_ALLOWED, "say hello with the token first")
+        known, act = self._verbs[message.method]
+        params = checked(message, known)
+        if message.payload is not None and "audio" not in known and message.method != "stream.feed":
+            raise Fault(INVALID_REQUEST, f"{message.method} takes no payload")
+        return await act(message, params)
+
+    async def _hello(self, _: Message, params: dict[str, Any]) -> dict[str, Any]:
+        if self._token is not None:
+            given = str(params.get("token", "")).encode()
+            if not hmac.compare_digest(given, self._token.encode()):
+                raise Fault(NOT_ALLOWED, "the token is not right")
+            self._known = True
+        if params.get("protocol", PROTOCOL) != PROTOCOL:
+            raise Fault(INVALID_REQUEST, f"protocol {params['protocol']} is not spoken here; {PROTOCOL} is")
+        return {
+            "protocol": PROTOCOL,
+            "server": "qwen3-asr-onnx",
+            "version": version("qwen3-asr-onnx"),
+            "verbs": list(self._verbs),
+            "max_line_bytes": MAX_LINE_BYTES,
+            "max_payload_bytes": MAX_PAYLOAD_BYTES,
+            "model": self._host.info,
+        }
+
+    async def _load(self, _: Message, params: dict[str, Any]) -> Any:
+        await self._host.load(Choice(**params))
+        return self._host.info
+
+    async def _unload(self, _: Message, __: dict[str, Any]) -> dict[str, Any]:
+        await self._host.unload()
+        return {}
+
+    async def _models(self, _: Message, __: dict[str, Any]) -> list[dict[str, Any]]:
+        found = await asyncio.to_thread(entries)
+        return [_described(one) for one in found]
+
+    async def _transcribe(self, message: Message, params: dict[str, Any]) -> dict[str, Any]:
+        audio = audio_of(message, params)
+        priority, partials = params.pop("priority", 0), params.pop("partials", False)
+        options = TranscribeOptions(**params)
+        with self._using():
+            model = await self._host.model()
+            events, shown = model.events(audio, options, priority=priority), ""
+            try:
+                async for event in events:
+                    if isinstance(event, Transcript):
+                        return event.to_dict()
+                    if isinstance(event, Segment):
+                        self._tell(message, "segment", {"segment": asdict(event)})
+                        self._tell(message, "progress", {"done_s": event.end_s})
+                        shown = ""
+                    elif isinstance(event, Partial) and partials and event.text != shown:
+                        self._tell(message, "partial", {"start_s": event.start_s, "text": event.text})
+                        shown = event.text
+            finally:
+                await events.aclose()
+        raise AssertionError("a request ends with a transcript or an error")
+
+    async def _align(self, message: Message, params: dict[str, Any]) -> list[dict[str, Any]]:
+        audio = audio_of(message, params)
+        with self._using():
+            model = await self._host.model()
+            words = await model.align(audio, params["text"], params.get("language"))
+        return [asdict(word) for word in words]
+
+    async def _open(self, _: Message, params: dict[str, Any]) -> dict[str, Any]:
+        streaming = StreamOptions(**{name: params.pop(name) for name in ("policy", "chunk_s") if name in params})
+        return await self._streams.open(params, streaming)
+
+    async def _cancel(self, _: Message, params: dict[str, Any]) -> dict[str, bool]:
+        task = next((task for task, (own, _) in self._tasks.items() if own == params["id"]), None)
+        return {"cancelled": task is not None and task is not asyncio.current_task() and task.cancel()}
+
+    async def _shutdown(self, _: Message, __: dict[str, Any]) -> dict[str, Any]:
+        self.wants_shutdown = True
+        return {}
+
+    @contextlib.contextmanager
+    def _using(self) -> Iterator[None]:
+        self._host.n_users += 1
+        try:
+            yield
+        finally:
+            self._host.n_users -= 1
+
+    def _tell(self, message: Message, event: str, params: dict[str, Any]) -> None:
+        """Send an event of a request that has an id."""
+        if message.id is not None:
+            self._writer.send({"method": event, "params": {"id": message.id, **params}})
+
+
+def _described(entry: Entry) -> dict[str, Any]:
+    """Return what `models` says of one."""
+    manifest = entry.manifest
+    return {
+        "name": entry.name,
+        "path": str(entry.path),
+        "kind": None if manifest is None else manifest.kind,
+        "variants": [] if manifest is None else list(manifest.variants),
+        "problem": entry.problem or None,
+        "size": entry.size,
+        "is_default": entry.is_default,
+    }
