@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.clips import synthetic_clip
+from tests.support.recording_aligner import RecordingAligner
 
 from qwen3_asr_onnx import (
     AsyncTranscriber,
@@ -28,6 +29,8 @@ from qwen3_asr_onnx import (
     Transcriber,
     Transcript,
 )
+from qwen3_asr_onnx.alignment.aligner import Words
+from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.transcription.engine import Engine
 
 LONG = np.tile(synthetic_clip(3.0), 300)
@@ -179,6 +182,72 @@ def test_errors_reach_their_caller_at_once_or_in_time(asr: Transcriber, tmp_path
     asyncio.run(main())
 
 
+class Timer(RecordingAligner):
+    """Gives every word a tenth of a second, once it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def align_waveform(
+        self, waveform: Waveform, text: str, language: str, offset_s: float = 0.0, options: Any = None
+    ) -> Words:
+        self.begun.set()
+        assert self.go.wait(30.0)
+        return self.words(text, offset_s)
+
+    def align(
+        self, audio: Any, text: str, language: Any, options: Any = None, progress: Any = None, **changes: Any
+    ) -> Words:
+        self.begun.set()
+        assert self.go.wait(30.0)
+        progress(1.0)
+        return self.words(text, 0.0)
+
+
+def test_words_are_timed_beside_the_model(asr: Transcriber) -> None:
+    async def main() -> None:
+        timer = Timer()
+        async with AsyncTranscriber(asr, aligner=timer) as many:
+            timed = asyncio.create_task(
+                many.transcribe(synthetic_clip(5.0), timestamps="word", language="English", **SHORT)
+            )
+            await until(timer.begun.is_set)
+            assert await many.transcribe(synthetic_clip(1.0), **SHORT)  # goes by
+            assert not timed.done()
+            timer.go.set()
+            transcript = await timed
+            assert [word.text for word in transcript.words or ()] == transcript.text.split()
+            assert all(segment.words is not None for segment in transcript.segments)
+            words = await many.align(synthetic_clip(1.0), "one two", "en")
+            assert [word.text for word in words] == ["one", "two"]
+            with pytest.raises(OptionsError, match="language of the text"):
+                await many.align(synthetic_clip(1.0), "one two", None)
+            with pytest.raises(AudioError):
+                await many.align(b"text", "one two", "en")
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("aligns", [True, False])
+def test_cancelled_while_words_are_timed(asr: Transcriber, aligns: bool) -> None:
+    async def main() -> None:
+        timer = Timer()
+        async with AsyncTranscriber(asr, aligner=timer) as many:
+            clip = synthetic_clip(2.0)
+            task: asyncio.Task[Any] = asyncio.create_task(
+                many.align(clip, "one two", "en") if aligns else many.transcribe(clip, timestamps="word", **SHORT)
+            )
+            await until(timer.begun.is_set)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await idle(many)
+            timer.go.set()
+
+    asyncio.run(main())
+
+
 def test_busy_is_told_with_the_seconds_to_wait(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("qwen3_asr_onnx.transcription.line.Line.to_open", lambda *_: [])
 
@@ -226,7 +295,7 @@ def test_it_loads_and_closes_its_own_model(tiny_bundle: Path, asr: Transcriber) 
     asyncio.run(main())
     for bad in ({"batch_size": 0}, {"max_waiting_s": 0.0}, {"threads": 1}):
         with pytest.raises(OptionsError):
-            AsyncTranscriber(asr, **bad)  # type: ignore[arg-type]
+            AsyncTranscriber(asr, **bad)
 
 
 def test_an_engine_leaves_no_thread(asr: Transcriber) -> None:

@@ -219,10 +219,10 @@ def test_priority_goes_first_and_requests_take_turns(asr: Transcriber) -> None:
         request.first = Slot()
         request.has_begun = True
     order = []
-    while (request := waiting.next_ready(first=False)) is not None:
-        request.ready.popleft()
-        request.turn = waiting.next_turn()
-        order.append(requests.index(request))
+    while (following := waiting.next_ready(first=False)) is not None:
+        following.ready.popleft()
+        following.turn = waiting.next_turn()
+        order.append(requests.index(following))
     assert order == [2, 2, 0, 1, 0, 1]
 
 
@@ -247,7 +247,8 @@ def test_cancelled_while_it_is_heard_and_its_prompt_is_read(
 ) -> None:
     monkeypatch.setattr(lanes, "PROMPT_PART", 20)
     monkeypatch.setattr(loop, "PROMPT_PART", 20)
-    busy, ear, calls, requests = Ear(), Ear(), [0], []
+    busy, ear, calls = Ear(), Ear(), [0]
+    requests: list[Request] = []
     advance = Lane.advance
 
     def watched(self: Lane) -> None:
