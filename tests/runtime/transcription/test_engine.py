@@ -174,7 +174,7 @@ def test_drafts_are_of_the_first_unfinished_piece_and_begin_its_text(asr: Transc
 # --- who is next ---
 
 
-def test_lanes_take_turns_by_their_share_and_save_nothing_up(asr: Transcriber) -> None:
+def test_lanes_take_turns_by_their_share_and_save_little_up(asr: Transcriber) -> None:
     two = Lanes(Pieces(asr._loaded, None), None)
     piece = ClipRequest.of(Prompter(asr), Clip(0, synthetic_clip(1.0)), Slot())
     two.first.rows = two.rest.rows = [piece]
@@ -190,7 +190,7 @@ def test_lanes_take_turns_by_their_share_and_save_nothing_up(asr: Transcriber) -
     two.rest.spent_s += 1000.0
     two.first.rows = [piece]
     assert two.next() is two.first
-    assert two.first.spent_s == two.rest.spent_s
+    assert two.first.spent_s == two.rest.spent_s - lanes.SAVED_S
 
 
 def test_a_short_request_does_not_wait_for_a_long_one(engine: Engine) -> None:
