@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -54,7 +55,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, request: Request, messages: AsyncIterator[bytes], send_timeout_s: float) -> None:
+    def __init__(self, request: Request, messages: AsyncGenerator[bytes], send_timeout_s: float) -> None:
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._request, self._messages, self._send_timeout_s = request, messages, send_timeout_s
@@ -78,8 +79,9 @@ class EventStream(Response):
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await self._sent(send, start)
         try:
-            async for data in self._messages:
-                await self._sent(send, {"type": "http.response.body", "body": data, "more_body": True})
+            async with aclosing(self._messages) as messages:  # what is told of ends with it, wherever it stands
+                async for data in messages:
+                    await self._sent(send, {"type": "http.response.body", "body": data, "more_body": True})
         except (ApiError, Qwen3AsrError, OSError) as error:
             data = message(as_api_error(error).body(), "error")
             await self._sent(send, {"type": "http.response.body", "body": data, "more_body": True})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -60,7 +60,7 @@ def _reply(transcript: Transcript, wish: Wish, engine: AsyncTranscriber) -> Resp
     return JSONResponse(plain_body(transcript, wish, engine.transcriber))
 
 
-async def _told(engine: AsyncTranscriber, audio: BinaryIO, wish: Wish, request: Request) -> AsyncIterator[bytes]:
+async def _told(engine: AsyncTranscriber, audio: BinaryIO, wish: Wish, request: Request) -> AsyncGenerator[bytes]:
     growing, n_segments = Growing(), 0
     async with aclosing(engine.events(audio, wish.options)) as events:
         async for event in events:

@@ -145,22 +145,21 @@ def test_a_client_that_does_not_read_ends_its_request(engine: FakeEngine) -> Non
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another process")
 def test_the_verb_serves_and_ends_with_status_0(tiny_bundle: Path) -> None:
     command = [sys.executable, "-m", "qwen3_asr_onnx", "serve", "-m", str(tiny_bundle), "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    try:
-        assert process.stderr is not None
-        address = process.stderr.readline().split("listening on ")[1].split(";")[0]
-        assert "ready" in process.stderr.readline()
-        with connected(address) as connection:
-            connection.sendall(request(form(("max_new_tokens", "4"), file=wav())))
-            status, reply = answered(connection)
-        assert (status, reply["usage"]["output_tokens"] <= 4) == (200, True)
-        process.send_signal(signal.SIGTERM)
-        rest = process.stderr.read()
-        assert process.wait(20) == 0
-        assert "Traceback" not in rest
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            address = process.stderr.readline().split("listening on ")[1].split(";")[0]
+            assert "ready" in process.stderr.readline()
+            with connected(address) as connection:
+                connection.sendall(request(form(("max_new_tokens", "4"), file=wav())))
+                status, reply = answered(connection)
+            assert (status, reply["usage"]["output_tokens"] <= 4) == (200, True)
+            process.send_signal(signal.SIGTERM)
+            rest = process.stderr.read()
+            assert process.wait(20) == 0
+            assert "Traceback" not in rest
+        finally:
+            process.kill()
 
 
 def test_the_engine_itself_behind_it(tiny_bundle: Path) -> None:
