@@ -9,11 +9,13 @@ import logging
 import typing
 
 from .alignment.aligner import Aligner
+from .async_transcriber import AsyncTranscriber
 from .audio.loading import AudioLimits, CancelledMixWarning, TruncatedAudioWarning, load_audio
 from .bundle.files import Bundle
 from .errors import (
     AudioError,
     BundleError,
+    BusyError,
     LimitError,
     MissingExtra,
     OptionsError,
@@ -22,7 +24,7 @@ from .errors import (
     StreamError,
 )
 from .options import AlignOptions, StreamOptions, TranscribeOptions
-from .results import Segment, Timings, Transcript, Word
+from .results import Partial, Segment, Timings, Transcript, Word
 from .stream.stream import Stream
 from .stream.updates import StreamUpdate
 from .transcriber import Transcriber
@@ -30,14 +32,17 @@ from .transcriber import Transcriber
 __all__ = [
     "AlignOptions",
     "Aligner",
+    "AsyncTranscriber",
     "AudioError",
     "AudioLimits",
     "Bundle",
     "BundleError",
+    "BusyError",
     "CancelledMixWarning",
     "LimitError",
     "MissingExtra",
     "OptionsError",
+    "Partial",
     "ProviderError",
     "Qwen3AsrError",
     "Segment",

@@ -7,6 +7,7 @@
     |-- MissingExtra   (ImportError)   an optional package is needed; the message is the pip line to type
     |-- ProviderError  (RuntimeError)  the device or execution provider asked for is not to be had
     |-- LimitError     (ValueError)    a stated limit (size, time, positions) would be exceeded
+    |   `-- BusyError                  too much is waiting already; it says when to ask again
     `-- StreamError    (RuntimeError)  a live stream is used after its end, or by two threads at once
 
 Each is also the builtin a caller would expect. A message says what is wrong, where, and what to do about it.
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 __all__ = [
     "AudioError",
     "BundleError",
+    "BusyError",
     "LimitError",
     "MissingExtra",
     "OptionsError",
@@ -56,6 +58,22 @@ class ProviderError(Qwen3AsrError, RuntimeError):
 
 class LimitError(Qwen3AsrError, ValueError):
     """A stated limit (bytes, seconds, positions) would be exceeded."""
+
+
+class BusyError(LimitError):
+    """More audio is waiting for the model than may; ask again later.
+
+    Attributes:
+        retry_after_s: seconds until there is probably room, at the speed measured so far.
+    """
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[type[BusyError], tuple[str, float]]:
+        """Return what pickle makes it of: errors travel between processes."""
+        return type(self), (str(self), self.retry_after_s)
 
 
 class StreamError(Qwen3AsrError, RuntimeError):

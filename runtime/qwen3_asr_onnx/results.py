@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["End", "Phrase", "Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
+__all__ = ["End", "Partial", "Phrase", "Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
 
 StopReason: TypeAlias = Literal[
     "eos", "length", "repetition", "context_leak", "no_tag", "no_speech", "time_limit", "cancelled"
@@ -158,6 +158,22 @@ class Segment:
     n_logprobs: int = 0
     phrases: tuple[Phrase, ...] | None = None
     channel: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """What the first unfinished piece of an input says so far; its `Segment` comes when it is finished.
+
+    Attributes:
+        start_s: where the piece begins, in seconds from the start of the input audio.
+        text: what the text of the segment will begin with, unless the model turns out to loop or to repeat the context.
+        raw: what the model wrote so far, as it wrote it: `language English<asr_text>` stands before the text, unless
+            the language is forced.
+    """
+
+    start_s: float
+    text: str
+    raw: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from .alignment.aligner import Aligner
 from .audio.loading import AudioLimits, AudioSource
 from .bundle.files import Bundle
 from .bundle.manifest import Manifest
-from .errors import OptionsError, Qwen3AsrError
+from .errors import Qwen3AsrError
 from .model.asking import Prompter
 from .model.decoder import Decoder
 from .model.embeddings import EmbeddingTable
@@ -24,8 +24,9 @@ from .stream.stream import Stream
 from .transcription.identity import Identity, identity_of
 from .transcription.interrupt import Interrupt
 from .transcription.journal import Journal
+from .transcription.pieces import RunSettings, prompter_for
 from .transcription.recording import Input, InputError
-from .transcription.scheduler import Pipeline, RunSettings
+from .transcription.scheduler import Pipeline
 from .transcription.transcripts import OnSegment, Progress, iter_segments, iter_transcripts
 
 if TYPE_CHECKING:
@@ -296,13 +297,7 @@ class Transcriber:
         return self._model
 
     def _prompter(self, options: TranscribeOptions) -> Prompter:
-        """Return what builds the prompts; check the options that depend on the bundle."""
-        if options.timestamps == "word" and self.aligner is None:
-            raise OptionsError(
-                "word times need a forced aligner: Transcriber(..., aligner=Aligner()) takes the default one, "
-                "Aligner(NAME) or Aligner(DIR) another"
-            )
-        return Prompter.for_options(self._loaded, options)
+        return prompter_for(self._loaded, self.aligner, options)
 
     def _work(
         self,

@@ -12,7 +12,7 @@ from tests.support.manifests import edit_manifest
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.errors import OptionsError
-from qwen3_asr_onnx.model.batch import generate
+from qwen3_asr_onnx.model.writing import generate
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
 from qwen3_asr_onnx_quantize.recipes.recipe import Recipe, parse_recipe
 from qwen3_asr_onnx_quantize.schemes import Keep, WeightOnly

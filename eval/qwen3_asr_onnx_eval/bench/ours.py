@@ -14,10 +14,10 @@ import numpy.typing as npt
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.bundle.names import EMBEDS, LOGITS, POSITIONS, SEQLENS, TOTAL
 from qwen3_asr_onnx.model.asking import Prompter, hear
-from qwen3_asr_onnx.model.batch import generate
 from qwen3_asr_onnx.model.choosing import Choice, greedy
 from qwen3_asr_onnx.model.embeddings import Embedded
 from qwen3_asr_onnx.model.kv_cache import KvCache
+from qwen3_asr_onnx.model.writing import generate
 from qwen3_asr_onnx.transcriber import Transcriber
 
 from .recognizers import StageTimes, timed

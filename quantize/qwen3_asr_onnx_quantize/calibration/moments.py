@@ -26,8 +26,8 @@ from qwen3_asr_onnx.bundle.manifest import DecoderDims
 from qwen3_asr_onnx.bundle.names import EMBEDS, POSITIONS, SEQLENS, TOTAL, layer_boundary, past_name
 from qwen3_asr_onnx.errors import BundleError, OptionsError
 from qwen3_asr_onnx.model.asking import Prompter, hear
-from qwen3_asr_onnx.model.batch import generate
 from qwen3_asr_onnx.model.session import import_onnxruntime
+from qwen3_asr_onnx.model.writing import generate
 from qwen3_asr_onnx_quantize.schemes.products import constant_products
 from qwen3_asr_onnx_quantize.weights.derived import DerivedTensor
 from qwen3_asr_onnx_quantize.weights.gptq import factor

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.model.asking import Prompter, hear
-from qwen3_asr_onnx.model.batch import generate
 from qwen3_asr_onnx.model.kv_cache import KvCache
+from qwen3_asr_onnx.model.writing import generate
 
 __all__ = ["Fidelity", "Trace", "compare", "trace_reference"]
 

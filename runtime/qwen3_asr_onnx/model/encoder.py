@@ -7,7 +7,7 @@ memory depends on the group, never on the length of the audio.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,29 @@ class AudioEncoder:
         Raises:
             BundleError: they are not numbers, because the weights are damaged.
         """
-        features = [np.empty((self._n_tokens(m.shape[1]), self._dims.output_dim), dtype=np.float32) for m in mels]
+        features = self._empty(mels)
+        for _ in self._by_calls(mels, features):
+            pass
+        return features
+
+    def encode_in_turns(self, mel: Mel) -> Generator[None, None, AudioFeatures]:
+        """Encode one input as `encode` does, one window at each turn; others may have the model in between.
+
+        Yields:
+            Behind every window.
+
+        Returns:
+            (n_audio_tokens, output_dim) float32.
+        """
+        features = self._empty([mel])
+        yield from self._by_calls([mel], features)
+        return features[0]
+
+    def _empty(self, mels: Sequence[Mel]) -> list[AudioFeatures]:
+        return [np.empty((self._n_tokens(m.shape[1]), self._dims.output_dim), dtype=np.float32) for m in mels]
+
+    def _by_calls(self, mels: Sequence[Mel], features: Sequence[AudioFeatures]) -> Iterator[None]:
+        """Fill in the features, and yield behind every call of the graph."""
         # Only windows of equal padded length share a call: a 1-second tail padded to 8 seconds costs 8 times its due.
         by_length: dict[int, list[_Window]] = defaultdict(list)
         for source, mel in enumerate(mels):
@@ -65,7 +87,7 @@ class AudioEncoder:
         for length, windows in by_length.items():
             for first in range(0, len(windows), WINDOWS_PER_CALL):
                 self._encode_windows(mels, windows[first : first + WINDOWS_PER_CALL], length, features)
-        return features
+                yield
 
     def _n_tokens(self, n_frames: int) -> int:
         return n_audio_tokens(n_frames, self._dims.block_frames)

@@ -23,13 +23,14 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.model.asking import Prompter, hear
-from qwen3_asr_onnx.model.batch import Watch, continue_greedy
 from qwen3_asr_onnx.model.choosing import greedy
 from qwen3_asr_onnx.model.decoder import SHORTEST_CHUNK
 from qwen3_asr_onnx.model.features import n_audio_tokens
 from qwen3_asr_onnx.model.judging import judge
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.model.rows import Watch
+from qwen3_asr_onnx.model.writing import continue_greedy
 from qwen3_asr_onnx.results import End, Timings
 
 from .policy import WAY_OUT

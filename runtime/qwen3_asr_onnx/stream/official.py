@@ -14,8 +14,8 @@ import numpy as np
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.model.asking import Prompter, hear
-from qwen3_asr_onnx.model.batch import generate
 from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.model.writing import generate
 from qwen3_asr_onnx.options import StreamOptions
 from qwen3_asr_onnx.results import End, Timings
 from qwen3_asr_onnx.text.answer import REPLACEMENT, make_segment, parse_output

@@ -131,6 +131,7 @@ class Input:
         read_s: wall-clock seconds that reading and cutting took.
         error: what is wrong with the input; the clips before it are valid.
         ended_by: why the call ended before the input did.
+        detector: finds speech for split="vad".
     """
 
     def __init__(
@@ -167,7 +168,7 @@ class Input:
         self.n_readings = 1
         self._n_samples = 0
         self._prompter = prompter
-        self._detector = detector
+        self.detector = detector
         self._requests = self._read(audio)
         self._ahead: deque[ClipRequest] = deque()
 
@@ -180,6 +181,11 @@ class Input:
     def timed(self) -> bool:
         """Whether its words get times."""
         return self._prompter.options.timestamps == "word"
+
+    @property
+    def wants_detector(self) -> bool:
+        """Whether speech is to be found in it."""
+        return self._prompter.options.split == "vad"
 
     @property
     def start_s(self) -> float:
@@ -220,6 +226,32 @@ class Input:
         self.is_read = request is None
         return request
 
+    def take_finished(self) -> Iterator[Segment]:
+        """Yield, each once, the segments of the clips that are finished, as are all before them."""
+        while self.slots and not self.slots[0].pending:
+            yield from sorted(self.slots.popleft().segments, key=lambda segment: segment.start_s)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it was read, and all its segments were taken."""
+        return self.is_read and not self.slots
+
+    def cut(self, reason: StopReason | None, timed: Callable[[ClipRequest, Segment], Segment]) -> None:
+        """End it where it is, for a reason: what is unfinished stays as far as it got.
+
+        Where a clip was being heard again, the first attempt is `timed` and kept unless the second got further.
+        """
+        unfinished = [slot for slot in tuple(self.slots) if slot.pending or not slot.is_whole]
+        if unfinished or not self.is_read:
+            self.ended_by = reason
+        self.is_read = True
+        for slot in unfinished:
+            if slot.first is not None:
+                request, segment = slot.first
+                if len(segment.text) >= sum(len(half.text) for half in slot.segments):
+                    slot.segments = [timed(request, segment)]
+            slot.pending = 0
+
     def close(self) -> None:
         """Close the file. No request can be asked for afterwards."""
         self._requests.close()
@@ -247,11 +279,11 @@ class Input:
             with held.read(Excerpt(options.start_s, options.end_s, options.track, channel)) as opened:
                 self.promised_s = opened.duration_s
                 blocks = self._counted(opened.blocks)
-                if self._detector is None:
+                if self.detector is None:
                     clips = split_at_quiet(blocks, options.max_segment_s)
                 else:
-                    self._detector.reset()
-                    clips = split_at_pauses(blocks, self._detector, options.max_segment_s)
+                    self.detector.reset()
+                    clips = split_at_pauses(blocks, self.detector, options.max_segment_s)
                 for clip in clips:
                     start_sample = clip.start_sample + round(options.start_s * SAMPLE_RATE)
                     yield Clip(start_sample, clip.samples, channel if options.channels == "split" else None)

@@ -14,11 +14,12 @@ from tests.support.logits import logits_after
 
 from qwen3_asr_onnx import TranscribeOptions, Transcriber
 from qwen3_asr_onnx.model.asking import Prompter, hear
-from qwen3_asr_onnx.model.batch import SHARED_FROM, Batch, Generated, continue_greedy, generate
+from qwen3_asr_onnx.model.batch import SHARED_FROM, Batch, Generated
 from qwen3_asr_onnx.model.choosing import Choice, Denial, greedy
 from qwen3_asr_onnx.model.decoder import Decoder
 from qwen3_asr_onnx.model.embeddings import Embedded
 from qwen3_asr_onnx.model.kv_cache import KvCache
+from qwen3_asr_onnx.model.writing import continue_greedy, generate
 
 LIMIT = 24
 

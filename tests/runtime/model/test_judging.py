@@ -13,11 +13,13 @@ from tests.support.clips import CLIP_SECONDS, synthetic_clip
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.model.asking import Prompter, hear
-from qwen3_asr_onnx.model.batch import MOST_DRAFTED, Batch, Generated, continue_greedy, generate
+from qwen3_asr_onnx.model.batch import Batch, Generated
 from qwen3_asr_onnx.model.decoder import Decoder
 from qwen3_asr_onnx.model.embeddings import Embedded
 from qwen3_asr_onnx.model.kv_cache import KvCache
+from qwen3_asr_onnx.model.rows import MOST_DRAFTED
 from qwen3_asr_onnx.model.session import Session
+from qwen3_asr_onnx.model.writing import continue_greedy, generate
 
 LIMIT = 60
 

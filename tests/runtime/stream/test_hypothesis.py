@@ -17,9 +17,9 @@ from tests.support.clips import synthetic_clip
 from qwen3_asr_onnx import LimitError, TranscribeOptions
 from qwen3_asr_onnx.arrays import SAMPLE_RATE, Waveform
 from qwen3_asr_onnx.model.asking import Prompter, hear
-from qwen3_asr_onnx.model.batch import generate
 from qwen3_asr_onnx.model.decoder import Decoder
 from qwen3_asr_onnx.model.loading import Model, load_model
+from qwen3_asr_onnx.model.writing import generate
 from qwen3_asr_onnx.stream.hypothesis import LOOKAHEAD_SAMPLES, MAX_DRAFT, StreamDecoder
 
 LIMIT = 24

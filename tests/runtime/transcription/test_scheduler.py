@@ -26,7 +26,7 @@ from qwen3_asr_onnx.model.decoder import Decoder
 from qwen3_asr_onnx.model.embeddings import Embedded
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.results import Segment
-from qwen3_asr_onnx.transcription import recording, scheduler
+from qwen3_asr_onnx.transcription import memory, pieces, recording
 from qwen3_asr_onnx.transcription.interrupt import Interrupt
 from qwen3_asr_onnx.transcription.recording import ClipRequest, Input
 from qwen3_asr_onnx.transcription.scheduler import Pipeline, RunSettings
@@ -148,11 +148,11 @@ def test_memory_bounds_the_rows_unless_they_are_given(asr: Transcriber, monkeypa
     prompter = Prompter(asr, FOUR_TOKENS)
     positions = ClipRequest.of(prompter, next(iter_clips(clips[0])), recording.Slot()).positions
     two_rows = 2 * positions * KvCache.position_bytes(asr.decoder.dims)
-    monkeypatch.setattr(scheduler, "CACHE_BYTES", two_rows)
+    monkeypatch.setattr(memory, "CACHE_BYTES", two_rows)
     list(asr.transcribe_many(clips, FOUR_TOKENS))
     assert max(rows) == 2
-    monkeypatch.setattr(scheduler, "CACHE_BYTES", 2**40)
-    monkeypatch.setattr(scheduler, "available_bytes", lambda: 3 * two_rows)
+    monkeypatch.setattr(memory, "CACHE_BYTES", 2**40)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 3 * two_rows)
     rows.clear()
     list(asr.transcribe_many(clips, FOUR_TOKENS))
     assert max(rows) == 1  # a quarter of 3 x 2 rows
@@ -399,7 +399,7 @@ def test_what_was_written_before_a_loop_survives_an_end_that_comes_before_the_ha
 
 
 def test_a_second_loop_is_kept_once_and_named(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scheduler, "trim_loop", lambda ids: ids[:3])
+    monkeypatch.setattr(pieces, "trim_loop", lambda ids: ids[:3])
     segments = run(
         asr, synthetic_clip(8.0), TranscribeOptions(max_new_tokens=40), eos=(), watch=lambda ids: len(ids) > 8
     )
