@@ -9,7 +9,7 @@ import argparse
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio.loading import load_audio
@@ -74,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         import uvicorn
     except ModuleNotFoundError as error:
         raise MissingExtra(f"the peer needs {error.name}: pip install 'qwen3-asr-onnx[serve,peers]'") from error
-    session = transcribe_cpp.Model(str(args.gguf), backend="cpu").session(n_threads=args.threads)
+    # Any: its annotations leave out the numpy arrays that it takes.
+    session: Any = transcribe_cpp.Model(str(args.gguf), backend="cpu").session(n_threads=args.threads)
     uvicorn.run(
         peer_app(lambda samples: str(session.run(samples).text)), host="127.0.0.1", port=args.port, log_level="warning"
     )

@@ -105,7 +105,8 @@ def test_a_level_lasts_as_long_as_it_is_told() -> None:
 
 
 def test_ctrl_c_keeps_what_is_there() -> None:
-    with served(FakeAsr, text="one", busy=0, seen=(seen := [])) as url:
+    seen: list[Any] = []
+    with served(FakeAsr, text="one", busy=0, seen=seen) as url:
 
         def interrupt() -> None:
             while len(seen) < 3:
@@ -132,7 +133,8 @@ def test_the_verb_scores_a_manifest_and_reads_its_results_back(
     key.write_text("secret\n")
     saved = tmp_path / "load.json"
     arguments = ["--clips", str(manifest), "--concurrency", "1,2", "--key-file", str(key), "-o", str(saved)]
-    with served(FakeAsr, text="the cat sat town", busy=0, seen=(seen := [])) as url:
+    seen: list[Any] = []
+    with served(FakeAsr, text="the cat sat town", busy=0, seen=seen) as url:
         assert main(["bench", "--serve", f"{url}/v1", *arguments]) == 0
     table = capsys.readouterr().out
     assert "25.00%" in table
