@@ -82,7 +82,7 @@ class Fetcher:
                 raise _refused(f"{url_label(url)}: it answers {reply.status}{moved}")
             if (reply.length or 0) > self.max_bytes:
                 raise ApiError(413, f"{url_label(url)}: over {self.max_bytes} bytes", code="body_too_large")
-            return spool(reply, url_label(url), self.max_bytes, _TIMEOUT_S)  # type: ignore[arg-type]
+            return spool(reply, url_label(url), self.max_bytes, _TIMEOUT_S)
         except (OSError, HTTPException) as error:
             raise _refused(f"{url_label(url)}: cannot be fetched ({type(error).__name__})") from error
         finally:
@@ -117,7 +117,7 @@ def _connection(scheme: str, host: str, port: int, address: str) -> HTTPConnecti
     def connect(_: tuple[str, int], timeout: float, source: tuple[str, int] | None) -> socket.socket:
         return socket.create_connection((address, port), timeout, source)
 
-    connection._create_connection = connect  # type: ignore[attr-defined]
+    connection._create_connection = connect
     return connection
 
 
