@@ -19,7 +19,7 @@ HEAVY = [
 MODULES = [
     module.name
     for module in pkgutil.walk_packages(qwen3_asr_onnx.__path__, "qwen3_asr_onnx.")
-    if not module.name.endswith(".__main__")
+    if not module.name.endswith(".__main__") and not module.name.startswith("qwen3_asr_onnx.serving.")  # need an extra
 ]
 
 SHOW_LOADED = """

@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, v
 
 from qwen3_asr_onnx.errors import Qwen3AsrError, import_errors_named
 
-from . import align, get, info, models, pull, stream, transcribe, worker
+from . import align, get, info, models, pull, serve, stream, transcribe, worker
 from .arguments import Parser, refuse_positional_model
 from .command import EXIT_FAILED, EXIT_USAGE, Command
 from .console import PROGRAM, abandon_stdout_if_broken, incomplete_display, say, use_safe_encodings
@@ -38,6 +38,7 @@ BUILT_IN = {
         models.COMMAND,
         info.COMMAND,
         pull.COMMAND,
+        serve.COMMAND,
         worker.COMMAND,
     )
 }

@@ -157,6 +157,7 @@ class Batch(Generic[Key]):
         if len(prompt) >= self._cache.capacity:
             self._grow(len(prompt))
         self._joining.n_read = self._take_shared(place, shared)
+        self._shared[place] = ()  # until it is read
 
     def read_on(self, most: int | None = None) -> bool:
         """Read more of the prompt that is joining; return whether that was all, and it has joined.
@@ -167,8 +168,7 @@ class Batch(Generic[Key]):
         started = time.perf_counter()
         joining = self._joining
         assert joining is not None
-        count = joining.next_count(most)
-        end = joining.n_read + count
+        end = joining.n_read + joining.next_count(most)
         is_last = end == len(joining.prompt)
         n_logits = joining.n_logits if is_last else 1
         piece = joining.prompt[joining.n_read : end]
@@ -264,8 +264,8 @@ class Batch(Generic[Key]):
     def _grow(self, length: int) -> None:
         """Make room for more than `length` positions."""
         valid = max((row.length for row in self._rows if row is not None), default=0)
-        rows, joining = len(self._rows), self._joining
-        if joining is not None:
+        rows = len(self._rows)
+        if (joining := self._joining) is not None:
             valid, rows = max(valid, joining.row.length), max(rows, joining.place + 1)
         capacity = max(length + GROWTH_TOKENS, self._cache.capacity + self._cache.capacity // 2)
         kept = min(valid, self._cache.capacity)

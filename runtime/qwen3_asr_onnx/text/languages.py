@@ -95,7 +95,14 @@ def _plain(name: str) -> str:
 
 
 _NAME_OF_ENDONYM = {_plain(endonym): name for name, names in _ENDONYMS.items() for endonym in names.split()}
+# ISO 639-2 and 639-3, in the order of the official list; the older bibliographic forms behind a stroke.
+_THREE_LETTERS = (
+    "zho/chi eng yue ara deu/ger fra/fre spa por ind ita kor rus tha vie jpn tur hin msa/may nld/dut swe dan fin pol "
+    "ces/cze fil/tgl fas/per ell/gre ron/rum hun mkd/mac"
+)
 _NAME_OF_CODE = {code: name for name, code in LANGUAGE_CODES.items()} | _OTHER_CODES
+for _name, _codes in zip(LANGUAGE_CODES, _THREE_LETTERS.split(), strict=True):
+    _NAME_OF_CODE |= dict.fromkeys(_codes.split("/"), _name)
 
 
 def normalize_name(name: str) -> str:

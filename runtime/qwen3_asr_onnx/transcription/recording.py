@@ -239,7 +239,7 @@ class Input:
     def cut(self, reason: StopReason | None, timed: Callable[[ClipRequest, Segment], Segment]) -> None:
         """End it where it is, for a reason: what is unfinished stays as far as it got.
 
-        Where a clip was being heard again, what the first attempt gave is `timed` and kept unless the second got further.
+        Where a clip was being heard again, the first attempt is `timed` and kept unless the second got further.
         """
         unfinished = [slot for slot in tuple(self.slots) if slot.pending or not slot.is_whole]
         if unfinished or not self.is_read:

@@ -1,0 +1,191 @@
+"""POST /v1/chat/completions with audio, as vLLM serves Qwen3-ASR: the answer is `language X<asr_text>text`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import re
+import time
+import uuid
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, aclosing
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from qwen3_asr_onnx.audio.downloads import decode_data_url
+from qwen3_asr_onnx.options import TranscribeOptions
+from qwen3_asr_onnx.results import Partial, Segment, Transcript
+from qwen3_asr_onnx.text.answer import parse_output
+
+from .bodies import token_usage
+from .errors import ApiError
+from .events import EventStream, Growing
+from .fields import make_options
+from .state import state_of, while_connected
+from .uploads import Upload, read_body
+from .urls import Fetcher
+
+if TYPE_CHECKING:
+    from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
+
+__all__ = ["complete"]
+
+_MAX_JSON_BYTES = 64 << 20
+_PREFILL = re.compile(r"language\s+([\w ]+)<asr_text>")
+
+
+async def complete(request: Request, engine: AsyncTranscriber, stack: AsyncExitStack) -> Response:
+    """Answer a chat."""
+    state = state_of(request)
+    body = _parsed(await read_body(request, state.settings, min(_MAX_JSON_BYTES, state.settings.max_upload_bytes)))
+    model = body.get("model") or ""
+    if not isinstance(model, str):
+        raise _wrong("model", "it is not text")
+    state.check_model(model)
+    context, language, part = _heard(body)
+    limit = body.get("max_completion_tokens") or body.get("max_tokens")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 1 << 20):
+        raise _wrong("max_completion_tokens", "it is not a whole number above 0")
+    if body.get("n") not in (None, 1):
+        raise _wrong("n", "there is one answer")
+    languages = engine.transcriber.manifest.languages
+    options = make_options(languages, [language], context=context, max_new_tokens=limit)
+    audio = await asyncio.to_thread(_audio, part, Fetcher(state.settings.url_hosts, state.settings.max_upload_bytes))
+    stack.callback(audio.close)
+    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model or state.names[0]}
+    if body.get("stream"):
+        wants_usage = isinstance(given := body.get("stream_options"), dict) and given.get("include_usage") is True
+        chunks = _told(request, engine, audio, options, head, wants_usage)
+        return EventStream(request, chunks, state.settings.send_timeout_s)
+    transcript = await while_connected(request, engine.transcribe(audio, options))
+    state.metrics.transcribed(transcript)
+    request.state.text = transcript.text
+    answer = {"role": "assistant", "content": _head_of(transcript.language) + transcript.text}
+    choice = {"index": 0, "message": answer, "finish_reason": _finish(transcript), "logprobs": None}
+    usage = _usage(transcript, options, engine)
+    return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
+
+
+async def _told(
+    request: Request,
+    engine: AsyncTranscriber,
+    audio: BinaryIO,
+    options: TranscribeOptions,
+    head: Mapping[str, Any],
+    wants_usage: bool,
+) -> AsyncGenerator[bytes]:
+    def chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish}
+        return _data({**head, "object": "chat.completion.chunk", "choices": [choice]})
+
+    growing, named = Growing(), False
+    yield chunk({"role": "assistant", "content": ""})
+    async with aclosing(engine.events(audio, options)) as events:
+        async for event in events:
+            if isinstance(event, Transcript):
+                if not named:
+                    yield chunk({"content": _head_of(event.language)})
+                yield chunk({}, _finish(event))
+                if wants_usage:
+                    usage = _usage(event, options, engine)
+                    yield _data({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
+                yield b"data: [DONE]\n\n"
+                state_of(request).metrics.transcribed(event)
+                continue
+            delta = growing.grown(event)
+            if delta:
+                front = "" if named else _head_of(_language(event, options))
+                named = True
+                yield chunk({"content": front + delta})
+
+
+def _language(event: Partial | Segment, options: TranscribeOptions) -> str:
+    if isinstance(event, Segment):
+        return event.language
+    return options.language or parse_output(event.raw).language
+
+
+def _head_of(language: str) -> str:
+    return f"language {language or 'None'}<asr_text>"
+
+
+def _finish(transcript: Transcript) -> str:
+    return "length" if transcript.stop_reason in ("length", "time_limit") else "stop"
+
+
+def _usage(transcript: Transcript, options: TranscribeOptions, engine: AsyncTranscriber) -> dict[str, int]:
+    used = token_usage(transcript, options, engine.transcriber)
+    read, written = used["input_tokens"], used["output_tokens"]
+    return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+
+def _data(body: Mapping[str, Any]) -> bytes:
+    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n".encode()
+
+
+def _parsed(content: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ApiError(400, "the body is not JSON", code="invalid_json") from None
+    if not isinstance(body, dict):
+        raise ApiError(400, "the body is not a JSON object", code="invalid_json")
+    return body
+
+
+def _heard(body: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
+    """Return context, language and the part that holds the audio. Text beside the audio is not read by the model."""
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(entry, dict) for entry in messages):
+        raise _wrong("messages", "it is not a list of messages")
+    language = body.get("language") or ""
+    if not isinstance(language, str):
+        raise _wrong("language", "it is not text")
+    contexts: list[str] = []
+    sounds: list[Mapping[str, Any]] = []
+    for entry in messages:
+        content = entry.get("content")
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+            raise _wrong("messages", "the content is neither text nor a list of parts")
+        texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
+        if entry.get("role") in ("system", "developer"):
+            contexts += texts
+        elif entry.get("role") == "assistant" and (named := _PREFILL.match("".join(texts))):
+            language = language or named[1]
+        sounds += [part for part in parts if part.get("type") in ("audio_url", "input_audio")]
+    if len(sounds) != 1:
+        raise _wrong("messages", f"{len(sounds)} parts are audio_url or input_audio; send exactly one")
+    return "\n".join(contexts), language, sounds[0]
+
+
+def _audio(part: Mapping[str, Any], fetcher: Fetcher) -> BinaryIO:
+    """Return the audio of a part as a file, which the caller closes."""
+    kind = part["type"]
+    given = part.get(kind)
+    content = given.get("url" if kind == "audio_url" else "data") if isinstance(given, dict) else None
+    if not isinstance(content, str):
+        raise _wrong("messages", f"{kind} is an object with the text '{'url' if kind == 'audio_url' else 'data'}'")
+    if kind == "audio_url" and content[:5].lower() != "data:":
+        return fetcher.fetch(content)
+    if kind == "audio_url":
+        data = decode_data_url(content, fetcher.max_bytes)
+    else:
+        try:
+            data = base64.b64decode(content, validate=True)
+        except (binascii.Error, ValueError):
+            raise _wrong("messages", "input_audio.data is not base64") from None
+    if not data:
+        raise ApiError(400, "messages: the audio is empty", param="messages", code="empty_file")
+    file = Upload(1 << 20)
+    file.write(data)
+    file.seek(0)
+    return file  # type: ignore[return-value]
+
+
+def _wrong(param: str, why: str) -> ApiError:
+    return ApiError(400, f"{param}: {why}", param=param, code="invalid_value")

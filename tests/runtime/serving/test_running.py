@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
+
+from .conftest import FakeEngine, running, until, wav
+
+PATH = "/v1/audio/transcriptions"
+
+
+def connected(address: str) -> socket.socket:
+    host, _, port = address.removeprefix("http://").rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def form(*fields: tuple[str, str], file: bytes | None = None, typed: bool = True) -> bytes:
+    """The body of a form as clients write it, its file last; bare parts without a type, as Open WebUI sends them."""
+    parts = [f'--B\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n'.encode() for n, v in fields]
+    if file is not None:
+        kind = "Content-Type: audio/x-wav\r\n" if typed else ""
+        head = f'--B\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n{kind}\r\n'
+        parts.append(head.encode() + file + b"\r\n")
+    return b"".join(parts) + b"--B--\r\n"
+
+
+def request(body: bytes, length: int | None = None) -> bytes:
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=B\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
+
+
+def answered(connection: socket.socket) -> tuple[int, Any]:
+    content = b""
+    while data := connection.recv(1 << 16):
+        content += data
+    head, _, body = content.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body if b"application/json" not in head else json.loads(body)
+
+
+def test_the_requests_of_clients_as_they_are_sent(engine: FakeEngine) -> None:
+    subtitle_edit = form(
+        ("model", "whisper-1"),
+        ("language", "en"),
+        ("response_format", "verbose_json"),
+        ("timestamp_granularities[]", "segment"),
+        ("timestamp_granularities[]", "word"),
+        ("temperature", "0.20"),
+        ("prompt", "names"),
+        file=wav(),
+    )
+    open_webui = form(("model", "whisper-1"), file=wav(), typed=False)
+    n8n = form(("model", "whisper-1"), ("language", "en"), ("temperature", "0"), file=wav())
+    with running(engine) as address:
+        for body in (subtitle_edit, open_webui, n8n):
+            with connected(address) as connection:
+                connection.sendall(request(body))
+                status, reply = answered(connection)
+            assert (status, reply["text"]) == (200, "Hello there. Bye.")
+    assert engine.sizes == [len(wav())] * 3
+
+
+def test_a_client_that_goes_away_ends_its_request(engine: FakeEngine) -> None:
+    engine.hangs = True
+    with running(engine) as address:
+        for fields in ((), (("stream", "true"),)):
+            engine.cancelled.clear()
+            n_before = len(engine.sizes)
+            with connected(address) as connection:
+                connection.sendall(request(form(*fields, file=wav())))
+                until(lambda n=n_before: len(engine.sizes) > n)  # type: ignore[misc]
+            assert engine.cancelled.wait(20)
+
+
+def test_a_slow_upload_is_refused_and_a_large_one_before_it_is_sent(engine: FakeEngine) -> None:
+    with running(engine, read_timeout_s=0.2, max_upload_bytes=1 << 20) as address:
+        with connected(address) as connection:
+            connection.sendall(request(b"--B\r\n", length=1000))
+            status, reply = answered(connection)
+        assert (status, reply["error"]["code"]) == (408, "upload_timeout")
+        with connected(address) as connection:
+            connection.sendall(request(b"", length=3 << 30))
+            status, reply = answered(connection)
+        assert (status, reply["error"]["code"]) == (413, "body_too_large")
+
+
+def test_connections_over_the_limit_are_told_so(engine: FakeEngine) -> None:
+    with running(engine, max_connections=3) as address:
+        held = [connected(address) for _ in range(3)]
+        until(lambda: True)
+        with connected(address) as connection:
+            status, reply = answered(connection)
+        assert (status, reply["error"]["code"]) == (503, "overloaded")
+        for each in held:
+            each.close()
+
+
+def test_the_end_lets_requests_finish_for_a_while_and_hands_back_the_rest(engine: FakeEngine) -> None:
+    engine.hangs = True
+    found: list[tuple[int, Any]] = []
+
+    def wait(connection: socket.socket) -> None:
+        found.append(answered(connection))
+
+    with running(engine, grace_s=0.2) as address:
+        connection = connected(address)
+        connection.sendall(request(form(file=wav())))
+        until(lambda: bool(engine.sizes))
+        thread = threading.Thread(target=wait, args=(connection,))
+        thread.start()
+    thread.join(20)
+    connection.close()
+    (status, reply) = found[0]
+    assert (status, reply["error"]["code"]) == (503, "shutting_down")
+
+
+def test_a_client_that_does_not_read_ends_its_request(engine: FakeEngine) -> None:
+    ended = threading.Event()
+
+    async def endless(audio: Any, options: Any) -> Any:
+        from qwen3_asr_onnx.results import Partial
+
+        text = ""
+        try:
+            while True:
+                text += "word " * 20000
+                yield Partial(0.0, text, text)
+        finally:
+            ended.set()
+
+    engine.events = endless  # type: ignore[method-assign]
+    with running(engine, send_timeout_s=0.2) as address, connected(address) as connection:
+        connection.sendall(request(form(("stream", "true"), file=wav())))
+        assert ended.wait(20)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of another process")
+def test_the_verb_serves_and_ends_with_status_0(tiny_bundle: Path) -> None:
+    command = [sys.executable, "-m", "qwen3_asr_onnx", "serve", "-m", str(tiny_bundle), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            address = process.stderr.readline().split("listening on ")[1].split(";")[0]
+            assert "ready" in process.stderr.readline()
+            with connected(address) as connection:
+                connection.sendall(request(form(("max_new_tokens", "4"), file=wav())))
+                status, reply = answered(connection)
+            assert (status, reply["usage"]["output_tokens"] <= 4) == (200, True)
+            process.send_signal(signal.SIGTERM)
+            rest = process.stderr.read()
+            assert process.wait(20) == 0
+            assert "Traceback" not in rest
+        finally:
+            process.kill()
+
+
+def test_the_engine_itself_behind_it(tiny_bundle: Path) -> None:
+    with running(AsyncTranscriber(tiny_bundle)) as address:
+        bodies = [form(("max_new_tokens", "5"), file=wav(1 + n)) for n in range(3)]
+        connections = [connected(address) for _ in bodies]
+        for connection, body in zip(connections, bodies, strict=True):
+            connection.sendall(request(body))
+        assert [answered(connection)[0] for connection in connections] == [200] * 3
+        for connection in connections:
+            connection.close()
