@@ -95,7 +95,7 @@ class Fetcher:
                 raise _refused(f"{url_label(url)}: it answers {reply.status}{moved}")
             if (reply.length or 0) > self.max_bytes:
                 raise ApiError(413, f"{url_label(url)}: over {self.max_bytes} bytes", code="body_too_large")
-            return _whole(reply, spool(reply, url_label(url), self.max_bytes, self.timeout_s))  # type: ignore[arg-type]
+            return _whole(reply, spool(reply, url_label(url), self.max_bytes, self.timeout_s))
         except (OSError, HTTPException) as error:
             raise _refused(f"{url_label(url)}: cannot be fetched ({type(error).__name__})") from error
         finally:
