@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-gguf = pytest.importorskip("gguf", reason="needs the peers extra")
+pytest.importorskip("gguf", reason="needs the peers extra")
+
+import gguf
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.audio.loading import load_audio
@@ -18,6 +20,10 @@ from qwen3_asr_onnx.errors import BundleError
 from qwen3_asr_onnx_eval.bench import gguf_file
 from qwen3_asr_onnx_eval.bench.gguf_file import GgufKind, write_gguf
 from qwen3_asr_onnx_eval.bench.random_checkpoint import BENCH_SHAPES, ensure_checkpoint
+from qwen3_asr_onnx_eval.bench.recognizers import StageTimes
+from qwen3_asr_onnx_eval.bench.transcribe_cpp import stage_times
+from qwen3_asr_onnx_eval.bench.worker import TRANSCRIBE_CPP, Worker
+from qwen3_asr_onnx_eval.machine.child_process import MeasurementError
 
 DATA = Path(__file__).parents[2] / "data"
 MINI = DATA / "mini-asr"
@@ -85,3 +91,34 @@ def test_transcribe_cpp_hears_what_we_hear(kind: GgufKind, mini_bundle: Path, tm
     for name in ("en_1", "de_2", "zh_1"):
         waveform = load_audio(DATA / "mini-clips" / f"{name}.flac")
         assert session.run(waveform).text == asr.transcribe(waveform).text
+
+
+LOG = """qwen3_asr perf breakdown:
+  mel                  4.00 ms
+  enc_build            2.73 ms  (graph + sched + uploads)
+  enc_compute        461.50 ms
+  prefill_build       10.33 ms  (kv_init + prompt + graph + sched + uploads)
+  prefill_compute    772.10 ms  (T_prompt=28)
+  step_loop          510.00 ms  (255 steps, 2.00 ms/step)
+    compute          509.00 ms  (1.996 ms/step)"""
+
+
+def test_stages_are_read_off_the_log_of_transcribe_cpp() -> None:
+    times = stage_times(LOG, 4)
+    assert times == StageTimes(4.0, 461.5, 772.1, (2.0, 2.0, 2.0), 28, n_written=256)
+    assert times.to_dict()["n_written"] == 256
+    for log in ("", LOG.replace("255 steps", "0 steps"), LOG.replace("prefill_compute", "prompt")):
+        with pytest.raises(MeasurementError, match="does not tell"):
+            stage_times(log, 4)
+
+
+@pytest.mark.conformance
+def test_transcribe_cpp_runs_in_a_worker(tmp_path: Path) -> None:
+    pytest.importorskip("transcribe_cpp", reason="needs the peers extra")
+    write_gguf(MINI, tmp_path / "mini.gguf", "Q8_0")
+    with Worker(TRANSCRIBE_CPP, tmp_path / "mini.gguf") as worker:
+        answer = worker.ask("run", audio_s=2, n_tokens=4)
+    assert answer["n_prompt"] == 26 + 15
+    assert answer["n_written"] > 1
+    assert len(answer["token_ms"]) == 3
+    assert answer["memory"]["peak_rss"] > 0
