@@ -52,6 +52,8 @@ def _asked_of_macos() -> str:
     """Return what `sysctl` says about dot products, "" where it has no such name."""
     command = ["/usr/sbin/sysctl", "hw.optional.arm.FEAT_DotProd"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False).stdout
+        return subprocess.run(  # noqa: S603 - a constant
+            command, capture_output=True, text=True, timeout=5, check=False
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return ""

@@ -31,6 +31,6 @@ def test_features(text: str, features: set[str]) -> None:
 
 @pytest.mark.parametrize("system", ["Linux", "Windows"])
 def test_a_system_that_does_not_tell(system: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processor.platform, "system", lambda: system)
+    monkeypatch.setattr("platform.system", lambda: system)
     monkeypatch.setattr(processor, "CPUINFO", tmp_path / "nowhere")
     assert processor_features.__wrapped__() == frozenset()
