@@ -24,8 +24,9 @@ from qwen3_asr_onnx_eval.machine.child_process import run_and_measure
 from qwen3_asr_onnx_eval.machine.machine import commit, describe_machine, versions
 from qwen3_asr_onnx_eval.machine.roofline import step_bytes
 
+from .gguf_file import write_gguf
 from .random_checkpoint import BENCH_SHAPES, BenchShape, ensure_checkpoint, tensor_shapes
-from .worker import UPSTREAM, Worker
+from .worker import TRANSCRIBE_CPP, UPSTREAM, Worker
 
 __all__ = ["CLIPS", "FLOAT32", "REFERENCE", "VARIANTS", "BenchPlan", "Workload", "run_bench"]
 
@@ -48,7 +49,14 @@ LOADS = 3
 
 MEMORY_MARGIN_BYTES = 2 << 30
 
-RESIDENT_BYTES: Mapping[str, float] = {"float32": 4.6, "bfloat16": 2.4, "fp32": 4.1, "int8": 1.5, "fast": 1.7}
+RESIDENT_BYTES: Mapping[str, float] = {
+    "float32": 4.6,
+    "bfloat16": 2.4,
+    "fp32": 4.1,
+    "int8": 1.5,
+    "fast": 1.7,
+    TRANSCRIBE_CPP: 1.5,
+}
 """Resident bytes per parameter at the peak, roughly, to see which models fit at once; 1.3 for what is not listed."""
 
 
@@ -79,6 +87,7 @@ class BenchPlan:
         clips: what is run.
         variants: variants of ours: "fp32" and published recipes.
         upstream: transformers dtypes to compare with.
+        transcribe_cpp: whether to run the package transcribe-cpp beside them, on the same weights in Q8_0.
         keep: keep the bundles afterwards (checkpoints always stay).
         quiet: say nothing of how far it is.
     """
@@ -89,6 +98,7 @@ class BenchPlan:
     clips: tuple[Workload, ...] = CLIPS
     variants: tuple[str, ...] = VARIANTS
     upstream: tuple[str, ...] = UPSTREAM
+    transcribe_cpp: bool = False
     keep: bool = False
     quiet: bool = False
 
@@ -135,7 +145,10 @@ def _bench_shape(shape: BenchShape, plan: BenchPlan) -> Iterator[dict[str, Any]]
         checkpoint, made = ensure_checkpoint(shape, plan.cache_dir, bar.update)
     plan.say(f"{shape.name}: checkpoint {checkpoint} {'made' if made else 'reused'}; exporting")
     bundle = plan.cache_dir / f"bundle-{shape.name}"
+    gguf = plan.cache_dir / f"{shape.name}-Q8_0.gguf"
     try:
+        if plan.transcribe_cpp:
+            write_gguf(checkpoint, gguf, "Q8_0")
         costs = _make_variants(checkpoint, bundle, plan)
         opened = Bundle.open(bundle)
         found: dict[str, Any] = {
@@ -148,12 +161,13 @@ def _bench_shape(shape: BenchShape, plan: BenchPlan) -> Iterator[dict[str, Any]]
             "capacity_ms": _capacities(plan.variants[0], bundle),
             "groups": [],
         }
-        for group in _run_groups(n_parameters, bundle, checkpoint, plan):
+        for group in _run_groups(n_parameters, bundle, checkpoint, gguf, plan):
             found["groups"].append(group)
             yield found
     finally:
         if not plan.keep:
             shutil.rmtree(bundle, ignore_errors=True)
+            gguf.unlink(missing_ok=True)
 
 
 def _make_variants(checkpoint: Path, bundle: Path, plan: BenchPlan) -> dict[str, Any]:
@@ -195,17 +209,24 @@ def _capacities(variant: str, bundle: Path) -> dict[str, list[float]]:
     return times
 
 
-def _run_groups(n_parameters: int, bundle: Path, checkpoint: Path, plan: BenchPlan) -> Iterator[dict[str, Any]]:
+def _run_groups(
+    n_parameters: int, bundle: Path, checkpoint: Path, gguf: Path, plan: BenchPlan
+) -> Iterator[dict[str, Any]]:
     """Run all models in turns, as many at once as memory holds, each group with the reference in it."""
     for kinds in group_by_memory(
-        [*plan.variants, *(kind for kind in plan.upstream if kind != REFERENCE)],
+        [
+            *plan.variants,
+            *(kind for kind in plan.upstream if kind != REFERENCE),
+            *[TRANSCRIBE_CPP][: plan.transcribe_cpp],
+        ],
         REFERENCE,
         n_parameters,
         psutil.virtual_memory().available - MEMORY_MARGIN_BYTES,
     ):
         together = len(kinds) > 1
         plan.say(f"in turns: {', '.join(kinds)}" if together else f"{kinds[0]} alone: too little memory for more")
-        yield _in_turns(kinds, bundle, checkpoint, plan)
+        places = {kind: checkpoint if kind in UPSTREAM else bundle for kind in kinds} | {TRANSCRIBE_CPP: gguf}
+        yield _in_turns(kinds, places, plan)
 
 
 def group_by_memory(kinds: Sequence[str], reference: str, n_parameters: int, available: float) -> list[list[str]]:
@@ -233,11 +254,11 @@ def group_by_memory(kinds: Sequence[str], reference: str, n_parameters: int, ava
     return groups or [[reference]]
 
 
-def _in_turns(kinds: Sequence[str], bundle: Path, checkpoint: Path, plan: BenchPlan) -> dict[str, Any]:
+def _in_turns(kinds: Sequence[str], places: Mapping[str, Path], plan: BenchPlan) -> dict[str, Any]:
     """Load models at once and run every clip with each, forwards and backwards through the list by turns."""
     runs: dict[str, Any] = {clip.name: {kind: [] for kind in kinds} for clip in plan.clips}
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(kind, checkpoint if kind in UPSTREAM else bundle)) for kind in kinds]
+        workers = [stack.enter_context(Worker(kind, places[kind])) for kind in kinds]
         for worker in workers:
             worker.ask("run", audio_s=1, n_tokens=4)  # warm-up
         for clip in plan.clips:

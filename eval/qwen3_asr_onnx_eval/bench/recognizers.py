@@ -24,6 +24,7 @@ class StageTimes:
         prefill_ms: prompt through the decoder, up to and including the first token.
         token_ms: each further token.
         n_prompt: positions in the cache before the first of them.
+        n_written: tokens that were written, where that is not in the recogniser's hand; their mean is every `token_ms`.
     """
 
     mel_ms: float
@@ -31,10 +32,12 @@ class StageTimes:
     prefill_ms: float
     token_ms: tuple[float, ...]
     n_prompt: int
+    n_written: int | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists for JSON."""
-        return {**asdict(self), "token_ms": list(self.token_ms)}
+        fields = {name: value for name, value in asdict(self).items() if value is not None}
+        return {**fields, "token_ms": list(self.token_ms)}
 
 
 class Recognizer(Protocol):

@@ -79,7 +79,22 @@ def _caption(results: dict[str, Any]) -> str:
         f"commit {results['commit']}, {results['started'][:10]}; "
         f"random weights, {results['repeats']} rounds (longer clips: 1) in turns, medians; "
         "in brackets the ratio to transformers float32, below 1 is better. "
-        "transformers maps bfloat16 weights and reads them at first use, not when loading."
+        "transformers maps bfloat16 weights and reads them at first use, not when loading." + _normalised(results)
+    )
+
+
+def _normalised(results: dict[str, Any]) -> str:
+    """Return which models wrote as many tokens as they liked, "" where all wrote what was asked for."""
+    groups = [group for shape in results["shapes"].values() for group in shape["groups"]]
+    runs = [(kind, run) for group in groups for clip in group["runs"].values() for kind in clip for run in clip[kind]]
+    written: dict[str, set[int]] = {}
+    for kind, run in runs:
+        if "n_written" in run:
+            written.setdefault(kind, set()).add(run["n_written"])
+    return "".join(
+        f" {kind} writes as many tokens as it likes ({' or '.join(map(str, sorted(counts)))}): the time per token is "
+        "the mean of all, and a whole utterance is counted with the tokens asked for."
+        for kind, counts in written.items()
     )
 
 

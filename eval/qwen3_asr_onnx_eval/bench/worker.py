@@ -1,4 +1,4 @@
-"""A recogniser in its own process: any variant of a bundle, or transformers in float32 or bfloat16.
+"""A recogniser in its own process: a variant of a bundle, transformers in float32 or bfloat16, or transcribe-cpp.
 
 Each model has a process to itself, so that its memory can be read off and its allocator, threads, caches are its own.
 """
@@ -15,10 +15,13 @@ from qwen3_asr_onnx_eval.machine.memory import process_memory
 
 from .recognizers import Recognizer
 
-__all__ = ["UPSTREAM", "Worker"]
+__all__ = ["TRANSCRIBE_CPP", "UPSTREAM", "Worker"]
 
 UPSTREAM = ("float32", "bfloat16")
-"""Kinds of worker that run transformers; every other name is one of our variants."""
+"""Kinds of worker that run transformers; every other name but that of the peer is one of our variants."""
+
+TRANSCRIBE_CPP = "transcribe-cpp Q8_0"
+"""The kind of worker that runs the package transcribe-cpp, on a GGUF file."""
 
 
 class Worker(ChildProcess):
@@ -52,6 +55,10 @@ class _Served:
 
 
 def _recognizer(kind: str, directory: Path) -> Recognizer:
+    if kind == TRANSCRIBE_CPP:
+        from .transcribe_cpp import TranscribeCppRecognizer
+
+        return TranscribeCppRecognizer(directory)
     if kind not in UPSTREAM:
         from .ours import OurRecognizer
 
@@ -63,7 +70,9 @@ def _recognizer(kind: str, directory: Path) -> Recognizer:
 
 def _import_libraries(kind: str) -> None:
     """Import what loading would import, so that load time is the model's alone."""
-    if kind not in UPSTREAM:
+    if kind == TRANSCRIBE_CPP:
+        import transcribe_cpp  # noqa: F401
+    elif kind not in UPSTREAM:
         import_onnxruntime()
         from . import ours  # noqa: F401
     else:

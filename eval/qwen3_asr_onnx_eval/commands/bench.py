@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Sequence
@@ -17,6 +18,9 @@ from . import load, scaling
 
 __all__ = ["BENCH"]
 
+PEER = "transcribe-cpp"
+"""What `--against` takes beside transformers dtypes."""
+
 
 def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
@@ -30,7 +34,10 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--cache-dir", type=Path, default=Path("build/bench"), help="checkpoints and bundles (default: %(default)s)"
     )
     parser.add_argument(
-        "--against", default="float32,bfloat16", help="transformers dtypes to compare with (default: %(default)s)"
+        "--against",
+        default="float32,bfloat16",
+        help="transformers dtypes to compare with, and transcribe-cpp: the same weights in "
+        "Q8_0; needs the peers extra (default: %(default)s)",
     )
     parser.add_argument(
         "--variants",
@@ -81,7 +88,8 @@ def _run_bench(args: Namespace) -> int:
         from qwen3_asr_onnx_eval.bench.worker import UPSTREAM
     except ModuleNotFoundError as error:
         raise MissingExtra(f"bench needs {error.name}: pip install 'qwen3-asr-onnx[eval,export]'") from error
-    shapes, variants, upstream = _names(args, BENCH_SHAPES, VARIANTS, UPSTREAM)
+    shapes, variants, upstream = _names(args, BENCH_SHAPES, VARIANTS, (*UPSTREAM, PEER))
+    dtypes = tuple(kind for kind in upstream if kind != PEER)
     if args.repeats < 1:
         raise OptionsError(f"--repeats is {args.repeats}; give at least 1")
 
@@ -90,7 +98,14 @@ def _run_bench(args: Namespace) -> int:
             write_atomically(args.output, measured_json(results, indent=1) + "\n")
 
     plan = BenchPlan(
-        shapes, args.cache_dir, args.repeats, variants=variants, upstream=upstream, keep=args.keep, quiet=args.quiet
+        shapes,
+        args.cache_dir,
+        args.repeats,
+        variants=variants,
+        upstream=dtypes,
+        transcribe_cpp=PEER in upstream,
+        keep=args.keep,
+        quiet=args.quiet,
     )
     emit(report(run_bench(plan, save)))
     return EXIT_OK
@@ -110,7 +125,13 @@ def _names(
         raise OptionsError(f"no shape {unknown[0]!r}; the shapes are: {', '.join(known_shapes)}")
     upstream = tuple(kind for kind in known_upstream if kind in args.against.split(","))
     if set(args.against.split(",")) != set(upstream) or "float32" not in upstream:
-        raise OptionsError(f"--against is {args.against!r}; give float32, or float32,bfloat16: ratios are to float32")
+        raise OptionsError(
+            f"--against is {args.against!r}; give float32, which ratios are to, and if you like bfloat16 and {PEER}"
+        )
+    if PEER in upstream and not all(map(importlib.util.find_spec, ("gguf", "transcribe_cpp"))):
+        raise MissingExtra(
+            f"{PEER} beside the others needs gguf and transcribe-cpp: pip install 'qwen3-asr-onnx[peers]'"
+        )
     variants = tuple(name.strip() for name in args.variants.split(","))
     unknown = [name for name in variants if name not in known_variants]
     if unknown:

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument("--alias", action="append", default=[], metavar="NAME", help="one more name for the model")
     place = parser.add_argument_group("address")
     place.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s: this machine)")
-    place.add_argument("--port", type=int, default=8000, help="default %(default)s; 0 takes a free one")
+    place.add_argument("--port", metavar="N", type=_port, default=8000, help="default %(default)s; 0 takes a free one")
     place.add_argument("--ssl-certfile", metavar="FILE", type=Path, help="serve HTTPS with this certificate")
     place.add_argument("--ssl-keyfile", metavar="FILE", type=Path, help="its key")
     access = parser.add_argument_group("access")
@@ -74,8 +74,7 @@ def run(args: argparse.Namespace) -> int:
         from qwen3_asr_onnx.serving.metrics import Metrics
         from qwen3_asr_onnx.serving.running import Server, listening_socket
         from qwen3_asr_onnx.serving.state import State
-    if args.ssl_keyfile is not None and args.ssl_certfile is None:
-        raise OptionsError("--ssl-keyfile needs --ssl-certfile")
+    _check_certificate(args.ssl_certfile, args.ssl_keyfile)
     settings = _settings(args)
     if args.host not in _LOOPBACK and not settings.keys:
         say("warning: everybody who reaches this address may use the server; give keys with --api-key-file")
@@ -96,6 +95,27 @@ def run(args: argparse.Namespace) -> int:
     if server.failure is not None:
         raise server.failure
     return EXIT_OK
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) < 1 << 16):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
+    return int(text)
+
+
+def _check_certificate(certificate: Path | None, key: Path | None) -> None:
+    """Refuse what cannot be served with, before anything is loaded."""
+    if certificate is None:
+        if key is not None:
+            raise OptionsError("--ssl-keyfile needs --ssl-certfile")
+        return
+    import ssl
+
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except OSError as error:  # what is wrong with a key is one too
+        given = f"--ssl-certfile {certificate}" + (f", --ssl-keyfile {key}" if key else "")
+        raise OptionsError(f"{given}: cannot be used: {error}") from error
 
 
 def _settings(args: argparse.Namespace) -> Settings:
@@ -140,7 +160,11 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[AsyncTranscribe
 def _log_to_stderr() -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    for name, level in (("qwen3_asr_onnx.serving", logging.INFO), ("uvicorn.error", logging.WARNING)):
+    for name, level in (
+        ("qwen3_asr_onnx.serving", logging.INFO),
+        ("uvicorn.error", logging.WARNING),
+        ("python_multipart", logging.ERROR),
+    ):
         logger = logging.getLogger(name)
         logger.handlers[:] = [handler]
         logger.setLevel(level)

@@ -54,7 +54,8 @@ async def complete(request: Request, engine: AsyncTranscriber, stack: AsyncExitS
         raise _wrong("n", "there is one answer")
     languages = engine.transcriber.manifest.languages
     options = make_options(languages, [language], context=context, max_new_tokens=limit)
-    audio = await asyncio.to_thread(_audio, part, Fetcher(state.settings.url_hosts, state.settings.max_upload_bytes))
+    fetcher = Fetcher(state.settings.url_hosts, state.settings.max_upload_bytes)
+    audio = await asyncio.get_running_loop().run_in_executor(state.fetchers, _audio, part, fetcher)
     stack.callback(audio.close)
     head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model or state.names[0]}
     if body.get("stream"):

@@ -35,6 +35,7 @@ class ApiError(Exception):
     def __init__(
         self, status: int, message: str, *, param: str | None = None, code: str | None = None, retry_after_s: float = 0
     ) -> None:
+        message = message.encode("utf-8", "replace").decode()  # what is repeated of a request may be half a character
         super().__init__(message)
         self.status, self.message, self.param, self.code = status, message, param, code
         self.retry_after_s = retry_after_s
@@ -55,7 +56,8 @@ def as_api_error(error: Exception) -> ApiError:
     if isinstance(error, BusyError):
         return ApiError(429, str(error), code="rate_limit_exceeded", retry_after_s=error.retry_after_s)
     if isinstance(error, LimitError):
-        return ApiError(413, str(error), param="file", code="audio_too_long")
+        # How to raise a limit in Python is nothing that a client could do.
+        return ApiError(413, str(error).partition("; raise AudioLimits.")[0], param="file", code="audio_too_long")
     if isinstance(error, AudioError):
         return ApiError(400, str(error), param="file", code="invalid_audio")
     if isinstance(error, OptionsError):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Server", "listening_socket"]
 
-_HEADERS_TIMEOUT_S = 20.0
 _FULL = json.dumps(ApiError(503, "too many connections; try again later", code="overloaded").body()).encode()
 _REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 2\r\n"
 _REFUSAL += b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(_FULL) + _FULL
@@ -56,23 +55,32 @@ class Server(uvicorn.Server):
         on_loaded: Callable[[], object],
         **config: Any,
     ) -> None:
-        limit = state.settings.max_connections
+        limit, headers_timeout_s = state.settings.max_connections, state.settings.headers_timeout_s
 
         class Protocol(H11Protocol):
-            """Counts connections, and closes those that send no request."""
+            """Counts connections, and closes those that owe the head of a request for too long."""
+
+            _owing: asyncio.TimerHandle | None = None
 
             def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
                 super().connection_made(transport)
                 if len(self.connections) > limit:
                     transport.write(_REFUSAL)
                     transport.close()
-                self.loop.call_later(_HEADERS_TIMEOUT_S, self._expect_request)
+                self._watch()
 
-            def _expect_request(self) -> None:
-                if self.transport.is_closing():
-                    return
-                if self.cycle is None:
-                    self.transport.abort()
+            def data_received(self, data: bytes) -> None:
+                super().data_received(data)
+                self._watch()
+
+            def _watch(self) -> None:
+                # uvicorn's own clock runs between two requests alone, and only until the first byte of the next.
+                if self.cycle is not None and not self.cycle.response_complete:
+                    if self._owing is not None:
+                        self._owing.cancel()
+                    self._owing = None
+                elif self._owing is None:
+                    self._owing = self.loop.call_later(headers_timeout_s, self.transport.abort)
 
         super().__init__(
             uvicorn.Config(

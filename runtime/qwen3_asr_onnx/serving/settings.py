@@ -24,6 +24,7 @@ class Settings:
         max_connections: open connections.
         url_hosts: hosts that audio may be fetched from; "*" is every public one.
         cors_origins: web pages that may ask.
+        headers_timeout_s: longest time for the head of a request, or for what is left of one that was refused.
         read_timeout_s: longest silence while a body is received.
         send_timeout_s: longest time a client may not read.
         grace_s: how long requests may go on after the end was asked for.
@@ -39,6 +40,7 @@ class Settings:
     max_connections: int = 1000
     url_hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    headers_timeout_s: float = 20.0
     read_timeout_s: float = 30.0
     send_timeout_s: float = 30.0
     grace_s: float = 30.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -31,6 +32,7 @@ class State:
         engine: None while the model loads.
         names: of the model that is served, the first one shown.
         is_stopping: whether it takes nothing more.
+        fetchers: threads that wait for URLs.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -38,6 +40,8 @@ class State:
         self.engine: AsyncTranscriber | None = None
         self.names: tuple[str, ...] = ()
         self.is_stopping = False
+        # Of its own: strangers' servers may be slow, and uploads are written by the threads that everybody uses.
+        self.fetchers = ThreadPoolExecutor(16, "qwen3-asr-fetch")
         self._open: set[asyncio.Task[Any]] = set()
         self._cancelled_by_us = False
 

@@ -16,7 +16,9 @@ from .settings import Settings
 __all__ = ["Form", "Upload", "read_body", "read_form"]
 
 _MAX_FIELDS = 200
-_MAX_FIELD_BYTES = 1 << 20
+_MAX_VALUE_BYTES = 1 << 20
+"""Of all fields that are no file together: they are kept in memory."""
+
 _IN_MEMORY_BYTES = 1 << 20
 _MIN_BYTES_PER_S = 1000
 """Slower than this on average is no upload: a telephone sends more."""
@@ -78,7 +80,7 @@ class _Collector:
         self._name, self._value, self._header = b"", bytearray(), bytearray()
         self._headers: dict[str, bytes] = {}
         self._file: BinaryIO | None = None
-        self._n_parts = 0
+        self._n_parts = self._n_value_bytes = 0
         self.is_complete = False
 
     def on_part_begin(self) -> None:
@@ -115,8 +117,11 @@ class _Collector:
             self._file.write(data[start:end])
             return
         self._value += data[start:end]
-        if len(self._value) > _MAX_FIELD_BYTES:
-            raise ApiError(413, f"the field '{self._plain_name()}' is too long", code="field_too_long")
+        self._n_value_bytes += end - start
+        if self._n_value_bytes > _MAX_VALUE_BYTES:
+            name = self._plain_name()
+            why = f"the fields beside the file are over {_MAX_VALUE_BYTES} bytes, with '{name}'"
+            raise ApiError(413, why, param=name, code="field_too_long")
 
     def on_part_end(self) -> None:
         if self._file is None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from string import punctuation
 from typing import BinaryIO
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from qwen3_asr_onnx.audio.downloads import spool, url_label
 
@@ -17,7 +20,7 @@ from .errors import ApiError
 
 __all__ = ["Fetcher", "is_public"]
 
-_TIMEOUT_S = 10.0
+_MOST_ADDRESSES = 3
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -49,12 +52,14 @@ class Fetcher:
         max_bytes: most bytes of one file.
         resolve: host and port -> addresses.
         accepts: whether an address may be connected to.
+        timeout_s: most seconds for the answer to begin, and again for all of it.
     """
 
     hosts: tuple[str, ...]
     max_bytes: int
     resolve: Callable[[str, int], list[str]] = _addresses
     accepts: Callable[[str], bool] = is_public
+    timeout_s: float = 10.0
 
     def fetch(self, url: str) -> BinaryIO:
         """Return the content, which the caller closes.
@@ -73,19 +78,28 @@ class Fetcher:
         # One private address among them is reason enough: it is how a name is turned against its reader.
         if not addresses or not all(map(self.accepts, addresses)):
             raise _refused(f"{url_label(url)}: its host is not on the public internet")
-        connection = _connection(scheme, host, port, addresses[0])
+        connection = _connection(scheme, host, port, addresses, self.timeout_s)
+        # A timeout of a socket begins anew with each byte: somebody who sends the head slowly is ended by a clock.
+        is_late = threading.Event()
+        clock = threading.Timer(self.timeout_s, _end, (connection, is_late))
+        clock.daemon = True
+        clock.start()
         try:
             connection.request("GET", target, headers={"User-Agent": "qwen3-asr-onnx", "Accept-Encoding": "identity"})
             reply = connection.getresponse()
+            clock.cancel()
+            if is_late.is_set():  # a head that was cut off reads like a whole one
+                raise TimeoutError
             if reply.status != 200:
                 moved = "; redirects are not followed" if 300 <= reply.status < 400 else ""
                 raise _refused(f"{url_label(url)}: it answers {reply.status}{moved}")
             if (reply.length or 0) > self.max_bytes:
                 raise ApiError(413, f"{url_label(url)}: over {self.max_bytes} bytes", code="body_too_large")
-            return spool(reply, url_label(url), self.max_bytes, _TIMEOUT_S)
+            return _whole(reply, spool(reply, url_label(url), self.max_bytes, self.timeout_s))
         except (OSError, HTTPException) as error:
             raise _refused(f"{url_label(url)}: cannot be fetched ({type(error).__name__})") from error
         finally:
+            clock.cancel()
             connection.close()
 
     def _checked(self, url: str) -> tuple[str, str, int, str]:
@@ -103,22 +117,47 @@ class Fetcher:
         if "*" not in self.hosts and host.lower() not in self.hosts:
             raise _refused(f"the host {host} is not allowed; the server is started with --allow-url-host {host}")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        return parts.scheme, host, port or (443 if parts.scheme == "https" else 80), target
+        # What is not ASCII is written as browsers do.
+        return parts.scheme, host, port or (443 if parts.scheme == "https" else 80), quote(target, safe=punctuation)
 
 
-def _connection(scheme: str, host: str, port: int, address: str) -> HTTPConnection:
-    """Return a connection that goes to the address, and speaks to the host."""
+def _connection(scheme: str, host: str, port: int, addresses: Sequence[str], timeout_s: float) -> HTTPConnection:
+    """Return a connection that goes to the first address that answers, and speaks to the host."""
     connection: HTTPConnection
     if scheme == "https":
-        connection = HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=ssl.create_default_context())
+        connection = HTTPSConnection(host, port, timeout=timeout_s, context=ssl.create_default_context())
     else:
-        connection = HTTPConnection(host, port, timeout=_TIMEOUT_S)
+        connection = HTTPConnection(host, port, timeout=timeout_s)
 
     def connect(_: tuple[str, int], timeout: float, source: tuple[str, int] | None) -> socket.socket:
-        return socket.create_connection((address, port), timeout, source)
+        failure: OSError | None = None
+        for address in addresses[:_MOST_ADDRESSES]:
+            try:
+                connected = socket.create_connection((address, port), timeout / _MOST_ADDRESSES, source)
+            except OSError as error:
+                failure = error
+                continue
+            connected.settimeout(timeout)
+            return connected
+        raise failure or OSError("no address")
 
-    connection._create_connection = connect
+    connection._create_connection = connect  # type: ignore[attr-defined]
     return connection
+
+
+def _whole(reply: HTTPResponse, received: BinaryIO) -> BinaryIO:
+    """Return what was received, if nothing is missing."""
+    if reply.length:
+        received.close()
+        raise ConnectionError
+    return received
+
+
+def _end(connection: HTTPConnection, is_late: threading.Event) -> None:
+    is_late.set()
+    if connection.sock is not None:
+        with contextlib.suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
 
 
 def _refused(why: str) -> ApiError:

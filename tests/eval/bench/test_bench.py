@@ -71,6 +71,18 @@ def cells(table: str, label: str) -> list[str]:
     return [cell.strip() for cell in line.split("|")[2:-1]]
 
 
+def test_who_writes_as_many_tokens_as_it_likes_is_named() -> None:
+    results = canned()
+    assert "as it likes" not in report(results)
+    group = results["shapes"]["0.6b"]["groups"][0]
+    group["runs"]["11s/40"]["transcribe-cpp Q8_0"] = [{**run([60.0] * 39), "n_written": 256}]
+    group["kinds"].append("transcribe-cpp Q8_0")
+    group["loaded"]["transcribe-cpp Q8_0"] = group["loaded"]["int4"]
+    table = report(results)
+    assert "transcribe-cpp Q8_0 writes as many tokens as it likes (256)" in table
+    assert "60.0 ms (0.30)" in table
+
+
 def test_report_is_a_table_of_medians_and_ratios() -> None:
     table = report(canned())
 
