@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,8 +22,17 @@ from tests.support.clips import synthetic_clip
 
 from qwen3_asr_onnx import OptionsError, Transcriber
 from qwen3_asr_onnx.worker import wire
-from qwen3_asr_onnx.worker.faults import CANCELLED, INVALID_PARAMS, INVALID_REQUEST, NO_MODEL, NOT_ALLOWED, NOT_NOW
-from qwen3_asr_onnx.worker.faults import PARSE_ERROR, TOO_MUCH, UNKNOWN_METHOD
+from qwen3_asr_onnx.worker.faults import (
+    CANCELLED,
+    INVALID_PARAMS,
+    INVALID_REQUEST,
+    NO_MODEL,
+    NOT_ALLOWED,
+    NOT_NOW,
+    PARSE_ERROR,
+    TOO_MUCH,
+    UNKNOWN_METHOD,
+)
 from qwen3_asr_onnx.worker.host import Choice, Host
 from qwen3_asr_onnx.worker.serving import serve_socket
 from qwen3_asr_onnx.worker.session import Session
@@ -132,7 +141,9 @@ def test_hello_says_what_is_spoken() -> None:
         found = client.ask("hello", protocol=1, client="a test")
         assert found["protocol"] == 1
         assert found["model"] is None
-        assert {"hello", "load", "transcribe", "stream.open", "stream.feed", "cancel", "shutdown"} <= set(found["verbs"])
+        assert {"hello", "load", "transcribe", "stream.open", "stream.feed", "cancel", "shutdown"} <= set(
+            found["verbs"]
+        )
         assert client.ask("hello", protocol=2)["code"] == INVALID_REQUEST
 
     conversation(act)
@@ -297,7 +308,7 @@ def test_shutdown_cancels_and_answers(tiny_bundle: Path) -> None:
 
 
 def test_thousands_of_mutated_lines_are_all_answered_by_type() -> None:
-    rng = random.Random(3)  # noqa: S311
+    rng = random.Random(3)
     seeds = [
         b'{"jsonrpc": "2.0", "id": 1, "method": "hello", "params": {"protocol": 1}}',
         b'{"id": "a", "method": "transcribe", "params": {"audio": "/nowhere.wav", "language": "en", "priority": 3}}',
@@ -346,7 +357,7 @@ def test_the_command_keeps_its_stdout_to_the_protocol_and_ends_with_its_input(ti
     )
     body = b'{"id": 1, "method": "hello"}\n{"id": 2, "method": "transcribe", "payload_length": 64000, "params": %s}\n'
     params = json.dumps({"format": "f32le", **SHORT}).encode()
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-c", script],
         input=body % params + synthetic_clip(1.0).tobytes(),
         capture_output=True,
@@ -362,7 +373,7 @@ def test_the_command_keeps_its_stdout_to_the_protocol_and_ends_with_its_input(ti
 
 def test_a_model_that_cannot_be_loaded_is_told_by_the_exit_status(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "qwen3_asr_onnx", "worker", "-m", str(tmp_path / "none")]
-    done = subprocess.run(command, input=b"", capture_output=True, timeout=60)  # noqa: S603
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=60)
     assert done.returncode == 2
     assert b"none" in done.stderr
     assert not done.stdout
@@ -382,14 +393,16 @@ def test_a_socket_wants_the_token_and_serves_several(tiny_bundle: Path, tmp_path
         assert (os.stat(address).st_mode & 0o777) == 0o600
         (one, first), (other, second) = connected(), connected()
         _code(first.ask("models"), NOT_ALLOWED)
-        _code(first.ask("hello", token="wrong"), NOT_ALLOWED)  # noqa: S106
+        _code(first.ask("hello", token="wrong"), NOT_ALLOWED)
         _code(first.ask("models"), NOT_ALLOWED)
-        assert first.ask("hello", token="right")["protocol"] == 1  # noqa: S106
-        second.ask("hello", token="right")  # noqa: S106
+        assert first.ask("hello", token="right")["protocol"] == 1
+        second.ask("hello", token="right")
         clip = synthetic_clip(1.0).tobytes()
-        assert first.ask("transcribe", 1, clip, format="f32le", **SHORT) == second.ask(
-            "transcribe", 1, clip, format="f32le", **SHORT
-        ) or True
+        assert (
+            first.ask("transcribe", 1, clip, format="f32le", **SHORT)
+            == second.ask("transcribe", 1, clip, format="f32le", **SHORT)
+            or True
+        )
         one.shutdown(socket.SHUT_WR)
         first.join()
         assert second.ask("shutdown") == {}
@@ -437,5 +450,3 @@ def test_a_reader_that_goes_away_cancels(tiny_bundle: Path) -> None:
         return time.monotonic() - started
 
     assert asyncio.run(main()) < 30
-
-
