@@ -73,13 +73,16 @@ conformance: $(VENV)/.conformance    ## the tests beside other people's clients 
 # The rooms that look for packages which may be missing, and what stands for the rest.
 EXTRAS := $(addprefix tests/runtime/,audio bundle speech commands/test_cli.py test_import.py test_privacy.py test_transcriber.py)
 
+# The rooms that other people's packages stand in: what a new release of one breaks, it breaks here.
+OTHERS := $(addprefix tests/runtime/,audio bundle model serving speech text test_import.py test_transcriber.py)
+
 # $(call install-built,NAME,EXTRAS,PIP OPTIONS): the built wheel in an environment of its own.
 define install-built
 	@rm -rf build/$(1) && mkdir -p build/$(1)
 	@$(PYTHON) -m venv build/$(1)/venv
 	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check wheel --quiet --no-deps --wheel-dir build/$(1) .
 	@build/$(1)/venv/bin/python -m pip --disable-pip-version-check install --quiet $(3) \
-	    "$$(ls build/$(1)/*.whl)[$(2)]" pytest pytest-xdist hypothesis
+	    "$$(ls build/$(1)/*.whl)[$(2)]" pytest pytest-xdist hypothesis httpx2
 	@touch $@
 endef
 
@@ -100,7 +103,7 @@ build/oldest/installed: $(SOURCES)
 	$(call install-built,oldest,cpu$(comma)audio,--constraint build/oldest.txt)
 
 build/newest/installed: $(SOURCES)
-	$(call install-built,newest,cpu$(comma)audio,)
+	$(call install-built,newest,cpu$(comma)audio$(comma)serve,)
 
 installed: $(BUILT)    ## the environments of the three targets that follow
 
@@ -112,9 +115,9 @@ test-oldest: build/oldest/installed    ## the same with [audio], every dependenc
 	@echo "==> the oldest versions declared"
 	$(call test-built,oldest,tests/runtime)
 
-test-newest: build/newest/installed    ## the same with [audio], every dependency as new as it resolves
+test-newest: build/newest/installed    ## the same with [audio,serve], every dependency as new as it resolves: the rooms with other people's packages
 	@echo "==> the newest versions"
-	$(call test-built,newest,tests/runtime)
+	$(call test-built,newest,$(OTHERS))
 
 templates: $(VENV)/.demo    ## trace the graphs of the released shapes that the package brings (after a change of what is traced)
 	@$(BIN)/python -m qwen3_asr_onnx_export.templates

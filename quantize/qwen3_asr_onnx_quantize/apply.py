@@ -70,6 +70,7 @@ def quantize_bundle(
     require_calibration(recipe, calibration)
     recover_bundle(path)
     bundle = Bundle.open(path)
+    recipe = _for_model(recipe, bundle.manifest)
     source = _float32_source(bundle)
     if recipe.name in bundle.manifest.variants and not force:
         raise BundleError(f"{path}: variant {recipe.name!r} exists; pass --overwrite to replace it")
@@ -116,6 +117,7 @@ def quantize_into(
     bundle = Bundle.open(path)
     if output.resolve() == path.resolve():
         raise BundleError(f"{output} is the bundle itself; leave out --output-dir to add the variant to it")
+    recipe = _for_model(recipe, bundle.manifest)
     source = _float32_source(bundle)
     plan = _planned(bundle, recipe, {}, calibration)
     drafted = draft(bundle, source, recipe, plan)
@@ -148,6 +150,7 @@ def quantize_streamed(
         OptionsError, LimitError: as `quantize_bundle`.
     """
     bundle, name = source.bundle, float32_name(source.bundle.manifest)
+    recipe = _for_model(recipe, bundle.manifest)
     assert name is not None
     plan = plan_variant(source.origin, bundle.manifest, recipe, {})
     drafted = draft(bundle, bundle.manifest.variants[name], recipe, plan, source)
@@ -200,6 +203,10 @@ def _float32_source(bundle: Bundle) -> Variant:
     variant = bundle.variant(name)
     verify(bundle, (variant.encoder, variant.decoder_init, variant.decoder_step))
     return variant
+
+
+def _for_model(recipe: Recipe, manifest: Manifest) -> Recipe:
+    return recipe.for_head(tied=bool(manifest.source.get("tied_head")))
 
 
 def _planned(bundle: Bundle, recipe: Recipe, others: Mapping[str, Variant], calibration: Sequence[Waveform]) -> Plan:

@@ -143,7 +143,7 @@ def quantized_decoder(model: ir.Model, recipe: Recipe, layers: Scheme, table: st
     first: list[InPlacePass] = [
         *([SmoothPass()] if recipe.smoothing else []),
         *([RotateResidualPass()] if recipe.rotation else []),
-        *([ExposeHiddenPass(HEAD)] if recipe.rescoring else []),
+        *([ExposeHiddenPass(HEAD)] if recipe.rescoring and not (recipe.verified and table == "[step]") else []),
     ]
     schemes = {table: layers, "[head]": recipe.head}
     return _quantized(model, schemes, lambda name: "[head]" if name == HEAD else table, first)

@@ -16,7 +16,7 @@ from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_INT8_FILE, Manifest, Varia
 from qwen3_asr_onnx.bundle.names import VariantFiles, variant_files
 from qwen3_asr_onnx.errors import OptionsError
 
-from .recipes.recipe import DECODER_SWITCHES, Recipe
+from .recipes.recipe import BASIS_SWITCHES, Recipe
 
 __all__ = ["QUANTIZER", "Graph", "Plan", "float32_name", "plan_variant"]
 
@@ -157,12 +157,12 @@ def _plan_decoder(
     parts = (recipe.init, recipe.head) if aligner else recipe.decoder
     if {part.scheme for part in parts} == {"fp32"} and not recipe.rotation and not recipe.rescoring:
         return source.decoder_init, source.decoder_step, []
-    init_twin = twin("init", "head", *DECODER_SWITCHES)
+    init_twin = twin("init", "head", *BASIS_SWITCHES, "rescoring")
     if aligner:
         if init_twin is not None:
             return init_twin.decoder_init, init_twin.decoder_init, []
         return files.decoder_init, files.decoder_init, [Graph("init", (files.decoder_init,), files.decoder_weights)]
-    step_twin = twin("step", "head", *DECODER_SWITCHES)
+    step_twin = twin("step", "head", *BASIS_SWITCHES, same=_step_is_rescored)
     step = files.decoder_step if step_twin is None else step_twin.decoder_step
     digests = manifest.files
     if recipe.source_judges:
@@ -179,12 +179,22 @@ def _plan_decoder(
     return files.decoder_init, step, [*graphs, Graph("init", (files.decoder_init,), files.init_weights)]
 
 
-def _twin(others: Mapping[str, Variant], record: Mapping[str, Any], *parts: str) -> Variant | None:
+def _step_is_rescored(record: Mapping[str, Any]) -> bool:
+    """Return whether the step graph of a recorded recipe hands out what is rescored; drafts are not."""
+    return bool(record.get("rescoring")) and not record.get("verified")
+
+
+def _twin(
+    others: Mapping[str, Variant],
+    record: Mapping[str, Any],
+    *parts: str,
+    same: Callable[[Mapping[str, Any]], object] = lambda _: None,
+) -> Variant | None:
     """Return a variant that was given the same schemes for these parts, from the same files by the same arithmetic."""
     keys = ("scheme", "quantizer", "inputs", *parts)
     if any(record[part].get("calibration", "none") != "none" for part in parts if isinstance(record[part], dict)):
         keys = (*keys, "calibration")
     for other in others.values():
-        if all(other.recipe.get(key) == record[key] for key in keys):
+        if all(other.recipe.get(key) == record[key] for key in keys) and same(other.recipe) == same(record):
             return other
     return None

@@ -10,7 +10,7 @@ import pytest
 from tests.support.logits import logits_after
 from tests.support.manifests import edit_manifest
 
-from qwen3_asr_onnx import Transcriber
+from qwen3_asr_onnx import Bundle, Transcriber
 from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.model.writing import generate
 from qwen3_asr_onnx_quantize.apply import quantize_bundle
@@ -58,3 +58,35 @@ def test_a_head_of_its_own_cannot_be_rescored(bundle: Path) -> None:
 def test_it_is_off_unless_asked_for() -> None:
     assert not parse_recipe('[step]\nscheme = "int4"', "x", where="here").rescoring
     assert parse_recipe('rescoring = true\n[step]\nscheme = "int4"', "x", where="here").rescoring
+
+
+def test_where_it_suits_the_head_and_only_there(bundle: Path) -> None:
+    """A head of its own is no reason to refuse a recipe that says "tied", and an aligner has one."""
+    recipe = Recipe("where", Keep(), Keep(), Keep(), HEAD, rescoring="tied")
+    assert quantize_bundle(bundle, recipe).manifest.variants["where"].rescored
+    edit_manifest(bundle, lambda body: body["source"].update(tied_head=False))
+    made = quantize_bundle(bundle, recipe, force=True).manifest.variants["where"]
+    assert not made.rescored
+    assert made.recipe["rescoring"] is False
+    with Transcriber(bundle, "where", threads=1) as asr:
+        assert not asr.decoder.rescored
+
+
+def test_a_draft_is_not_rescored_and_shares_the_graph_of_one_that_is_not(bundle: Path) -> None:
+    judge = WeightOnly("int8", 32)
+    quantize_bundle(bundle, Recipe("plain", Keep(), HEAD, HEAD, HEAD))
+    made = quantize_bundle(bundle, Recipe("checked", Keep(), judge, HEAD, HEAD, rescoring=True, verified=True))
+    plain, checked = (made.manifest.variants[name] for name in ("plain", "checked"))
+    assert checked.decoder_step == plain.decoder_step != checked.decoder_init
+    quantize_bundle(bundle, Recipe("exact", Keep(), HEAD, HEAD, HEAD, rescoring=True))
+    assert Bundle.open(bundle).manifest.variants["exact"].decoder_step != plain.decoder_step
+    for name in ("plain", "checked", "exact"):
+        with Transcriber(bundle, name, threads=1) as asr:
+            prompt = (0.1 * np.random.default_rng(1).standard_normal((9, 32))).astype(np.float32)
+            assert len(generate(asr.decoder, [prompt], [12], eos=())[0].token_ids) == 12
+
+
+@pytest.mark.parametrize("value", ['"always"', "1", '""'])
+def test_no_other_word_is_known(value: str) -> None:
+    with pytest.raises(OptionsError, match='true or false or "tied"'):
+        parse_recipe(f'rescoring = {value}\n[step]\nscheme = "int4"', "x", where="here")

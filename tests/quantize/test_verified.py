@@ -44,7 +44,7 @@ def bundle(mini_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest = Bundle.open(path).manifest
     fast = manifest.variants["fast"]
     judge: Variant = replace(fast, decoder_step=fast.decoder_init, verified=False, judge_steps_from=0)
-    unverified = replace(fast, verified=False, judge_steps_from=0)
+    unverified = replace(fast, verified=False, judge_steps_from=0, rescored=0)  # a graph that drafts cannot be rescored
     replace(manifest, variants={**manifest.variants, "judge": judge, "unverified": unverified}).save(path)
     return path
 

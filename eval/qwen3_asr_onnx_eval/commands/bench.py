@@ -13,7 +13,7 @@ from qwen3_asr_onnx.commands.command import EXIT_OK, Command
 from qwen3_asr_onnx.commands.places import check_place
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
 
-from . import scaling
+from . import load, scaling
 
 __all__ = ["BENCH"]
 
@@ -48,12 +48,15 @@ def _add_arguments(parser: ArgumentParser) -> None:
         help="with --report: put its headline rows between the bench markers of this file",
     )
     scaling.add_arguments(parser)
+    load.add_arguments(parser)
 
 
 def _run(args: Namespace) -> int:
     for path in (args.output, args.page, args.history):
         if path is not None:
             check_place(path)  # hours of measuring come first
+    if load.is_meant(args):
+        return load.run(args)
     return scaling.run(args) if scaling.is_meant(args) else _run_bench(args)
 
 

@@ -4,7 +4,8 @@
     rotation = false                       # turn the decoder's residual stream into a basis without outliers first
     encoder_rotation = false               # likewise the encoder's
     smoothing = false                      # even out the channels inside the decoder's layers first
-    rescoring = false                      # the best few tokens get exact logits from the embedding table
+    rescoring = false                      # the best few tokens get exact logits from the embedding table | true, or
+                                           # "tied": where the model's head is that table
     verified = false                       # the step graph drafts, the prefill graph decides what is written
     [encoder]                              # absent: stays float32, by reference to the source's files
     scheme = "w8a8"                        # fp32 | fp16 | int4 | int8 | w8a8
@@ -30,7 +31,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from qwen3_asr_onnx.errors import MissingExtra, OptionsError
 from qwen3_asr_onnx_quantize.schemes import SCHEMES, Embedding, Keep, Scheme, Stem
@@ -38,13 +39,13 @@ from qwen3_asr_onnx_quantize.schemes.base import require
 
 from .published import published_recipes
 
-__all__ = ["DECODER_SWITCHES", "Recipe", "load_recipe", "parse_recipe", "read_toml", "recipe_from_table"]
+__all__ = ["BASIS_SWITCHES", "Recipe", "load_recipe", "parse_recipe", "read_toml", "recipe_from_table"]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Variant names become parts of file names, on every file system."""
 
-DECODER_SWITCHES = ("rotation", "smoothing", "rescoring")
-SWITCHES = (*DECODER_SWITCHES, "encoder_rotation", "verified")
+BASIS_SWITCHES = ("rotation", "smoothing")
+SWITCHES = (*BASIS_SWITCHES, "rescoring", "encoder_rotation", "verified")
 """Keys of the recipe itself that are true or false."""
 
 _Kind = TypeVar("_Kind", Embedding, Stem)
@@ -66,7 +67,8 @@ class Recipe:
         encoder_rotation: likewise in the encoder, whose layer norms become norms of the mean square.
         smoothing: give the channels that no rotation reaches, inside the decoder's layers, equal weight on both sides.
         rescoring: let the runtime compute the logits of the best few tokens anew from the embedding table, which holds
-            the head's weights in their original precision.
+            the head's weights in their original precision; those of the judge alone, where there is one. "tied" is
+            true for models whose head is that table, and false for others: see `for_head`.
         verified: let the step graph draft and the prefill graph decide: the text is that of the prefill graph alone.
     """
 
@@ -80,7 +82,7 @@ class Recipe:
     rotation: bool = False
     encoder_rotation: bool = False
     smoothing: bool = False
-    rescoring: bool = False
+    rescoring: bool | Literal["tied"] = False
     verified: bool = False
 
     def __post_init__(self) -> None:
@@ -115,6 +117,10 @@ class Recipe:
                 "verified = true with a float32 [init] goes without smoothing, which scales the values that [step] "
                 "keeps in the cache, so that the two graphs do not understand each other's"
             )
+
+    def for_head(self, *, tied: bool) -> Recipe:
+        """Return the recipe for a model whose head is the embedding table, or is not."""
+        return replace(self, rescoring=tied) if self.rescoring == "tied" else self
 
     @property
     def source_judges(self) -> bool:
@@ -200,7 +206,9 @@ def recipe_from_table(body: Mapping[str, Any], default_name: str, *, where: str)
         name = body.get("name", default_name)
         require(isinstance(name, str), "name", name, "a string")
         for key in SWITCHES:
-            require(isinstance(body.get(key, False), bool), key, body.get(key), "true or false")
+            either, words = (("tied",), ' or "tied"') if key == "rescoring" else ((), "")
+            known = isinstance(body.get(key, False), bool) or body[key] in either
+            require(known, key, body.get(key), f"true or false{words}")
         step = _part(body["step"], "[step]")
         head = _part(body["head"], "[head]") if "head" in body else _without_exclusions(step)
         return Recipe(

@@ -35,7 +35,7 @@ class Decoder:
         dims: dimensions of the model.
         embeddings: token ids -> embedding rows.
         eos: ids that end a row.
-        rescored: how many of the best tokens get exact logits.
+        rescored: how many of the best tokens get exact logits; those of drafts are left as they are.
         verified: whether `step` drafts only, and `init` judges what it wrote.
         judge_steps_from: rows from which on `init` steps itself, without a draft; 0 for never.
     """
@@ -61,7 +61,7 @@ class Decoder:
             dims: dimensions of the model.
             eos: ids that end a row.
             rescored: how many of the best tokens get their logits from the table instead of the graph's head; the
-                graphs must have the output for it.
+                graphs, but one that drafts, must have the output for it.
             verified: let `init` judge what `step` writes. Both must understand one cache.
             judge_steps_from: rows from which on a step of `init` costs less than one of `step` and its judgement.
         """
@@ -131,7 +131,7 @@ class Decoder:
             inputs: all inputs but the cache; their contents may change between calls.
             logits: (last - first, n_logits, vocab) float32, filled by each call.
         """
-        if not self.rescored:
+        if not self.rescored or (self.verified and session is self.step):
             return cache.bind(session, first, last, inputs, {LOGITS: logits}).run
         hidden = np.empty((*logits.shape[:2], self.dims.hidden), dtype=np.float32)
         binding = cache.bind(session, first, last, inputs, {LOGITS: logits, HIDDEN: hidden})

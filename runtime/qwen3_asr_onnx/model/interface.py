@@ -57,8 +57,8 @@ def encoder_interface(manifest: Manifest) -> Interface:
     )
 
 
-def decoder_interface(manifest: Manifest, variant: Variant) -> Interface:
-    """Return what the decoder graphs of a variant must have."""
+def decoder_interface(manifest: Manifest, variant: Variant, *, drafts: bool = False) -> Interface:
+    """Return what the decoder graphs of a variant must have; the one that drafts is not rescored."""
     dims, head = manifest.decoder, manifest.timestamps
     hidden = ("decoder.hidden", dims.hidden)
     width = ("decoder.vocab_size", dims.vocab_size) if head is None else ("timestamps.classes", head.classes)
@@ -70,7 +70,7 @@ def decoder_interface(manifest: Manifest, variant: Variant) -> Interface:
         POSITIONS: Port("int64", (None, None)),
     }
     outputs = {LOGITS: Port("float32", (None, None, width))}
-    if variant.rescored:
+    if variant.rescored and not drafts:
         outputs[HIDDEN] = Port("float32", (None, None, hidden))
     return Interface(
         inputs | dict.fromkeys(cache_names(past_name, dims.layers), cache),

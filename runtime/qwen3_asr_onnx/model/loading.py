@@ -211,8 +211,9 @@ def _load_graphs(
         return load_session(bundle, variant, file, interface, device, threads)
 
     decoder = decoder_interface(manifest, variant)
+    drafter = decoder_interface(manifest, variant, drafts=variant.verified)
     same = manifest.files[variant.decoder_init].sha256 == manifest.files[variant.decoder_step].sha256
     init = pool.submit(load, variant.decoder_init, decoder)
-    step = init if same else pool.submit(load, variant.decoder_step, decoder)
+    step = init if same else pool.submit(load, variant.decoder_step, drafter)
     encoder = pool.submit(load, variant.encoder, encoder_interface(manifest))
     return encoder.result(), init.result(), step.result()

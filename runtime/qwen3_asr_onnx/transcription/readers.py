@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
@@ -17,7 +18,7 @@ from .requests import Failing, Request
 __all__ = ["Piece", "Readers"]
 
 END_S = 1.0
-"""Seconds to wait for a reader whose request has ended; one that waits for somebody else is left behind."""
+"""Seconds to wait for readers whose requests have ended; one that waits for somebody else is left behind."""
 
 Piece: TypeAlias = tuple[ClipRequest, Mel | None]
 
@@ -51,8 +52,9 @@ class Readers:
 
     def join(self) -> None:
         """Wait for the threads, all requests having ended; not for those that are stuck."""
+        end_s = time.monotonic() + END_S
         for thread in self._threads:
-            thread.join(END_S)
+            thread.join(max(0.0, end_s - time.monotonic()))
 
     def _run(self, request: Request) -> None:
         with Failing(lambda error: self._tell(partial(self._failed, request, error))):

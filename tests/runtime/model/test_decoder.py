@@ -66,6 +66,36 @@ def test_rows_that_come_and_go_decode_as_if_alone(
         np.testing.assert_allclose(results[n].logprobs, alone[i].logprobs[: limits[n]], atol=1e-4)
 
 
+@pytest.mark.parametrize("most", [1, 7, 50])
+def test_prompts_that_are_read_in_parts_between_steps_decode_as_if_alone(
+    asr: Transcriber, prompts: list[Embedded], alone: list[Generated], most: int
+) -> None:
+    """Rows end and move while another joins; one prompt leaves half read, and one row is called away."""
+    order, limits = [0, 1, 2, 1, 0, 2], [4, LIMIT, 9, LIMIT, 2, 3]
+    batch: Batch[int] = Batch(asr.decoder, KvCache(asr.decoder.dims, 3, 16), eos=())
+    results: dict[int, Generated] = {}
+    for n, i in enumerate(order):
+        while batch.is_full:
+            results.update(batch.run(pause=lambda: True))
+        batch.join(n, prompts[i], limits[n])
+        if n == 2:
+            assert not batch.read_on(1)
+            batch.leave()
+            batch.join(n, prompts[i], limits[n])
+        while not batch.read_on(most):
+            results.update(batch.run(pause=lambda: True))
+    called_away = dict(batch.interrupt(lambda key: key == 3))
+    assert all(result.end == "interrupt" for result in called_away.values())
+    while batch.n_active:
+        results.update(batch.run())
+    batch.release()
+    assert batch.n_positions == 0
+    assert results.keys() | called_away.keys() == set(range(len(order)))
+    for n, result in [*results.items(), *called_away.items()]:
+        assert result.token_ids == alone[order[n]].token_ids[: len(result.token_ids)]
+        assert n in called_away or len(result.token_ids) == limits[n]
+
+
 @pytest.fixture(scope="module")
 def told(asr: Transcriber) -> tuple[list[Embedded], tuple[int, ...]]:
     """Prompts that begin with the same 48 words of context, and the ids of that."""
