@@ -27,8 +27,9 @@ QUANTIZER = 1
 RESCORED = 8
 """Tokens per position that the runtime scores anew where the recipe asks for it."""
 
-JUDGE_STEPS_FROM = 8
-"""Rows from which on a step of W8A8 weights costs less than one of 4 bits: products count then, no longer bytes."""
+JUDGE_STEPS_FROM = 3
+"""Rows from which on a step of W8A8 weights costs less than one of 4 bits and its share of the judging: products count
+then, no longer bytes (INVESTIGATION.md, entry 084)."""
 
 Twin: TypeAlias = Callable[..., Variant | None]
 

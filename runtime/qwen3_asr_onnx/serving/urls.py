@@ -141,7 +141,7 @@ def _connection(scheme: str, host: str, port: int, addresses: Sequence[str], tim
             return connected
         raise failure or OSError("no address")
 
-    connection._create_connection = connect  # type: ignore[attr-defined]
+    vars(connection).update(_create_connection=connect)  # what `connect` of both kinds calls
     return connection
 
 

@@ -10,7 +10,7 @@ from qwen3_asr_onnx.model.batch import Generated, Watch
 from .pieces import Pieces
 from .recording import ClipRequest
 
-__all__ = ["PROMPT_PART", "Lane", "Lanes"]
+__all__ = ["FIRST_PART", "PROMPT_PART", "Lane", "Lanes"]
 
 FIRST_SHARE, REST_SHARE = 3.0, 1.0
 """First pieces get three quarters of the time while there is other work, and all of it while there is none."""
@@ -20,6 +20,10 @@ SAVED_S = 0.1
 
 MOST_OF_MEMORY = 0.75
 """Most of the cache for one lane where the other may need some: a first piece finds room at once."""
+
+FIRST_PART = 256
+"""Positions of the prompt of a first piece that are read at a time: those beside it should rather fill the batch than
+step with few rows (entry 084)."""
 
 PROMPT_PART = 80
 """Positions of a prompt that are read at a time while others wait: about 0.2 s of the 0.6B model on two cores. Parts

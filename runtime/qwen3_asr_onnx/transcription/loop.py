@@ -13,7 +13,7 @@ from qwen3_asr_onnx.errors import Qwen3AsrError
 from qwen3_asr_onnx.model.batch import Generated, Watch
 from qwen3_asr_onnx.results import Segment
 
-from .lanes import PROMPT_PART, Lane, Lanes
+from .lanes import FIRST_PART, PROMPT_PART, Lane, Lanes
 from .line import Line
 from .pieces import Draft, Pieces, halves, is_loop
 from .readers import Piece, Readers
@@ -106,7 +106,7 @@ class Loop:
             request.turn = self._line.next_turn()
             self._owners[piece.slot] = request
             alone = first and not lane.rows and self._lanes.rest.is_empty
-            lane.begin(piece, mel, self._watch(request, piece), None if alone else PROMPT_PART)
+            lane.begin(piece, mel, self._watch(request, piece), None if alone else FIRST_PART if first else PROMPT_PART)
 
     def _watch(self, request: Request, piece: ClipRequest) -> Watch:
         """Return what looks at each new token of a piece: for loops, and for who wants to see it at once."""

@@ -171,3 +171,24 @@ def test_the_engine_itself_behind_it(tiny_bundle: Path) -> None:
         assert [answered(connection)[0] for connection in connections] == [200] * 3
         for connection in connections:
             connection.close()
+
+
+def test_a_reply_does_not_wait_for_the_network_to_fill_a_packet(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    found: list[int] = []
+    lost = H11Protocol.connection_lost
+
+    def looked(protocol: H11Protocol, error: Exception | None) -> None:
+        sent_by = protocol.transport.get_extra_info("socket")
+        found.append(sent_by.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        lost(protocol, error)
+
+    monkeypatch.setattr(H11Protocol, "connection_lost", looked)
+    with running(engine) as address, connected(address) as connection:
+        connection.sendall(request(form(file=wav())))
+        assert answered(connection)[0] == 200
+    assert found
+    assert all(found)
