@@ -91,9 +91,7 @@ class Streams:
             raise Fault(INVALID_PARAMS, f"no stream {name[:100]!r} is open")
         return self._open[name]
 
-    async def _run(
-        self, opened: _Open, listen: Callable[[], Iterator[StreamUpdate] | list[StreamUpdate]]
-    ) -> dict[str, Any]:
+    async def _run(self, opened: _Open, listen: Callable[[], Iterable[StreamUpdate]]) -> dict[str, Any]:
         async with opened.lock:
             updates = await asyncio.to_thread(lambda: list(listen()))
         return {"updates": [asdict(update) for update in updates]}

@@ -109,9 +109,11 @@ def _begin(host: Host, choice: Choice | None) -> asyncio.Task[None] | None:
 
 async def _end(host: Host, loading: asyncio.Task[None] | None) -> None:
     """Release the model; raise what was wrong with the one that was to be loaded at the start."""
-    await host.close()
-    if loading is not None and loading.done():
-        loading.result()
+    try:
+        if loading is not None:
+            await loading  # a load that has begun cannot be stopped
+    finally:
+        await host.close()
 
 
 def _listen(address: str) -> socket.socket:
@@ -128,9 +130,12 @@ def _listen(address: str) -> socket.socket:
             mask = os.umask(0o177)  # nobody else may connect; before any thread is started
             try:
                 listener.bind(address)
+                listener.listen()
+            except OSError:
+                listener.close()
+                raise
             finally:
                 os.umask(mask)
-            listener.listen()
         else:
             raise OptionsError(f"{address}: this system has no Unix sockets; give 127.0.0.1:PORT")
     except (OSError, OverflowError) as error:

@@ -57,9 +57,9 @@ class Client:
                 self.heard.append(json.loads(line))
                 self._came.notify_all()
 
-    def say(self, method: str, id: str | int | None = None, payload: bytes | None = None, **params: Any) -> None:
+    def say(self, method: str, name: str | int | None = None, payload: bytes | None = None, **params: Any) -> None:
         body: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
-        body |= {} if id is None else {"id": id}
+        body |= {} if name is None else {"id": name}
         body |= {} if payload is None else {"payload_length": len(payload)}
         self.raw(json.dumps(body).encode() + b"\n" + (payload or b""))
 
@@ -67,15 +67,15 @@ class Client:
         self._sink.write(data)
         self._sink.flush()
 
-    def answer(self, id: str | int | None) -> dict[str, Any]:
+    def answer(self, name: str | int | None) -> dict[str, Any]:
         """Return the answer to a request, once it is there."""
         with self._came:
-            assert self._came.wait_for(lambda: any("method" not in one and one["id"] == id for one in self.heard), 30)
-            return next(one for one in self.heard if "method" not in one and one["id"] == id)
+            assert self._came.wait_for(lambda: any("method" not in one and one["id"] == name for one in self.heard), 30)
+            return next(one for one in self.heard if "method" not in one and one["id"] == name)
 
-    def ask(self, method: str, id: str | int = "ask", payload: bytes | None = None, **params: Any) -> Any:
-        self.say(method, id, payload, **params)
-        answer = self.answer(id)
+    def ask(self, method: str, name: str | int = "ask", payload: bytes | None = None, **params: Any) -> Any:
+        self.say(method, name, payload, **params)
+        answer = self.answer(name)
         self.heard = [one for one in self.heard if one is not answer]
         return answer.get("result", answer.get("error"))
 
@@ -163,14 +163,14 @@ def test_audio_by_path_by_file_bytes_and_by_samples_gives_the_same(
         client.say("transcribe", 3, clip.tobytes(), format="s16le", rate=16_000, **SHORT)
 
     client = with_model(tiny_bundle, act)  # the input ends at once: what was accepted is finished
-    for id in (1, 2, 3):
-        found = client.answer(id)["result"]
+    for name in (1, 2, 3):
+        found = client.answer(name)["result"]
         assert found["text"] == expected.text
         assert found["token_ids"] == list(expected.token_ids)
-        assert [one["segment"]["text"] for one in client.events("segment") if one["id"] == id] == [
+        assert [one["segment"]["text"] for one in client.events("segment") if one["id"] == name] == [
             segment.text for segment in expected.segments
         ]
-        assert [one["done_s"] for one in client.events("progress") if one["id"] == id][-1] == pytest.approx(2.5)
+        assert [one["done_s"] for one in client.events("progress") if one["id"] == name][-1] == pytest.approx(2.5)
 
 
 def test_a_stream_that_is_fed_before_its_opening_was_answered(tiny_bundle: Path, asr: Transcriber) -> None:
@@ -186,7 +186,7 @@ def test_a_stream_that_is_fed_before_its_opening_was_answered(tiny_bundle: Path,
 
     client = with_model(tiny_bundle, act)
     assert client.answer("open")["result"] == {"stream": "s1"}
-    found = [update for id in (0, 1, 2, 3, "end") for update in client.answer(id)["result"]["updates"]]
+    found = [update for name in (0, 1, 2, 3, "end") for update in client.answer(name)["result"]["updates"]]
     assert [update["committed"] for update in found] == [update.committed for update in expected]
 
 
@@ -205,7 +205,7 @@ def test_cancelling_ends_what_runs_and_nothing_else(tiny_bundle: Path) -> None:
 
 @pytest.mark.parametrize("method", ["transcribe", "stream.open", "align"])
 def test_without_a_model_it_says_so(method: str) -> None:
-    extra = {} if method == "stream.open" else {"audio": "x.wav"}
+    extra: dict[str, Any] = {} if method == "stream.open" else {"audio": "x.wav"}
     extra |= {"text": "hello"} if method == "align" else {}
     conversation(lambda client: _code(client.ask(method, **extra), NO_MODEL))
 
@@ -340,11 +340,11 @@ def test_thousands_of_mutated_lines_are_all_answered_by_type() -> None:
     assert len(errors) > 3000
     assert not [error for error in errors if error["code"] == -32603]
     assert all(error["message"] and error["data"]["type"] for error in errors)
-    assert "result" in client.answer("last") or client.answer("last")
+    assert "result" in client.answer("last")
 
 
 def test_the_command_keeps_its_stdout_to_the_protocol_and_ends_with_its_input(tiny_bundle: Path) -> None:
-    """What a library prints goes to stderr; the model that the command line names is loaded before anything is asked."""
+    """What a library prints goes to stderr; the model that the command line names is loaded at once."""
     script = (
         "import sys, os\n"
         "from qwen3_asr_onnx.worker import session\n"
@@ -390,7 +390,7 @@ def test_a_socket_wants_the_token_and_serves_several(tiny_bundle: Path, tmp_path
 
     def act(ready: threading.Event) -> None:
         assert ready.wait(30)
-        assert (os.stat(address).st_mode & 0o777) == 0o600
+        assert (Path(address).stat().st_mode & 0o777) == 0o600
         (one, first), (other, second) = connected(), connected()
         _code(first.ask("models"), NOT_ALLOWED)
         _code(first.ask("hello", token="wrong"), NOT_ALLOWED)
