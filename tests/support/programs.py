@@ -51,6 +51,9 @@ PROGRAMS = {
     "chromium": Program("apt-get install chromium", ("chromium", "chromium-browser", "google-chrome")),
     "qemu": Program("apt-get install qemu-user", ("qemu-x86_64",)),
     "strace": Program("apt-get install strace", ("strace",)),
+    "curl": Program("apt-get install curl", ("curl",)),
+    "npm": Program("apt-get install nodejs npm", ("npm",)),
+    "docker": Program("https://docs.docker.com/engine/install", ("docker",)),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,9 +84,8 @@ def test_python_comes_back_when_it_is_told_to(engine: FakeEngine) -> None:
     assert caught.value.response.headers["retry-after"] == "5"
 
 
+@pytest.mark.program("npm")
 def test_node(engine: FakeEngine, tmp_path: Path) -> None:
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.skip("needs node and npm")
     install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "openai"]
     if subprocess.run(install, cwd=tmp_path, timeout=120, check=False, capture_output=True).returncode:
         pytest.skip("npm cannot install openai here")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from .conftest import FakeEngine, running, wav
 PAGE = Path(__file__).parents[3] / "docs" / "server.md"
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.program("curl")
 def test_every_curl_line_is_answered(engine: FakeEngine, tmp_path: Path) -> None:
     (tmp_path / "talk.wav").write_bytes(wav())
     lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("curl ")]
