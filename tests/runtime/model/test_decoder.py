@@ -162,6 +162,35 @@ def test_rows_without_the_context_take_nothing_from_those_with_it(
         assert found.token_ids == expected.token_ids
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_prompts_that_join_part_by_part_take_no_beginning_that_was_overwritten(
+    asr: Transcriber,
+    told: tuple[list[Embedded], tuple[int, ...]],
+    prompts: list[Embedded],
+    alone: list[Generated],
+    seed: int,
+) -> None:
+    """Rows end and move while a prompt, with the context or without, is being read into a place that had one."""
+    with_context, context = told
+    rng = np.random.default_rng(seed)
+    expected = {True: [generate(asr.decoder, [one], [LIMIT], eos=())[0] for one in with_context], False: alone}
+    batch: Batch[tuple[int, bool, int, int]] = Batch(asr.decoder, KvCache(asr.decoder.dims, 3, 1200), eos=())
+    n_joined, joining, results = 0, False, []
+    while n_joined < 14 or joining or batch.n_active:
+        if not joining and n_joined < 14 and batch.fits(0):
+            i, has_context, limit = int(rng.integers(len(prompts))), bool(rng.integers(2)), int(rng.integers(1, LIMIT))
+            chosen, shared = (with_context[i], context) if has_context else (prompts[i], ())
+            batch.join((n_joined, has_context, i, limit), chosen, limit, shared=shared)
+            n_joined, joining = n_joined + 1, True
+        if joining:
+            joining = not batch.read_on(int(rng.integers(10, 60)))
+        if batch.n_active:
+            results += batch.run(pause=lambda: bool(rng.integers(3) == 0))
+    assert sorted(key[0] for key, _ in results) == list(range(14))
+    for (_, has_context, i, limit), found in results:
+        assert found.token_ids == expected[has_context][i].token_ids[:limit]
+
+
 def test_a_watch_ends_its_row_and_no_other(asr: Transcriber, prompts: list[Embedded], alone: list[Generated]) -> None:
     batch: Batch[int] = Batch(asr.decoder, KvCache(asr.decoder.dims, 2, 200), eos=())
     batch.add(0, prompts[0], LIMIT, lambda ids: len(ids) == 5)
