@@ -19,9 +19,7 @@ from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.results import Partial, Segment, Transcript, Word
 
 HAS_SERVE = all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn", "python_multipart", "httpx2"))
-collect_ignore_glob = (
-    [] if HAS_SERVE else ["test_*.py"]
-)  # a conftest cannot skip
+collect_ignore_glob = [] if HAS_SERVE else ["test_*.py"]  # a conftest cannot skip
 
 if HAS_SERVE:
     from qwen3_asr_onnx.serving.metrics import Metrics
