@@ -34,7 +34,7 @@ def test_a_transcription_tells_what_a_maintainer_asks_for(
     loaded = told["qwen3_asr_onnx.model.loading", "INFO"]
     assert loaded.startswith(f"{tiny_bundle}: variant {asr.variant} loaded on cpu, 1 threads, in ")
     assert told["qwen3_asr_onnx.audio.formats", "DEBUG"] == f"{tmp_path / 'a.wav'}: read as WAV, without a decoder"
-    assert told["qwen3_asr_onnx.transcription.scheduler", "DEBUG"] == "a batch of 3 rows at most, any positions"
+    assert told["qwen3_asr_onnx.transcription.pieces", "DEBUG"] == "a batch of 3 rows at most, any positions"
 
 
 def test_the_library_installs_no_handler_and_is_silent() -> None:
