@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE
-from qwen3_asr_onnx.model.features import n_audio_tokens, n_frames
+from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.results import Segment, Transcript, Word
 from qwen3_asr_onnx.text.languages import LANGUAGE_CODES
-from qwen3_asr_onnx.text.prompt import build_prompt
 
 if TYPE_CHECKING:
     from qwen3_asr_onnx.options import TranscribeOptions
@@ -19,21 +18,26 @@ if TYPE_CHECKING:
 
     from .fields import Wish
 
-__all__ = ["language_codes", "logprobs", "plain_body", "segment_body", "token_usage", "verbose_body", "word_bodies"]
+__all__ = ["answer_body", "plain_body", "segment_body", "token_usage", "verbose_body", "word_bodies"]
 
 _INCOMPLETE = ("length", "time_limit", "cancelled", "repetition", "no_tag")
 
 
 def plain_body(transcript: Transcript, wish: Wish, transcriber: Transcriber) -> dict[str, Any]:
     """Return the body of response_format=json."""
+    return {**answer_body(transcript, wish, transcriber), **_warnings(transcript, wish)}
+
+
+def answer_body(transcript: Transcript, wish: Wish, transcriber: Transcriber) -> dict[str, Any]:
+    """Return what a whole answer and the last event of a stream have in common."""
     body: dict[str, Any] = {
         "text": transcript.text,
-        "languages": language_codes(transcript.language),
+        "languages": _language_codes(transcript.language),
         "usage": token_usage(transcript, wish.options, transcriber),
     }
     if wish.logprobs:
-        body["logprobs"] = logprobs(transcript, transcriber)
-    return {**body, **_warnings(transcript, wish)}
+        body["logprobs"] = _logprobs(transcript, transcriber)
+    return body
 
 
 def verbose_body(transcript: Transcript, wish: Wish) -> dict[str, Any]:
@@ -41,7 +45,7 @@ def verbose_body(transcript: Transcript, wish: Wish) -> dict[str, Any]:
     body: dict[str, Any] = {
         "task": "transcribe",
         "language": transcript.language.split(",")[0].lower(),
-        "languages": language_codes(transcript.language),
+        "languages": _language_codes(transcript.language),
         "duration": transcript.duration_s,
         "text": transcript.text,
         "segments": [segment_body(number, segment) for number, segment in enumerate(transcript.segments)],
@@ -77,13 +81,13 @@ def word_bodies(words: Iterable[Word]) -> list[dict[str, Any]]:
     return [{"word": word.text, "start": word.start_s, "end": word.end_s} for word in words]
 
 
-def language_codes(language: str) -> list[dict[str, str]]:
+def _language_codes(language: str) -> list[dict[str, str]]:
     """Return the languages of a transcript as the protocol lists them."""
     names = dict.fromkeys(name for name in language.split(",") if name)
     return [{"code": LANGUAGE_CODES.get(name, name.lower())} for name in names]
 
 
-def logprobs(transcript: Transcript, transcriber: Transcriber) -> list[dict[str, Any]]:
+def _logprobs(transcript: Transcript, transcriber: Transcriber) -> list[dict[str, Any]]:
     """Return the log probability of every token of the text; what the model writes before it is left out."""
     return [entry for segment in transcript.segments for entry in _segment_logprobs(segment, transcriber)]
 
@@ -103,12 +107,10 @@ def _segment_logprobs(segment: Segment, transcriber: Transcriber) -> list[dict[s
 
 def token_usage(transcript: Transcript, options: TranscribeOptions, transcriber: Transcriber) -> dict[str, Any]:
     """Return the tokens that were read and written, over all pieces."""
-    manifest = transcriber.manifest
+    prompter = Prompter.for_options(transcriber, options)
     sizes = [round((segment.end_s - segment.start_s) * SAMPLE_RATE) for segment in transcript.segments]
-    audio = sum(n_audio_tokens(n_frames(size), manifest.encoder.block_frames) for size in sizes)
-    pieces = manifest.prompt
-    prompt = build_prompt(transcriber.tokenizer, pieces.template, 1, options.context, options.language, pieces.forced)
-    text = (len(prompt.ids) - 1) * len(sizes)
+    audio = sum(prompter.n_audio_tokens(size) for size in sizes)
+    text = (len(prompter.prompt(1).ids) - 1) * len(sizes)
     written = len(transcript.token_ids)
     return {
         "type": "tokens",

@@ -22,8 +22,8 @@ from qwen3_asr_onnx.results import Partial, Segment, Transcript
 from qwen3_asr_onnx.text.answer import parse_output
 
 from .bodies import token_usage
-from .errors import ApiError
-from .events import EventStream, Growing
+from .errors import ApiError, invalid_field
+from .events import EventStream, Growing, message
 from .fields import make_options
 from .state import state_of, while_connected
 from .uploads import Upload, read_body
@@ -44,14 +44,14 @@ async def complete(request: Request, engine: AsyncTranscriber, stack: AsyncExitS
     body = _parsed(await read_body(request, state.settings, min(_MAX_JSON_BYTES, state.settings.max_upload_bytes)))
     model = body.get("model") or ""
     if not isinstance(model, str):
-        raise _wrong("model", "it is not text")
+        raise invalid_field("model", "it is not text")
     state.check_model(model)
     context, language, part = _heard(body)
     limit = body.get("max_completion_tokens") or body.get("max_tokens")
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 1 << 20):
-        raise _wrong("max_completion_tokens", "it is not a whole number above 0")
+        raise invalid_field("max_completion_tokens", "it is not a whole number above 0")
     if body.get("n") not in (None, 1):
-        raise _wrong("n", "there is one answer")
+        raise invalid_field("n", "there is one answer")
     languages = engine.transcriber.manifest.languages
     options = make_options(languages, [language], context=context, max_new_tokens=limit)
     fetcher = Fetcher(state.settings.url_hosts, state.settings.max_upload_bytes)
@@ -81,7 +81,7 @@ async def _told(
 ) -> AsyncGenerator[bytes]:
     def chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
         choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return _data({**head, "object": "chat.completion.chunk", "choices": [choice]})
+        return message({**head, "object": "chat.completion.chunk", "choices": [choice]})
 
     growing, named = Growing(), False
     yield chunk({"role": "assistant", "content": ""})
@@ -93,7 +93,7 @@ async def _told(
                 yield chunk({}, _finish(event))
                 if wants_usage:
                     usage = _usage(event, options, engine)
-                    yield _data({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
+                    yield message({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
                 yield b"data: [DONE]\n\n"
                 state_of(request).metrics.transcribed(event)
                 continue
@@ -124,10 +124,6 @@ def _usage(transcript: Transcript, options: TranscribeOptions, engine: AsyncTran
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def _data(body: Mapping[str, Any]) -> bytes:
-    return f"data: {json.dumps(body, ensure_ascii=False)}\n\n".encode()
-
-
 def _parsed(content: bytes) -> dict[str, Any]:
     try:
         body = json.loads(content)
@@ -142,17 +138,17 @@ def _heard(body: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
     """Return context, language and the part that holds the audio. Text beside the audio is not read by the model."""
     messages = body.get("messages")
     if not isinstance(messages, list) or not all(isinstance(entry, dict) for entry in messages):
-        raise _wrong("messages", "it is not a list of messages")
+        raise invalid_field("messages", "it is not a list of messages")
     language = body.get("language") or ""
     if not isinstance(language, str):
-        raise _wrong("language", "it is not text")
+        raise invalid_field("language", "it is not text")
     contexts: list[str] = []
     sounds: list[Mapping[str, Any]] = []
     for entry in messages:
         content = entry.get("content")
         parts = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-            raise _wrong("messages", "the content is neither text nor a list of parts")
+            raise invalid_field("messages", "the content is neither text nor a list of parts")
         texts = [part["text"] for part in parts if isinstance(part.get("text"), str)]
         if entry.get("role") in ("system", "developer"):
             contexts += texts
@@ -160,7 +156,7 @@ def _heard(body: Mapping[str, Any]) -> tuple[str, str, Mapping[str, Any]]:
             language = language or named[1]
         sounds += [part for part in parts if part.get("type") in ("audio_url", "input_audio")]
     if len(sounds) != 1:
-        raise _wrong("messages", f"{len(sounds)} parts are audio_url or input_audio; send exactly one")
+        raise invalid_field("messages", f"{len(sounds)} parts are audio_url or input_audio; send exactly one")
     return "\n".join(contexts), language, sounds[0]
 
 
@@ -170,7 +166,9 @@ def _audio(part: Mapping[str, Any], fetcher: Fetcher) -> BinaryIO:
     given = part.get(kind)
     content = given.get("url" if kind == "audio_url" else "data") if isinstance(given, dict) else None
     if not isinstance(content, str):
-        raise _wrong("messages", f"{kind} is an object with the text '{'url' if kind == 'audio_url' else 'data'}'")
+        raise invalid_field(
+            "messages", f"{kind} is an object with the text '{'url' if kind == 'audio_url' else 'data'}'"
+        )
     if kind == "audio_url" and content[:5].lower() != "data:":
         return fetcher.fetch(content)
     if kind == "audio_url":
@@ -179,14 +177,10 @@ def _audio(part: Mapping[str, Any], fetcher: Fetcher) -> BinaryIO:
         try:
             data = base64.b64decode(content, validate=True)
         except (binascii.Error, ValueError):
-            raise _wrong("messages", "input_audio.data is not base64") from None
+            raise invalid_field("messages", "input_audio.data is not base64") from None
     if not data:
         raise ApiError(400, "messages: the audio is empty", param="messages", code="empty_file")
     file = Upload(1 << 20)
     file.write(data)
     file.seek(0)
     return file  # type: ignore[return-value]
-
-
-def _wrong(param: str, why: str) -> ApiError:
-    return ApiError(400, f"{param}: {why}", param=param, code="invalid_value")

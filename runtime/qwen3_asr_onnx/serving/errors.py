@@ -16,7 +16,7 @@ from qwen3_asr_onnx.errors import (
     Qwen3AsrError,
 )
 
-__all__ = ["ApiError", "as_api_error", "reply_of"]
+__all__ = ["ApiError", "as_api_error", "invalid_field", "reply_of"]
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
@@ -44,6 +44,11 @@ class ApiError(Exception):
         """Return the body."""
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+
+def invalid_field(param: str, why: str) -> ApiError:
+    """Return what is said of a field whose value cannot be honoured."""
+    return ApiError(400, f"{param}: {why}", param=param, code="invalid_value")
 
 
 def as_api_error(error: Exception) -> ApiError:

@@ -19,6 +19,7 @@ from qwen3_asr_onnx.text.answer import TextJoiner
 from qwen3_asr_onnx.text.languages import normalize_name
 
 from .errors import ApiError, as_api_error
+from .state import while_connected
 
 __all__ = ["EventStream", "Growing", "message"]
 
@@ -63,17 +64,7 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         del scope, receive
-        teller = asyncio.ensure_future(self._tell(send))
-        gone = asyncio.ensure_future(_gone(self._request))
-        try:
-            await asyncio.wait({teller, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not teller.done():
-                raise ClientDisconnect
-            teller.result()
-        finally:
-            for each in (teller, gone):
-                each.cancel()
-            await asyncio.gather(teller, gone, return_exceptions=True)
+        await while_connected(self._request, self._tell(send))
 
     async def _tell(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
@@ -97,8 +88,3 @@ class EventStream(Response):
 def _language_of(raw: str) -> str:
     head, tag, _ = raw.partition("<asr_text>")
     return normalize_name(head.removeprefix("language")) if tag else ""
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -11,7 +11,7 @@ from qwen3_asr_onnx.errors import OptionsError
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.text.languages import resolve_language
 
-from .errors import ApiError
+from .errors import ApiError, invalid_field
 
 if TYPE_CHECKING:
     from qwen3_asr_onnx.transcriber import Transcriber
@@ -51,19 +51,21 @@ def wish_of(form: Form, transcriber: Transcriber) -> Wish:
     """
     for name in ("known_speaker_names", "known_speaker_references"):
         if name in form.values or name in form.files:
-            raise _refused(name, "this model does not tell speakers apart; leave it out")
+            raise invalid_field(name, "this model does not tell speakers apart; leave it out")
     response_format = form.text("response_format") or "json"
     if response_format == "diarized_json":
-        raise _refused("response_format", "this model does not tell speakers apart; choose from " + ", ".join(FORMATS))
+        raise invalid_field(
+            "response_format", "this model does not tell speakers apart; choose from " + ", ".join(FORMATS)
+        )
     if response_format not in FORMATS:
-        raise _refused("response_format", f"'{response_format}' is none of {', '.join(FORMATS)}")
+        raise invalid_field("response_format", f"'{response_format}' is none of {', '.join(FORMATS)}")
     target = form.text("to_language")
     if target:
-        raise _refused("to_language", "this model does not translate; leave it out")
+        raise invalid_field("to_language", "this model does not translate; leave it out")
     _number(form, "temperature", 0.0, 1.0)
     stream = _truth(form, "stream")
     if stream and response_format not in ("json", "text"):
-        raise _refused("stream", f"{response_format} is not told as it goes; ask for json")
+        raise invalid_field("stream", f"{response_format} is not told as it goes; ask for json")
     logprobs = _includes_logprobs(form, response_format)
     timestamps, warnings = _timestamps(form, response_format, has_aligner=transcriber.aligner is not None)
     context = "\n".join(
@@ -109,9 +111,9 @@ def _timestamps(form: Form, response_format: str, *, has_aligner: bool) -> tuple
     wanted = [value for value in form.values.get("timestamp_granularities", []) if value]
     for value in wanted:
         if value not in ("word", "segment"):
-            raise _refused("timestamp_granularities", f"'{value}' is neither word nor segment")
+            raise invalid_field("timestamp_granularities", f"'{value}' is neither word nor segment")
     if "word" in wanted and response_format != "verbose_json":
-        raise _refused("timestamp_granularities", "words are told in verbose_json only; set response_format")
+        raise invalid_field("timestamp_granularities", "words are told in verbose_json only; set response_format")
     if has_aligner:
         # With an aligner the times of subtitles are measured; they cost little beside the transcription.
         return ("word" if "word" in wanted or response_format in ("srt", "vtt") else "none"), ()
@@ -126,7 +128,7 @@ def _timestamps(form: Form, response_format: str, *, has_aligner: bool) -> tuple
 def _split(form: Form) -> str:
     strategy = form.text("chunking_strategy") or form.text("chunking_strategy[type]")
     if strategy not in ("", "auto", "server_vad"):
-        raise _refused("chunking_strategy", f"'{strategy}' is neither auto nor server_vad")
+        raise invalid_field("chunking_strategy", f"'{strategy}' is neither auto nor server_vad")
     chosen = form.text("split")
     if chosen:
         return chosen
@@ -149,9 +151,9 @@ def _extensions(form: Form) -> Mapping[str, Any]:
 def _includes_logprobs(form: Form, response_format: str) -> bool:
     included = [value for value in form.values.get("include", []) if value]
     if any(value != "logprobs" for value in included):
-        raise _refused("include", "there is nothing to include but logprobs")
+        raise invalid_field("include", "there is nothing to include but logprobs")
     if included and response_format != "json":
-        raise _refused("include", "logprobs are told in json only; set response_format")
+        raise invalid_field("include", "logprobs are told in json only; set response_format")
     return bool(included)
 
 
@@ -164,16 +166,12 @@ def _number(form: Form, name: str, least: float, most: float) -> float | None:
     except ValueError:
         value = float("nan")
     if not least <= value <= most:
-        raise _refused(name, f"'{given}' is not a number from {least:g} to {most:g}")
+        raise invalid_field(name, f"'{given}' is not a number from {least:g} to {most:g}")
     return value
 
 
 def _truth(form: Form, name: str) -> bool:
     given = form.text(name).lower()
     if given not in _TRUE + _FALSE:
-        raise _refused(name, f"'{given}' is neither true nor false")
+        raise invalid_field(name, f"'{given}' is neither true nor false")
     return given in _TRUE
-
-
-def _refused(param: str, why: str) -> ApiError:
-    return ApiError(400, f"{param}: {why}", param=param, code="invalid_value")

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from qwen3_asr_onnx.outputs.writers import to_srt, to_txt, to_vtt
 from qwen3_asr_onnx.results import Segment, Transcript
 
-from .bodies import language_codes, logprobs, plain_body, segment_body, token_usage, verbose_body
+from .bodies import answer_body, plain_body, segment_body, verbose_body
 from .errors import ApiError
 from .events import EventStream, Growing, message
 from .fields import Wish, wish_of
@@ -86,13 +86,5 @@ def _segment(number: int, segment: Segment) -> bytes:
 
 def _done(transcript: Transcript, wish: Wish, engine: AsyncTranscriber) -> bytes:
     kind = "transcript.text.done"
-    body = {
-        "type": kind,
-        "text": transcript.text,
-        "languages": language_codes(transcript.language),
-        "segments": [segment_body(number, segment) for number, segment in enumerate(transcript.segments)],
-        "usage": token_usage(transcript, wish.options, engine.transcriber),
-    }
-    if wish.logprobs:
-        body["logprobs"] = logprobs(transcript, engine.transcriber)
-    return message(body, kind)
+    segments = [segment_body(number, segment) for number, segment in enumerate(transcript.segments)]
+    return message({"type": kind, **answer_body(transcript, wish, engine.transcriber), "segments": segments}, kind)
