@@ -11,6 +11,7 @@ from qwen3_asr_onnx.errors import OptionsError
 
 from .arguments import add_model_arguments, at_least_one
 from .command import EXIT_OK, Command
+from .console import say
 
 __all__ = ["COMMAND", "TOKEN", "add_arguments", "run"]
 
@@ -55,11 +56,15 @@ def run(args: argparse.Namespace) -> int:
         token = os.environ.get(TOKEN, "")
         if not token:
             raise OptionsError(f"--socket needs a token that clients know: set {TOKEN}")
-        asyncio.run(serve_socket(args.socket, token, None if args.no_model else choice))
+        asyncio.run(serve_socket(args.socket, token, None if args.no_model else choice, _say_where))
         return EXIT_OK
     with own_stdio() as (stream_in, stream_out):
         asyncio.run(serve_stdio(stream_in, stream_out, None if args.no_model else choice))
     return EXIT_OK
+
+
+def _say_where(address: str) -> None:
+    say(f"listening on {address}")
 
 
 def _limit_memory(limit: int) -> None:

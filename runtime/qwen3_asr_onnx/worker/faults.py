@@ -70,5 +70,5 @@ def fault_of(error: Exception) -> Fault:
         return error
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), INTERNAL)
     retry = {"retry_after_s": error.retry_after_s} if isinstance(error, BusyError) else {}
-    name = type(error).__name__ if code != FAILED or not isinstance(error, OSError) else "OSError"
+    name = "OSError" if isinstance(error, OSError) else type(error).__name__
     return Fault(code, str(error) or type(error).__name__, type=name, **retry)

@@ -7,8 +7,7 @@ import contextlib
 import os
 import socket
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -52,14 +51,14 @@ async def serve_stdio(stream_in: BinaryIO, stream_out: BinaryIO, choice: Choice 
         await _end(host, loading)
 
 
-async def serve_socket(address: str, token: str, choice: Choice | None, ready: threading.Event | None = None) -> None:
+async def serve_socket(address: str, token: str, choice: Choice | None, on_listening: Callable[[str], object]) -> None:
     """Answer any number of clients of a local socket, until one says `shutdown`.
 
     Args:
-        address: path of a Unix socket, or HOST:PORT of a loopback address; port 0 takes any, and it is told on stderr.
+        address: path of a Unix socket, or HOST:PORT of a loopback address; port 0 takes any.
         token: what each has to say in `hello`.
         choice: a model to load at once; None waits for `load`.
-        ready: set once it listens.
+        on_listening: called with the address, once it listens.
 
     Raises:
         OptionsError: the address is not a local one, or is in use.
@@ -86,9 +85,7 @@ async def serve_socket(address: str, token: str, choice: Choice | None, ready: t
             clients.add(task)
             task.add_done_callback(clients.discard)
 
-    print(f"listening on {_name(listener)}", file=sys.stderr, flush=True)  # noqa: T201
-    if ready is not None:
-        ready.set()
+    on_listening(_name(listener))
     accepting = asyncio.create_task(accept())
     try:
         await over.wait()

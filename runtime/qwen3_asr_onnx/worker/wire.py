@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
+from qwen3_asr_onnx.bundle.json_text import measured_json
+
 from .faults import INVALID_REQUEST, PARSE_ERROR, TOO_MUCH, Fault
 
 __all__ = ["MAX_LINE_BYTES", "MAX_PAYLOAD_BYTES", "Message", "Writer", "read_messages"]
@@ -136,7 +138,7 @@ class Writer:
 
     def send(self, body: Mapping[str, Any]) -> None:
         """Write one object."""
-        text = json.dumps({"jsonrpc": "2.0", **body}, ensure_ascii=False, allow_nan=False)
+        text = measured_json({"jsonrpc": "2.0", **body})
         self._lines.put(text.encode("utf-8", "replace") + b"\n")
 
     def close(self, timeout_s: float = 5.0) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import os
 import random
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-from tests.support.clips import synthetic_clip
+from tests.support.clips import synthetic_clip, wav_bytes
 
 from qwen3_asr_onnx import OptionsError, Transcriber
 from qwen3_asr_onnx.worker import wire
@@ -124,18 +123,6 @@ def with_model(bundle: Path, act: Callable[[Client], object]) -> Client:
     return conversation(loaded)
 
 
-def wav(samples: np.ndarray[Any, Any]) -> bytes:
-    import wave
-
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(1)
-        out.setsampwidth(2)
-        out.setframerate(16_000)
-        out.writeframes((samples * 32767).astype("<i2").tobytes())
-    return file.getvalue()
-
-
 def test_hello_says_what_is_spoken() -> None:
     def act(client: Client) -> None:
         found = client.ask("hello", protocol=1, client="a test")
@@ -153,7 +140,7 @@ def test_audio_by_path_by_file_bytes_and_by_samples_gives_the_same(
     tiny_bundle: Path, asr: Transcriber, tmp_path: Path
 ) -> None:
     clip = np.round(synthetic_clip(2.5) * 32767).astype("<i2")
-    file = wav(clip.astype(np.float32) / 32767)
+    file = wav_bytes(clip)
     (tmp_path / "clip.wav").write_bytes(file)
     expected = asr.transcribe(tmp_path / "clip.wav", **SHORT)
 
@@ -413,7 +400,7 @@ def test_a_socket_wants_the_token_and_serves_several(tiny_bundle: Path, tmp_path
     async def main() -> None:
         ready = threading.Event()
         acting = asyncio.create_task(asyncio.to_thread(act, ready))
-        await asyncio.wait_for(serve_socket(address, "right", Choice(str(tiny_bundle)), ready), 60)
+        await asyncio.wait_for(serve_socket(address, "right", Choice(str(tiny_bundle)), lambda _: ready.set()), 60)
         await acting
 
     asyncio.run(main())
@@ -423,7 +410,7 @@ def test_a_socket_wants_the_token_and_serves_several(tiny_bundle: Path, tmp_path
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "example.org:80", "/nowhere/at/all"])
 def test_a_socket_is_local(address: str) -> None:
     with pytest.raises(OptionsError):
-        asyncio.run(serve_socket(address, "right", None))
+        asyncio.run(serve_socket(address, "right", None, lambda _: None))
 
 
 def test_a_reader_that_goes_away_cancels(tiny_bundle: Path) -> None:
