@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ["load_report"]
 
@@ -23,24 +23,42 @@ COLUMNS = (
     "texts a clip",
 )
 
-PUBLISHED = (
+
+class _Figures(NamedTuple):
+    """What we print and others publish: clients, requests/s, audio s/s, RTF, ms to the first text, and latencies."""
+
+    clients: int
+    rate: float | None = None
+    audio: float | None = None
+    rtf: float | None = None
+    first_ms: float | None = None
+    times: tuple[float, float, float] | None = None
+
+    def cells(self) -> tuple[str, ...]:
+        latencies = ("", "", "") if self.times is None else tuple(f"{seconds:.3f}" for seconds in self.times)
+        return (
+            str(self.clients),
+            _show(self.rate, "{:.2f}"),
+            _show(self.audio, "{:,.1f}"),
+            _show(self.rtf, "{:.4f}"),
+            _show(self.first_ms, "{:,.0f}"),
+            *latencies,
+        )
+
+
+PUBLISHED: tuple[tuple[str, _Figures, float | None], ...] = (
     (
         "SGLang, one H200, Earnings22 (sgl-project/sglang#22073)",
-        4,
-        8.5,
-        None,
-        None,
-        None,
-        (0.4352, 0.3483, 0.6952),
+        _Figures(4, rate=8.5, times=(0.4352, 0.3483, 0.6952)),
         23.58,
     ),
-    ("transformers, batch 4, the same", 4, 3.05, None, None, None, (0.3276, 0.2837, 0.5034), 23.56),
-    ("vLLM (the family's announcement)", 1, None, 106, 0.0094, 92, None, None),
-    ("vLLM", 8, None, 543, 0.0147, 228, None, None),
-    ("vLLM", 32, None, 1099, 0.0291, 820, None, None),
-    ("vLLM", 128, None, 2000, 0.064, 3210, None, None),
+    ("transformers, batch 4, the same", _Figures(4, rate=3.05, times=(0.3276, 0.2837, 0.5034)), 23.56),
+    ("vLLM (the family's announcement)", _Figures(1, audio=106, rtf=0.0094, first_ms=92), None),
+    ("vLLM", _Figures(8, audio=543, rtf=0.0147, first_ms=228), None),
+    ("vLLM", _Figures(32, audio=1099, rtf=0.0291, first_ms=820), None),
+    ("vLLM", _Figures(128, audio=2000, rtf=0.064, first_ms=3210), None),
 )
-"""Published of the 0.6B on GPUs: system, clients, requests/s, audio s/s, RTF, first text in ms, latencies, WER in %."""
+"""Published of the 0.6B on GPUs: system, figures, WER in %."""
 
 
 def load_report(results: dict[str, Any]) -> str:
@@ -54,7 +72,7 @@ def load_report(results: dict[str, Any]) -> str:
     remarks = [f"- {level['concurrency']} clients: {text}" for level in results["levels"] for text in _remarks(level)]
     lines += ["", *remarks] if remarks else []
     lines += ["", "Published, on GPUs:", "", _line(("system", *COLUMNS[:8], "WER")), _line(("---", *["---:"] * 9))]
-    lines += [_line(_published_row(*row)) for row in PUBLISHED]
+    lines += [_line((system, *figures.cells(), _show(wer, "{:.2f}%"))) for system, figures, wer in PUBLISHED]
     return "\n".join(lines) + "\n"
 
 
@@ -73,14 +91,14 @@ def _level_row(level: dict[str, Any]) -> tuple[str, ...]:
     times = (latency["mean"], latency["median"], latency["p95"]) if latency else None
     clips = {entry["clip"] for entry in level["texts"]}
     return (
-        *_figures(
+        *_Figures(
             level["concurrency"],
             level["requests_per_s"],
             level["audio_s_per_s"],
             level["rtf"],
             1e3 * first["median"] if first else None,
             times,
-        ),
+        ).cells(),
         str(level["answered"]),
         str(sum(level["errors"].values())),
         str(level["refused"]),
@@ -88,32 +106,6 @@ def _level_row(level: dict[str, Any]) -> tuple[str, ...]:
         _show(wer, "{:.2%}"),
         _show(len(level["texts"]) / len(clips) if clips else None, "{:.2f}"),
     )
-
-
-def _published_row(
-    system: str,
-    clients: int,
-    rate: float | None,
-    audio: float | None,
-    rtf: float | None,
-    first_ms: float | None,
-    times: tuple[float, float, float] | None,
-    wer: float | None,
-) -> tuple[str, ...]:
-    return (system, *_figures(clients, rate, audio, rtf, first_ms, times), _show(wer, "{:.2f}%"))
-
-
-def _figures(
-    clients: int,
-    rate: float | None,
-    audio: float | None,
-    rtf: float | None,
-    first_ms: float | None,
-    times: tuple[float, float, float] | None,
-) -> tuple[str, ...]:
-    latencies = ("", "", "") if times is None else tuple(f"{seconds:.3f}" for seconds in times)
-    shown = (_show(rate, "{:.2f}"), _show(audio, "{:,.1f}"), _show(rtf, "{:.4f}"), _show(first_ms, "{:,.0f}"))
-    return (str(clients), *shown, *latencies)
 
 
 def _remarks(level: dict[str, Any]) -> list[str]:

@@ -8,11 +8,12 @@ import os
 import signal
 import threading
 import time
-import wave
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tests.support.clips import wav_bytes
 
 pytest.importorskip("jiwer", reason="needs the eval extra")
 
@@ -29,11 +30,7 @@ CLIP = LoadClip(b"RIFF....WAVE", 2.0)
 
 
 def write_clip(path: Path) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes(bytes(3200))
+    path.write_bytes(wav_bytes(np.zeros(1600, dtype=np.int16)))
 
 
 def load(url: str, **options: Any) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import threading
 import time
-import wave
 
+import numpy as np
 import pytest
+from tests.support.clips import wav_bytes
 
 pytest.importorskip("starlette", reason="needs the serve extra")
 pytest.importorskip("python_multipart", reason="needs the serve extra")
@@ -23,13 +23,7 @@ ROUTE = "/v1/audio/transcriptions"
 
 
 def clip(n_samples: int) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as wav:
-        wav.setnchannels(1)
-        wav.setsampwidth(2)
-        wav.setframerate(16000)
-        wav.writeframes(bytes(2 * n_samples))
-    return file.getvalue()
+    return wav_bytes(np.zeros(n_samples, dtype=np.int16))
 
 
 def test_requests_wait_for_each_other() -> None:

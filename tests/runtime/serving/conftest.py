@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import io
 import threading
 import time
-import wave
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.clips import wav_bytes
 
 from qwen3_asr_onnx import Transcriber
 from qwen3_asr_onnx.results import Partial, Segment, Transcript, Word
@@ -30,13 +29,7 @@ if HAS_SERVE:
 
 def wav(seconds: float = 0.5) -> bytes:
     """A quiet tone at 16 kHz."""
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(16000)
-        file.writeframes((np.sin(np.arange(int(16000 * seconds)) / 20) * 3000).astype("<i2").tobytes())
-    return content.getvalue()
+    return wav_bytes((np.sin(np.arange(int(16000 * seconds)) / 20) * 3000).astype(np.int16))
 
 
 def said(*, words: bool = False) -> Transcript:

@@ -6,7 +6,6 @@ import io
 import random
 import threading
 import time
-import wave
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.clips import synthetic_clip
+from tests.support.clips import synthetic_clip, wav_bytes
 
 from qwen3_asr_onnx import AudioError, AudioLimits, BundleError, BusyError, Transcriber, Transcript
 from qwen3_asr_onnx.errors import Qwen3AsrError
@@ -77,15 +76,9 @@ class Stuck(io.BytesIO):
         return super().read(size)
 
 
-def wav_bytes(seconds: float, n_channels: int = 1) -> bytes:
-    file = io.BytesIO()
-    with wave.open(file, "wb") as out:
-        out.setnchannels(n_channels)
-        out.setsampwidth(2)
-        out.setframerate(RATE)
-        samples = np.repeat((synthetic_clip(seconds) * 2**14).astype("<i2"), n_channels)
-        out.writeframes(samples.tobytes())
-    return file.getvalue()
+def clip_file(seconds: float, n_channels: int = 1) -> bytes:
+    samples = (synthetic_clip(seconds) * 2**14).astype(np.int16)
+    return wav_bytes(np.stack([samples] * n_channels, axis=1), RATE)
 
 
 def until(holds: Callable[[], bool]) -> None:
@@ -124,7 +117,7 @@ def test_each_request_gives_what_a_lone_call_gives(asr: Transcriber, batch_size:
         (synthetic_clip(9.0), TranscribeOptions(max_new_tokens=30, max_segment_s=30.0, context=context)),
         (synthetic_clip(7.0), TranscribeOptions(max_new_tokens=9, max_segment_s=4.0, context=context, language="en")),
         (synthetic_clip(3.0), TranscribeOptions(language="German")),
-        (wav_bytes(4.0, 2), TranscribeOptions(max_new_tokens=5, max_segment_s=3.0, channels="split")),
+        (clip_file(4.0, 2), TranscribeOptions(max_new_tokens=5, max_segment_s=3.0, channels="split")),
         (np.zeros(0, dtype=np.float32), SHORT),
         (synthetic_clip(12.0), TranscribeOptions(start_s=2.0, end_s=9.0, max_new_tokens=7, max_segment_s=3.0)),
     ]
@@ -228,7 +221,7 @@ def test_priority_goes_first_and_requests_take_turns(asr: Transcriber) -> None:
 
 def test_stuck_files_stop_nobody(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(line, "STUCK_S", 0.0)
-    files = [Stuck(wav_bytes(1.0)) for _ in range(line.MOST_AHEAD + 1)]
+    files = [Stuck(clip_file(1.0)) for _ in range(line.MOST_AHEAD + 1)]
     stuck = [engine.transcribe(file, SHORT, Ear()) for file in files]
     ear = Ear()
     engine.transcribe(synthetic_clip(1.0), SHORT, ear)
@@ -288,7 +281,7 @@ def test_cancelled_while_it_is_written_or_waits(engine: Engine) -> None:
 
 
 def test_cancelled_while_it_is_read(engine: Engine) -> None:
-    file, ear = Stuck(wav_bytes(1.0)), Ear()
+    file, ear = Stuck(clip_file(1.0)), Ear()
     request = engine.transcribe(file, SHORT, ear)
     assert file.reached.wait(10.0)
     request.cancel()
@@ -298,7 +291,7 @@ def test_cancelled_while_it_is_read(engine: Engine) -> None:
 
 
 def test_the_time_limit_ends_one_request_with_what_there_is(engine: Engine) -> None:
-    file, ear, other = Stuck(wav_bytes(1.0)), Ear(), Ear()
+    file, ear, other = Stuck(clip_file(1.0)), Ear(), Ear()
     engine.transcribe(file, TranscribeOptions(time_limit_s=0.1), ear)
     engine.transcribe(LONG, TranscribeOptions(time_limit_s=0.5, max_segment_s=3.0), other)
     assert (ear.result().stop_reason, ear.result().segments) == ("time_limit", ())
@@ -368,7 +361,7 @@ def _fail(error: Exception, *_: object, **__: object) -> None:
 
 def test_too_much_may_not_wait(asr: Transcriber) -> None:
     engine = make(asr, max_waiting_s=100.0)
-    files = [Stuck(wav_bytes(1.0)) for _ in range(2)]
+    files = [Stuck(clip_file(1.0)) for _ in range(2)]
     engine.transcribe((synthetic_clip(1.0), RATE), SHORT, Ear()).cancel()
     until(lambda: is_idle(engine))
     waiting = engine._line
@@ -388,7 +381,7 @@ def test_too_much_may_not_wait(asr: Transcriber) -> None:
 
 def test_how_long_audio_is_is_guessed_without_reading_it(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    path.write_bytes(wav_bytes(3.0, 2))
+    path.write_bytes(clip_file(3.0, 2))
     (tmp_path / "a.mp3").write_bytes(bytes(32_000))
     assert expected_s(path) == expected_s(str(path)) == expected_s(path.read_bytes()) == pytest.approx(3.0)
     assert expected_s(np.zeros(RATE, dtype=np.float32)) == 1.0
