@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import socket
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
 
 from .conftest import FakeEngine, running, until, wav
+from .processes import Served
 
 PATH = "/v1/audio/transcriptions"
 
@@ -144,22 +143,14 @@ def test_a_client_that_does_not_read_ends_its_request(engine: FakeEngine) -> Non
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another process")
 def test_the_verb_serves_and_ends_with_status_0(tiny_bundle: Path) -> None:
-    command = [sys.executable, "-m", "qwen3_asr_onnx", "serve", "-m", str(tiny_bundle), "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            address = process.stderr.readline().split("listening on ")[1].split(";")[0]
-            assert "ready" in process.stderr.readline()
-            with connected(address) as connection:
-                connection.sendall(request(form(("max_new_tokens", "4"), file=wav())))
-                status, reply = answered(connection)
-            assert (status, reply["usage"]["output_tokens"] <= 4) == (200, True)
-            process.send_signal(signal.SIGTERM)
-            rest = process.stderr.read()
-            assert process.wait(20) == 0
-            assert "Traceback" not in rest
-        finally:
-            process.kill()
+    with Served(tiny_bundle) as server:
+        server.wait_until_ready()
+        with connected(server.address) as connection:
+            connection.sendall(request(form(("max_new_tokens", "4"), file=wav())))
+            status, reply = answered(connection)
+        assert (status, reply["usage"]["output_tokens"] <= 4) == (200, True)
+        assert server.end() == 0
+        assert "Traceback" not in server.told
 
 
 def test_the_engine_itself_behind_it(tiny_bundle: Path) -> None:
