@@ -147,8 +147,9 @@ def test_a_certificate_of_an_authority_that_nobody_trusts(monkeypatch: pytest.Mo
 )
 def test_other_ways_to_write_this_machine(host: str, trusted: None) -> None:
     del trusted
+    seen: list[tuple[str, str]] = []
     # The certificate is one of 127.0.0.1: it is the address that is refused.
-    with served(Sounds, certificate=CERTIFICATE, seen=(seen := [])) as address:
+    with served(Sounds, certificate=CERTIFICATE, seen=seen) as address:
         port = address.rpartition(":")[2]
         with pytest.raises(ApiError, match=r"public internet|no such host"):
             Fetcher(("*",), 100).fetch(f"https://{host}:{port}/a")
