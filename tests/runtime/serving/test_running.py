@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import ssl
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.local_server import AUTHORITY, CERTIFICATE, KEY
 
 from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
+from qwen3_asr_onnx.serving import connections
 
 from .conftest import FakeEngine, running, until, wav
 from .processes import Served
@@ -18,7 +22,7 @@ PATH = "/v1/audio/transcriptions"
 
 
 def connected(address: str) -> socket.socket:
-    host, _, port = address.removeprefix("http://").rpartition(":")
+    host, _, port = address.partition("://")[2].rpartition(":")
     return socket.create_connection((host, int(port)), timeout=20)
 
 
@@ -100,6 +104,48 @@ def test_connections_over_the_limit_are_told_so(engine: FakeEngine) -> None:
         assert (status, reply["error"]["code"]) == (503, "overloaded")
         for each in held:
             each.close()
+
+
+@pytest.mark.parametrize("certificate", [None, CERTIFICATE])
+@pytest.mark.parametrize("size", [100, 2 << 20])
+def test_who_is_refused_while_sending_reads_why(
+    engine: FakeEngine, size: int, certificate: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing a connection with something unread resets it, and takes the reply away with it."""
+    monkeypatch.setattr(connections, "LINGER_S", 0.2)
+
+    def ask() -> tuple[int, Any]:
+        with connected(address) as plain, wrapped(plain) as connection:
+            with contextlib.suppress(OSError):  # it need not take it all
+                connection.sendall(request(b"x" * size))
+            return answered(connection)
+
+    def wrapped(connection: socket.socket) -> Any:
+        if certificate is None:
+            return contextlib.nullcontext(connection)
+        context = ssl.create_default_context(cafile=AUTHORITY)
+        return context.wrap_socket(connection, server_hostname="localhost")
+
+    tls = {} if certificate is None else {"tls": {"ssl_certfile": certificate, "ssl_keyfile": KEY}}
+    with running(engine, max_upload_bytes=50, **tls) as address:
+        assert [ask()[0] for _ in range(3)] == [413] * 3
+    with running(engine, keys=("k",), **tls) as address:
+        assert [ask()[0] for _ in range(3)] == [401] * 3
+    with running(engine, max_connections=1, **tls) as address, connected(address) as plain, wrapped(plain):
+        assert [ask()[0] for _ in range(3)] == [503] * 3
+
+
+def test_what_is_no_http_is_told_so(engine: FakeEngine) -> None:
+    with running(engine) as address:
+        for sent in (b"hello\r\n\r\n", b"GET /health HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + b"x" * 100 + b"\r\n" * 2):
+            with connected(address) as connection:
+                connection.sendall(sent)
+                status, reply = answered(connection)
+            assert (status, reply["error"]["code"]) == (400, "invalid_http")
+        with connected(address) as connection:
+            chunked = request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+            connection.sendall(chunked + b"no number\r\n")
+            assert answered(connection)[1]["error"]["code"] == "invalid_http"
 
 
 def test_the_end_lets_requests_finish_for_a_while_and_hands_back_the_rest(engine: FakeEngine) -> None:
