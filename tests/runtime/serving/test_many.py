@@ -38,7 +38,7 @@ def many_files() -> None:
 
 def test_a_thousand_connections(asr: Transcriber, many_files: None) -> None:
     del many_files
-    patient = {"headers_timeout_s": 300.0, "read_timeout_s": 300.0, "send_timeout_s": 300.0}
+    patient: dict[str, Any] = {"headers_timeout_s": 300.0, "read_timeout_s": 300.0, "send_timeout_s": 300.0}
     short = request(form(("max_new_tokens", "3"), file=wav()))
     with running(AsyncTranscriber(asr), max_connections=1000, max_requests=100, **patient) as address:
         before = n_files()
