@@ -18,6 +18,7 @@ from tests.support.clips import synthetic_clip, wav_bytes
 
 from qwen3_asr_onnx import AudioLimits, Transcriber
 from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
+from qwen3_asr_onnx.serving.running import listening_socket
 
 from . import conftest
 from .conftest import running, until, wav
@@ -149,14 +150,13 @@ def test_an_upload_that_drips_is_ended_and_others_go_by(asr: Transcriber) -> Non
 @pytest.fixture
 def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client does not read stays with the server."""
-    make = conftest.listening_socket
 
-    def listening_socket(*given: Any) -> socket.socket:
-        listening = make(*given[:2], 0.2)
+    def small(host: str, port: int, _: float) -> socket.socket:
+        listening = listening_socket(host, port, 0.2)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         return listening
 
-    monkeypatch.setattr(conftest, "listening_socket", listening_socket)
+    monkeypatch.setattr(conftest, "listening_socket", small)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc, and elsewhere a socket has no such clock")
