@@ -9,14 +9,16 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy.typing as npt
 
 from qwen3_asr_onnx.errors import BundleError, LimitError, MissingExtra, OptionsError, ProviderError, Qwen3AsrError
 
 from .interface import Interface, Port
+from .stopping import current_stop
 
 __all__ = [
     "DEVICES",
@@ -45,6 +47,7 @@ TYPES: Mapping[str, str] = {
 PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
 
 def disable_telemetry() -> None:
@@ -156,9 +159,8 @@ class Session:
         except self._errors as error:
             raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load this graph ({error})") from error
         self._ort = ort
-        self._run_options = ort.RunOptions()
-        if release_memory and device == "cpu":
-            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._releases_memory = release_memory and device == "cpu"
+        self._run_options = self._make_run_options()
         self._check_interface(interface)
 
     def _check_interface(self, interface: Interface) -> None:
@@ -196,12 +198,13 @@ class Session:
                 )
 
     def run(self, output: str, inputs: Mapping[str, Array]) -> Array:
-        """Return one output for the given inputs."""
-        try:
-            result: Array = self._session.run([output], dict(inputs), self._run_options)[0]
-        except self._errors as error:
-            raise self.failure(error) from error
-        return result
+        """Return one output for the given inputs.
+
+        Raises:
+            Stopped: whoever it was for does not want it any more; so does a call of `bind`.
+        """
+        result: list[Array] = self._call(lambda options: self._session.run([output], dict(inputs), options))
+        return result[0]
 
     def failure(self, error: Exception) -> Qwen3AsrError:
         """Return what a run that ended in `error` means to the user."""
@@ -224,13 +227,25 @@ class Session:
             kept = _bind(self._ort, binding, inputs, outputs)
         except self._errors as error:
             raise self.failure(error) from error
-        return Binding(lambda: self._run_bound(binding), kept)
+        run = partial(self._session.run_with_iobinding, binding)
+        return Binding(lambda: self._call(run), kept)
 
-    def _run_bound(self, binding: Any) -> None:
+    def _call(self, run: Callable[[Any], T]) -> T:
+        """Run the graph, with options of its own if somebody may stop it."""
+        stop = current_stop()
         try:
-            self._session.run_with_iobinding(binding, self._run_options)
+            if stop is None:
+                return run(self._run_options)
+            with stop.watching(options := self._make_run_options()):
+                return run(options)
         except self._errors as error:
             raise self.failure(error) from error
+
+    def _make_run_options(self) -> Any:
+        options = self._ort.RunOptions()
+        if self._releases_memory:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
 
 
 class Binding:

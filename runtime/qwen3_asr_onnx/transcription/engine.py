@@ -106,7 +106,8 @@ class Engine:
 
         def align(waveform: AudioSource) -> Words:
             request.has_begun = True
-            return aligner.align(waveform, text, language, options, progress=request.go_on)
+            with request.stop.applied():
+                return aligner.align(waveform, text, language, options, progress=request.go_on)
 
         def read(_: Request) -> None:
             aligner.resolve_language(language)  # what is wrong with it is told before anything is read
@@ -123,10 +124,13 @@ class Engine:
             timeout_s: seconds after which that happens all the same; None for no limit.
         """
         self._line.close()
-        self._loop.inbox.put(_nothing if finish else self._loop.fail_all)
-        self._thread.join(timeout_s)
+        if finish:
+            self._loop.inbox.put(_nothing)
+            self._thread.join(timeout_s)
         if self._thread.is_alive():
             self._loop.inbox.put(self._loop.fail_all)
+            for request in self._line.everybody():
+                request.stop.set()
             self._thread.join()
         atexit.unregister(self._at_exit)
 
