@@ -9,7 +9,7 @@ import sys
 
 from qwen3_asr_onnx.errors import OptionsError
 
-from .arguments import add_model_arguments, at_least_one
+from .arguments import add_aligner_arguments, add_model_arguments, at_least_one
 from .command import EXIT_OK, Command
 from .console import say
 
@@ -22,9 +22,7 @@ TOKEN = "QWEN3_ASR_WORKER_TOKEN"  # noqa: S105 - the name of a variable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `worker` to its parser."""
     model = add_model_arguments(parser, "")
-    model.add_argument(
-        "--aligner", metavar="MODEL", help='forced aligner for word times; "default" for the default one'
-    )
+    add_aligner_arguments(model)
     model.add_argument(
         "--batch-size", metavar="N", type=at_least_one, help="pieces decoded together (default: by memory)"
     )
@@ -51,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
 
     if args.max_memory_mb is not None:
         _limit_memory(args.max_memory_mb << 20)
-    choice = Choice(args.model, args.variant, args.device, args.threads, args.aligner, args.batch_size)
+    choice = Choice(
+        args.model, args.variant, args.device, args.threads, args.aligner, args.aligner_variant, args.batch_size
+    )
     if args.socket is not None:
         token = os.environ.get(TOKEN, "")
         if not token:

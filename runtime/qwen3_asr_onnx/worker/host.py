@@ -10,7 +10,7 @@ from qwen3_asr_onnx.alignment.aligner import Aligner
 from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
 from qwen3_asr_onnx.bundle.pull import fetch_variant
 
-from .faults import NO_MODEL, NOT_NOW, Fault
+from .faults import INVALID_PARAMS, NO_MODEL, NOT_NOW, Fault
 
 __all__ = ["Choice", "Host"]
 
@@ -24,7 +24,8 @@ class Choice:
         variant: None takes the first one.
         device: "cpu" or "cuda".
         threads: per operator; None uses every core.
-        aligner: as `model`, of an aligner; None for none, "default" for the store's default.
+        aligner: as `model`, of an aligner; True for the store's default, False for none.
+        aligner_variant: None takes the first one.
         batch_size: most pieces that decode together; None lets the memory decide.
     """
 
@@ -32,7 +33,8 @@ class Choice:
     variant: str | None = None
     device: str = "cpu"
     threads: int | None = None
-    aligner: str | None = None
+    aligner: str | bool = False
+    aligner_variant: str | None = None
     batch_size: int | None = None
 
 
@@ -77,9 +79,10 @@ class Host:
 
     def _load(self, choice: Choice) -> AsyncTranscriber:
         aligner = None
-        if choice.aligner is not None:
-            name = None if choice.aligner == "default" else choice.aligner
-            aligner = Aligner.from_pretrained(name, device=choice.device, threads=choice.threads)
+        if choice.aligner:
+            name = None if choice.aligner is True else choice.aligner
+            variant = choice.aligner_variant
+            aligner = Aligner.from_pretrained(name, variant=variant, device=choice.device, threads=choice.threads)
         loaded = AsyncTranscriber(
             fetch_variant(choice.model, choice.variant),
             choice.variant,
@@ -102,6 +105,15 @@ class Host:
         if self._loaded is None:
             raise Fault(NO_MODEL, "no model is loaded; send load first")
         return self._loaded
+
+    def require_aligner(self, what: str) -> None:
+        """Refuse what needs an aligner where there is none.
+
+        Raises:
+            Fault: there is none.
+        """
+        if self._loaded is not None and self._aligner is None:
+            raise Fault(INVALID_PARAMS, f"{what} needs an aligner; load the model with aligner: true, or its name")
 
     async def unload(self) -> None:
         """Release the model.

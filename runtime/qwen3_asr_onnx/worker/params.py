@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +18,7 @@ from qwen3_asr_onnx.errors import AudioError
 from .faults import INVALID_PARAMS, Fault
 from .wire import Message
 
-__all__ = ["AUDIO", "RAW", "Param", "Raw", "audio_of", "checked", "raw_of"]
+__all__ = ["AUDIO", "RAW", "Param", "Raw", "audio_of", "checked", "raw_of", "shown"]
 
 
 class Param(NamedTuple):
@@ -27,6 +29,10 @@ class Param(NamedTuple):
 
 
 STRING, NUMBER, WHOLE, FLAG = (str,), (int, float), (int,), (bool,)
+_NAMES = {str: "string", float: "number", int: "whole number", bool: "true or false"}
+"""What JSON calls the types; a whole number is a number."""
+
+_SHOWN_CHARS = 100
 
 RAW: Mapping[str, Param] = {"format": Param(STRING), "rate": Param(WHOLE), "channels_sent": Param(WHOLE)}
 """How samples without a header are sent."""
@@ -59,11 +65,13 @@ def checked(message: Message, known: Mapping[str, Param]) -> dict[str, Any]:
     params = {name: value for name, value in message.params.items() if value is not None}
     for name, value in params.items():
         if name not in known:
-            raise Fault(INVALID_PARAMS, f"{message.method} has no parameter {name!r}; it has: {', '.join(known)}")
+            raise Fault(
+                INVALID_PARAMS, f"{message.method} has no parameter {shown(name)}; it has: {', '.join(known) or 'none'}"
+            )
         types = known[name].types
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            wanted = " or ".join("number" if kind is float else kind.__name__ for kind in types)
-            raise Fault(INVALID_PARAMS, f"{name} is {str(value)[:100]!r}; it must be a {wanted}")
+            wanted = " or ".join(_NAMES[kind] for kind in types if kind is not int or float not in types)
+            raise Fault(INVALID_PARAMS, f"{name} is {shown(value)}; give a {wanted}")
     missing = [name for name, param in known.items() if param.required and name not in params]
     if missing:
         raise Fault(INVALID_PARAMS, f"{message.method} needs {missing[0]}")
@@ -81,7 +89,7 @@ def raw_of(params: dict[str, Any], default_format: str | None = None) -> Raw | N
     if sample_format is None:
         return None
     if sample_format not in PCM_FORMATS:
-        raise Fault(INVALID_PARAMS, f"format is {sample_format[:100]!r}; give one of: {', '.join(PCM_FORMATS)}")
+        raise Fault(INVALID_PARAMS, f"format is {shown(sample_format)}; give one of: {', '.join(PCM_FORMATS)}")
     if not 1 <= n_channels <= 64:
         raise Fault(INVALID_PARAMS, f"channels_sent is {n_channels}; give 1 to 64")
     try:
@@ -103,6 +111,12 @@ def audio_of(message: Message, params: dict[str, Any]) -> AudioSource:
     if path is not None:
         if raw is not None:
             raise Fault(INVALID_PARAMS, "format describes a payload, and the audio is a path")
-        return str(path)
+        return Path(path)  # and no URL, nor standard input
     assert message.payload is not None
     return message.payload if raw is None else (raw.decoded(message.payload), raw.rate)
+
+
+def shown(value: object) -> str:
+    """Return a value of a message as it was sent, the beginning of a long one."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."

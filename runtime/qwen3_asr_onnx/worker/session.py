@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
@@ -14,12 +15,12 @@ from typing import Any, BinaryIO, TypeAlias
 
 from qwen3_asr_onnx.bundle.store import Entry, entries
 from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
-from qwen3_asr_onnx.results import Partial, Segment, Transcript
+from qwen3_asr_onnx.results import Partial, Segment, Transcript, doubts
 
 from .faults import CANCELLED, INVALID_REQUEST, NOT_ALLOWED, NOT_NOW, UNKNOWN_METHOD, Fault, fault_of
 from .host import Choice, Host
 from .live import Streams
-from .params import AUDIO, FLAG, NUMBER, STRING, WHOLE, Param, audio_of, checked
+from .params import AUDIO, FLAG, NUMBER, STRING, WHOLE, Param, audio_of, checked, shown
 from .wire import MAX_LINE_BYTES, MAX_PAYLOAD_BYTES, Message, Writer, read_messages
 
 __all__ = ["PROTOCOL", "Session"]
@@ -34,7 +35,8 @@ LOAD: Params = {
     "variant": Param(STRING),
     "device": Param(STRING),
     "threads": Param(WHOLE),
-    "aligner": Param(STRING),
+    "aligner": Param((str, bool)),
+    "aligner_variant": Param(STRING),
     "batch_size": Param(WHOLE),
 }
 OPTIONS: Params = {
@@ -131,7 +133,7 @@ class Session:
             self._writer.send({"id": message[0], "error": message[1].to_dict()})
             return
         if message.id is not None and any(message.id == own for own, _ in self._tasks.values()):
-            fault = Fault(INVALID_REQUEST, f"a request with the id {message.id!r} is under way")
+            fault = Fault(INVALID_REQUEST, f"a request with the id {shown(message.id)} is under way")
             self._writer.send({"id": None, "error": fault.to_dict()})
             return
         held = sum(sizes for _, sizes in self._tasks.values()) + len(message.payload or b"")
@@ -158,7 +160,7 @@ class Session:
 
     async def _result(self, message: Message) -> Any:
         if message.method not in self._verbs:
-            raise Fault(UNKNOWN_METHOD, f"there is no {message.method[:100]!r}; there are: {', '.join(self._verbs)}")
+            raise Fault(UNKNOWN_METHOD, f"there is no {shown(message.method)}; there are: {', '.join(self._verbs)}")
         if not self._known and message.method != "hello":
             raise Fault(NOT_ALLOWED, "say hello with the token first")
         known, act = self._verbs[message.method]
@@ -193,9 +195,9 @@ class Session:
         await self._host.unload()
         return {}
 
-    async def _models(self, _: Message, __: dict[str, Any]) -> list[dict[str, Any]]:
+    async def _models(self, _: Message, __: dict[str, Any]) -> dict[str, Any]:
         found = await asyncio.to_thread(entries)
-        return [_described(one) for one in found]
+        return {"models": [_described(one) for one in found]}
 
     async def _transcribe(self, message: Message, params: dict[str, Any]) -> dict[str, Any]:
         audio = audio_of(message, params)
@@ -203,28 +205,33 @@ class Session:
         options = TranscribeOptions(**params)
         with self._using():
             model = await self._host.model()
-            events, shown = model.events(audio, options, priority=priority), ""
+            if options.timestamps == "word":
+                self._host.require_aligner('timestamps "word"')
+            events, told = model.events(audio, options, priority=priority), ""
             try:
                 async for event in events:
                     if isinstance(event, Transcript):
-                        return event.to_dict()
+                        return {**event.to_dict(), "warnings": doubts(event.segments)}
                     if isinstance(event, Segment):
-                        self._tell(message, "segment", {"segment": asdict(event)})
+                        self._tell(message, "segment", {"segment": event.to_dict()})
                         self._tell(message, "progress", {"done_s": event.end_s})
-                        shown = ""
-                    elif isinstance(event, Partial) and partials and event.text != shown:
+                        told = ""
+                    elif isinstance(event, Partial) and partials and event.text != told:
                         self._tell(message, "partial", {"start_s": event.start_s, "text": event.text})
-                        shown = event.text
+                        told = event.text
             finally:
                 await events.aclose()
         raise AssertionError("a request ends with a transcript or an error")
 
-    async def _align(self, message: Message, params: dict[str, Any]) -> list[dict[str, Any]]:
+    async def _align(self, message: Message, params: dict[str, Any]) -> dict[str, Any]:
         audio = audio_of(message, params)
         with self._using():
             model = await self._host.model()
+            self._host.require_aligner("align")
             words = await model.align(audio, params["text"], params.get("language"))
-        return [asdict(word) for word in words]
+        flags = Counter(flag for word in words for flag in word.flags)
+        warnings = [f"{n} of {len(words)} words: {flag}" for flag, n in flags.items()]
+        return {"words": [asdict(word) for word in words], "warnings": warnings}
 
     async def _open(self, _: Message, params: dict[str, Any]) -> dict[str, Any]:
         streaming = StreamOptions(**{name: params.pop(name) for name in ("policy", "chunk_s") if name in params})
