@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import os
 import sys
+from typing import NoReturn
 
 from qwen3_asr_onnx.errors import OptionsError
 
@@ -59,12 +60,18 @@ def run(args: argparse.Namespace) -> int:
         asyncio.run(serve_socket(args.socket, token, None if args.no_model else choice, _say_where))
         return EXIT_OK
     with own_stdio() as (stream_in, stream_out):
-        asyncio.run(serve_stdio(stream_in, stream_out, None if args.no_model else choice))
+        asyncio.run(serve_stdio(stream_in, stream_out, None if args.no_model else choice, _leave))
     return EXIT_OK
 
 
 def _say_where(address: str) -> None:
     say(f"listening on {address}")
+
+
+def _leave() -> NoReturn:
+    """End while other threads are busy: whatever they still do is for nobody."""
+    sys.stderr.flush()
+    os._exit(EXIT_OK)
 
 
 def _limit_memory(limit: int) -> None:

@@ -60,6 +60,11 @@ class Host:
             "aligner": self._aligner is not None,
         }
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether a model is being loaded."""
+        return self._loading is not None
+
     async def load(self, choice: Choice) -> None:
         """Load a model.
 
@@ -72,10 +77,14 @@ class Host:
         if self._loaded is not None:
             raise Fault(NOT_NOW, "a model is loaded; unload it first")
         self._loading = asyncio.create_task(asyncio.to_thread(self._load, choice))
-        try:
-            self._loaded = await asyncio.shield(self._loading)
-        finally:
-            self._loading = None
+        self._loading.add_done_callback(self._has_loaded)
+        await asyncio.shield(self._loading)
+
+    def _has_loaded(self, loading: asyncio.Task[AsyncTranscriber]) -> None:
+        """Keep what was loaded, whether or not who asked for it still waits."""
+        self._loading = None
+        if not loading.cancelled() and loading.exception() is None:
+            self._loaded = loading.result()
 
     def _load(self, choice: Choice) -> AsyncTranscriber:
         aligner = None
@@ -126,7 +135,12 @@ class Host:
         await self.close()
 
     async def close(self) -> None:
-        """Release whatever there is; requests that are under way end with an error."""
+        """Release whatever there is; requests that are under way end with an error.
+
+        A load that has begun cannot be stopped, and is waited for.
+        """
+        if self._loading is not None:
+            await asyncio.wait([self._loading])
         loaded, self._loaded = self._loaded, None
         aligner, self._aligner = self._aligner, None
         if loaded is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
 from qwen3_asr_onnx.results import doubts
@@ -14,7 +14,7 @@ from qwen3_asr_onnx.stream.updates import StreamUpdate
 
 from .faults import INVALID_PARAMS, Fault
 from .host import Host
-from .params import RAW, Param, Raw, raw_of, shown
+from .params import Raw, raw_of, shown
 from .wire import Message
 
 __all__ = ["Streams"]
@@ -49,8 +49,6 @@ class _Open:
 
 class Streams:
     """Streams by name. Blocks of one stream are heard in the order in which they came; those of others beside."""
-
-    RAW: ClassVar[Mapping[str, Param]] = RAW
 
     def __init__(self, host: Host) -> None:
         self._host = host

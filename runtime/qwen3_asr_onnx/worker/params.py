@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -15,10 +15,10 @@ from qwen3_asr_onnx.audio.loading import AudioSource
 from qwen3_asr_onnx.audio.raw_pcm import PCM_FORMATS, decode_pcm
 from qwen3_asr_onnx.errors import AudioError
 
-from .faults import INVALID_PARAMS, Fault
+from .faults import INVALID_PARAMS, INVALID_REQUEST, Fault
 from .wire import Message
 
-__all__ = ["AUDIO", "RAW", "Param", "Raw", "audio_of", "checked", "raw_of", "shown"]
+__all__ = ["VERBS", "Param", "Raw", "audio_of", "checked", "raw_of", "shown"]
 
 
 class Param(NamedTuple):
@@ -28,17 +28,68 @@ class Param(NamedTuple):
     required: bool = False
 
 
+Params: TypeAlias = Mapping[str, Param]
+
 STRING, NUMBER, WHOLE, FLAG = (str,), (int, float), (int,), (bool,)
 _NAMES = {str: "string", float: "number", int: "whole number", bool: "true or false"}
 """What JSON calls the types; a whole number is a number."""
 
 _SHOWN_CHARS = 100
 
-RAW: Mapping[str, Param] = {"format": Param(STRING), "rate": Param(WHOLE), "channels_sent": Param(WHOLE)}
+_RAW: Params = {"format": Param(STRING), "rate": Param(WHOLE), "channels_sent": Param(WHOLE)}
 """How samples without a header are sent."""
 
-AUDIO: Mapping[str, Param] = {"audio": Param(STRING), **RAW}
+_AUDIO: Params = {"audio": Param(STRING), **_RAW}
 """Where audio comes from: a path, or a payload, which is a file's bytes unless `format` is given."""
+
+
+_LOAD: Params = {
+    "model": Param(STRING),
+    "variant": Param(STRING),
+    "device": Param(STRING),
+    "threads": Param(WHOLE),
+    "aligner": Param((str, bool)),
+    "aligner_variant": Param(STRING),
+    "batch_size": Param(WHOLE),
+}
+_TRANSCRIBE: Params = {
+    "language": Param(STRING),
+    "context": Param(STRING),
+    "timestamps": Param(STRING),
+    "max_new_tokens": Param(WHOLE),
+    "max_segment_s": Param(NUMBER),
+    "split": Param(STRING),
+    "time_limit_s": Param(NUMBER),
+    "start_s": Param(NUMBER),
+    "end_s": Param(NUMBER),
+    "track": Param(WHOLE),
+    "channels": Param((str, int)),
+}
+_STREAM: Params = {
+    "language": Param(STRING),
+    "context": Param(STRING),
+    "max_new_tokens": Param(WHOLE),
+    "split": Param(STRING),
+    "policy": Param(STRING),
+    "chunk_s": Param(NUMBER),
+}
+
+VERBS: Mapping[str, Params] = {
+    "hello": {"protocol": Param(WHOLE), "token": Param(STRING), "client": Param(STRING)},
+    "load": _LOAD,
+    "unload": {},
+    "models": {},
+    "transcribe": {**_AUDIO, **_TRANSCRIBE, "priority": Param(WHOLE), "partials": Param(FLAG)},
+    "align": {**_AUDIO, "text": Param(STRING, required=True), "language": Param(STRING)},
+    "stream.open": {**_RAW, **_STREAM},
+    "stream.feed": {"stream": Param(STRING, required=True)},
+    "stream.finish": {"stream": Param(STRING, required=True)},
+    "cancel": {"id": Param((str, int), required=True)},
+    "shutdown": {},
+}
+"""What each verb takes."""
+
+_WITH_PAYLOAD = ("transcribe", "align", "stream.feed")
 
 
 class Raw(NamedTuple):
@@ -56,12 +107,15 @@ class Raw(NamedTuple):
             raise Fault(INVALID_PARAMS, f"payload: {error}") from error
 
 
-def checked(message: Message, known: Mapping[str, Param]) -> dict[str, Any]:
-    """Return the parameters of a message that are not null, all of them known and of the right type.
+def checked(message: Message) -> dict[str, Any]:
+    """Return the parameters of a message that are not null, all of them known to its verb and of the right type.
 
     Raises:
-        Fault: one is not.
+        Fault: one is not, or it has a payload and must not.
     """
+    known = VERBS[message.method]
+    if message.payload is not None and message.method not in _WITH_PAYLOAD:
+        raise Fault(INVALID_REQUEST, f"{message.method} takes no payload")
     params = {name: value for name, value in message.params.items() if value is not None}
     for name, value in params.items():
         if name not in known:
