@@ -281,7 +281,7 @@ def _session_options(ort: Any, threads: int | None, *, prepack: bool, plan_memor
     options.log_severity_level = 3
     if threads is not None:
         if not 1 <= threads <= 1024:
-            raise OptionsError(f"threads is {threads}; give 1 to 1024, or None to let onnxruntime choose")
+            raise OptionsError(f"threads is {threads}; give 1 to 1024, or leave it out to let onnxruntime choose")
         options.intra_op_num_threads = threads
     elif (cores := usable_cores()) < (os.cpu_count() or 1):
         # onnxruntime counts the machine's cores; in a container or under taskset fewer may be ours.

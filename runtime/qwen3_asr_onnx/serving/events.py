@@ -15,8 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from qwen3_asr_onnx.errors import Qwen3AsrError
 from qwen3_asr_onnx.results import Partial, Segment
-from qwen3_asr_onnx.text.answer import TextJoiner
-from qwen3_asr_onnx.text.languages import normalize_name
+from qwen3_asr_onnx.text.answer import TextJoiner, parse_output
 
 from .errors import ApiError, as_api_error
 from .state import state_of, while_connected
@@ -38,7 +37,7 @@ class Growing:
             text = self._settled = self._settled + self._joiner.add(event.text, event.language)
         else:
             # How pieces are joined depends on their languages; of this one it is what stands before its text, if so.
-            text += copy.copy(self._joiner).add(event.text, _language_of(event.raw))
+            text += copy.copy(self._joiner).add(event.text, parse_output(event.raw).language)
         if not text.startswith(self._sent) or len(text) <= len(self._sent):
             return ""
         delta, self._sent = text[len(self._sent) :], text
@@ -99,8 +98,3 @@ class EventStream(Response):
             await asyncio.wait_for(send(part), self._send_timeout_s)
         except asyncio.TimeoutError:
             raise ClientDisconnect from None
-
-
-def _language_of(raw: str) -> str:
-    head, tag, _ = raw.partition("<asr_text>")
-    return normalize_name(head.removeprefix("language")) if tag else ""
