@@ -1,7 +1,7 @@
 """Attention over a cache that belongs to the caller: what stands for `GroupQueryAttention` in graphs of other programs.
 
-That operator wants the cache of our runtime. Here a layer takes what its caller keeps, reads it where it lies, and hands
-out the keys and values of the new positions alone.
+That operator wants the cache of our runtime. Here a layer takes what its caller keeps, reads it where it lies, and
+hands out the keys and values of the new positions alone.
 
 Requires: a decoder graph of a bundle, with one `GroupQueryAttention` for every layer.
 Ensures: no such node is left; queries and keys are turned by the positions that the caller gives.
@@ -17,21 +17,23 @@ import onnx_ir as ir
 
 from qwen3_asr_onnx.bundle.manifest import DecoderDims
 
-from .nodes import CONTRIB, FLOAT, INT64, Nodes
+from .nodes import CONTRIB, FLOAT, Nodes
 
-__all__ = ["BLOCKED", "Past", "attend", "causal_bias", "repeat_rows"]
+__all__ = ["Past", "attend", "blocked", "causal_bias", "counted", "repeat_rows", "seen"]
 
 BLOCKED = -1e30
 """What is added to the score of a position that must not be seen; finite, so that no row is ever without a number."""
 
 ATTENTION = "GroupQueryAttention"
 
+FREQUENCIES = "model.inv_freq"
+
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """The cache of one layer as its caller keeps it, both (kv_heads, P, head_dim); with `by_row` (P, kv_heads, head_dim).
+    """The cache of one layer as its caller keeps it: both (kv_heads, P, head_dim), or `by_row` (P, kv_heads, head_dim).
 
-    P must not be 0 with `by_row`: onnxruntime's product divides by it.
+    P must not be 0 `by_row`: onnxruntime's product divides by it.
     """
 
     keys: ir.Value
@@ -54,16 +56,17 @@ def attend(
     Returns:
         For each layer the keys, turned, and the values of the new positions: (S, kv_heads, head_dim).
     """
+    cosines, sines = _waves(nodes, positions)
     new = []
     for layer, node in enumerate(list(_attentions(nodes.graph))):
         query, keys, values = node.inputs[:3]
-        cosines, sines = node.inputs[7:9]
         turned_query, turned_keys = (
-            nodes.op("RotaryEmbedding", value, positions, cosines, sines, domain=CONTRIB, num_heads=heads)
+            nodes.op("RotaryEmbedding", value, nodes.ints(0), cosines, sines, domain=CONTRIB, num_heads=heads)
             for value, heads in ((query, dims.heads), (keys, dims.kv_heads))
         )
         assert values is not None
-        now = Past(*(nodes.reshape(one, -1, dims.kv_heads, dims.head_dim) for one in (turned_keys, values)), by_row=True)
+        rows = [nodes.reshape(value, -1, dims.kv_heads, dims.head_dim) for value in (turned_keys, values)]
+        now = Past(*rows, by_row=True)
         before = past_of(layer)
         attended = _attended(nodes, dims, turned_query, [now] if before is None else [before, now], bias)
         nodes.replace(node.outputs[0], attended)
@@ -73,14 +76,20 @@ def attend(
 
 def causal_bias(nodes: Nodes, length: ir.Value) -> ir.Value:
     """Return what keeps S new positions, of which `length` (1,) is the number, from those behind them: (S, S)."""
-    scalar = nodes.op("Squeeze", length)
-    numbers = nodes.op(
-        "Range", nodes.constant(np.array(0, np.int64), "layout.zero"), scalar, nodes.constant(np.array(1, np.int64), "layout.one")
-    )
-    seen = nodes.op(
-        "GreaterOrEqual", nodes.op("Unsqueeze", numbers, nodes.ints(1)), nodes.op("Unsqueeze", numbers, nodes.ints(0))
-    )
-    return nodes.op("Where", seen, nodes.constant(np.zeros(1, np.float32), "layout.seen"), blocked(nodes))
+    numbers = counted(nodes, length)
+    rows, columns = (nodes.op("Unsqueeze", numbers, nodes.ints(axis)) for axis in (1, 0))
+    return nodes.op("Where", nodes.op("GreaterOrEqual", rows, columns), seen(nodes), blocked(nodes))
+
+
+def counted(nodes: Nodes, length: ir.Value) -> ir.Value:
+    """Return the numbers 0, 1, ... of which `length` (1,) is how many."""
+    first, step = (nodes.constant(np.array(number, np.int64), f"layout.scalar.{number}") for number in (0, 1))
+    return nodes.op("Range", first, nodes.op("Squeeze", length), step)
+
+
+def seen(nodes: Nodes) -> ir.Value:
+    """Return the constant (1,) for what may be seen."""
+    return nodes.constant(np.zeros(1, np.float32), "layout.seen")
 
 
 def blocked(nodes: Nodes) -> ir.Value:
@@ -96,6 +105,13 @@ def repeat_rows(nodes: Nodes, dims: DecoderDims, bias: ir.Value) -> ir.Value:
     return nodes.op("Reshape", spread, shape)
 
 
+def _waves(nodes: Nodes, positions: ir.Value) -> tuple[ir.Value, ir.Value]:
+    """Return cosines and sines of the positions alone: (S, head_dim / 2). A table of all positions is 33 MB."""
+    numbers = nodes.op("Cast", nodes.reshape(positions, -1, 1), to=FLOAT)
+    angles = nodes.op("Mul", numbers, nodes.graph.initializers[FREQUENCIES])
+    return nodes.op("Cos", angles), nodes.op("Sin", angles)
+
+
 def _attentions(graph: ir.Graph) -> Iterator[ir.Node]:
     return (node for node in graph if node.op_type == ATTENTION)
 
@@ -106,10 +122,9 @@ def _attended(nodes: Nodes, dims: DecoderDims, query: ir.Value, parts: list[Past
     heads = nodes.reshape(query, -1, dims.kv_heads, group, dims.head_dim)
     heads = nodes.op("Transpose", heads, perm=[1, 0, 2, 3])
     rows = nodes.reshape(heads, dims.kv_heads, -1, dims.head_dim)
+    scale = dims.head_dim**-0.5
     scores = [
-        nodes.op(
-            "FusedMatMul", rows, part.keys, domain=CONTRIB, transB=1, transBatchB=int(part.by_row), alpha=dims.head_dim**-0.5
-        )
+        nodes.op("FusedMatMul", rows, part.keys, domain=CONTRIB, transB=1, transBatchB=int(part.by_row), alpha=scale)
         for part in parts
     ]
     together = scores[0] if len(parts) == 1 else nodes.op("Concat", *scores, axis=2)

@@ -1,4 +1,4 @@
-"""What the layouts have in common around the decoder's layers: where embeddings come from, and which logits are wanted."""
+"""Around the decoder's layers, for several layouts: where embeddings come from, and which logits are wanted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def embedded(nodes: Nodes, table: ir.ExternalTensor, ids: ir.Value) -> ir.Value:
     return nodes.op("Cast", nodes.op("Gather", nodes.weight(table), ids, axis=0), to=FLOAT)
 
 
-def every_position(nodes: Nodes, inputs: Mapping[str, ir.Value], outputs: Mapping[str, ir.Value]) -> ir.Value:
+def every_position(nodes: Nodes, outputs: Mapping[str, ir.Value]) -> ir.Value:
     """Return logits of all positions: (1, S, vocab_size)."""
     for node in [node for node in nodes.graph if node.op_type == "GatherND"]:
         state = node.inputs[0]

@@ -70,12 +70,15 @@ def write_layout(
     write = LAYOUTS[layout]
     if half_logits:
         if layout != "sherpa":
-            raise OptionsError(f"programs that load the layout {layout!r} want logits in float32; leave out --fp16-logits")
+            raise OptionsError(f"programs that load layout {layout!r} want logits in float32; leave out --fp16-logits")
         write = partial(write_sherpa, half_logits=True)
-    with atomic_directory(output, overwrite=overwrite) as partial_folder, _source(origin, output, variant, progress) as source:
+    with (
+        atomic_directory(output, overwrite=overwrite) as folder,
+        _source(origin, output, variant, progress) as source,
+    ):
         needed = sum(source.bundle.manifest.files[name].size for name in source.variant.files)
         require_space(output, needed + GRAPH_ALLOWANCE_BYTES, "the layout", "choose another disk")
-        write(source, LayoutFiles(partial_folder, source, inline=inline))
+        write(source, LayoutFiles(folder, source, inline=inline))
 
 
 @contextlib.contextmanager

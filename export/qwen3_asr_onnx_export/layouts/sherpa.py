@@ -23,7 +23,7 @@ import onnx_ir as ir
 from qwen3_asr_onnx.bundle.manifest import Manifest
 from qwen3_asr_onnx.bundle.names import AUDIO_FEATURES, LOGITS
 
-from .attention import Past, attend, blocked, causal_bias, repeat_rows
+from .attention import Past, attend, blocked, causal_bias, repeat_rows, seen
 from .decoder import embedded, every_position
 from .nodes import FLOAT, HALF, INT64, Nodes
 from .source import LayoutSource
@@ -80,12 +80,7 @@ def _decoder(source: LayoutSource, manifest: Manifest, half_logits: bool) -> ir.
     # An empty past is read as one row that nobody sees.
     read = nodes.op("Max", before, nodes.ints(1))
     new = nodes.size(ids, 1)
-    unseen = nodes.op(
-        "Where",
-        nodes.op("Greater", before, nodes.ints(0)),
-        nodes.constant(np.zeros(1, np.float32), "layout.seen"),
-        blocked(nodes),
-    )
+    unseen = nodes.op("Where", nodes.op("Greater", before, nodes.ints(0)), seen(nodes), blocked(nodes))
     past_bias = nodes.op("Expand", unseen, nodes.op("Concat", new, read, axis=0))
     bias = repeat_rows(nodes, dims, nodes.op("Concat", past_bias, causal_bias(nodes, new), axis=1))
 
@@ -94,7 +89,7 @@ def _decoder(source: LayoutSource, manifest: Manifest, half_logits: bool) -> ir.
         return Past(*(nodes.reshape(part, -1, dims.kv_heads, dims.head_dim) for part in rows), by_row=True)
 
     deltas = attend(nodes, dims, nodes.op("Unsqueeze", position, nodes.ints(0)), bias, past_of)
-    logits = every_position(nodes, inputs, outputs)
+    logits = every_position(nodes, outputs)
     if half_logits:
         logits = nodes.op("Cast", logits, to=HALF)
     nodes.output(logits, LOGITS, HALF if half_logits else FLOAT, 1, "sequence", dims.vocab_size)

@@ -17,6 +17,7 @@ from qwen3_asr_onnx.bundle.files import Bundle, file_record
 from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_FILE, Variant
 from qwen3_asr_onnx.bundle.workshops import Float32Source
 from qwen3_asr_onnx.errors import BundleError, OptionsError
+from qwen3_asr_onnx_export.weights import refuse_absurd
 
 __all__ = ["TABLE", "LayoutSource"]
 
@@ -70,20 +71,19 @@ class LayoutSource:
         """
         manifest, variant = self.bundle.manifest, self.variant
         graphs = [manifest.files[name].sha256 for name in (variant.decoder_init, variant.decoder_step)]
-        why = None
         if manifest.kind != "asr":
-            why = "this is an aligner, which writes no text, and the programs that load these files only transcribe"
+            why = "it is an aligner, which writes no text; programs that load these files only transcribe"
         elif graphs[0] != graphs[1]:
-            why = f"its prompts and its steps are two graphs{' that check each other' if variant.verified else ''}, and " \
-                "these programs have one decoder"
+            why = "prompts and steps have a graph each, and these programs know one set of decoder weights"
         elif variant.cache_dtype != "float32":
             why = f"its cache is {variant.cache_dtype}, and these programs keep one in float32"
         elif variant.embeddings != EMBEDDINGS_FILE:
             why = "its table of embeddings is in 8 bits, and these programs read one in float16"
-        if why is not None:
-            raise OptionsError(
-                f"{self.bundle.path}: variant {self.name!r} cannot be put into another layout: {why}; take fp32, int8 or int4"
-            )
+        else:
+            return
+        raise OptionsError(
+            f"{self.bundle.path}: variant {self.name!r} cannot be put into another program's layout: {why}"
+        )
 
     def encoder(self) -> ir.Model:
         """Return the encoder graph, to be changed as one likes."""
@@ -125,13 +125,15 @@ class LayoutSource:
 
     def _streamed(self, source: Float32Source, tensor: ir.ExternalTensor) -> Iterator[npt.NDArray[Any]]:
         shape = tuple(tensor.shape.numpy())
-        rows = max(1, READ_BYTES // max(1, tensor.dtype.itemsize * math.prod(shape[1:])))
+        rows = max(1, READ_BYTES * shape[0] // tensor.nbytes)
         for start in range(0, shape[0], rows):
             stop = min(start + rows, shape[0])
             if tensor.name == TABLE:
                 yield source.table(start, stop)
             else:
-                yield np.ascontiguousarray(source.read(str(tensor.name), start, stop, columns=False))
+                values = source.read(str(tensor.name), start, stop, columns=False)
+                refuse_absurd(values, str(tensor.name))
+                yield np.ascontiguousarray(values)
 
     def special_ids(self) -> dict[str, int]:
         """Return the ids of the tokens that prompts and answers are made of, by text."""

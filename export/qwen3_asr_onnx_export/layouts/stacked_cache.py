@@ -1,4 +1,4 @@
-"""The caches of all layers in one array, (layers, 1, kv_heads, positions, head_dim), as the layouts of the split family have them."""
+"""The caches of all layers in one array: (layers, 1, kv_heads, positions, head_dim)."""
 
 from __future__ import annotations
 

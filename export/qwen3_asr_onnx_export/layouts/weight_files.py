@@ -69,7 +69,7 @@ class LayoutFiles:
         n_bytes = sum(tensor.nbytes for _, tensor in tensors)
         if n_bytes > MAX_FILE_BYTES:
             raise OptionsError(
-                f"{name} would hold {n_bytes / 1e6:,.0f} MB of weights, and a graph with more than 2 GB in it cannot be "
+                f"{name} would hold {n_bytes / 1e6:,.0f} MB of weights, and no graph with more than 2 GB in it can be "
                 "read; leave out --inline, or take a smaller variant"
             )
         for value, tensor in tensors:
@@ -86,9 +86,8 @@ class LayoutFiles:
             file = f"{weights}.{part}"
         for value, tensor in tensors:
             location, offset = self._placed[_key(tensor)]
-            value.const_value = ir.ExternalTensor(
-                location, offset, tensor.nbytes, tensor.dtype, shape=ir.Shape(tensor.shape.numpy()), name=str(tensor.name)
-            )
+            shape, name = ir.Shape(tensor.shape.numpy()), str(tensor.name)
+            value.const_value = ir.ExternalTensor(location, offset, tensor.nbytes, tensor.dtype, shape=shape, name=name)
 
     def _write_file(self, tensors: list[ir.ExternalTensor], name: str) -> list[ir.ExternalTensor]:
         """Write what one file takes of some tensors, and return the others."""

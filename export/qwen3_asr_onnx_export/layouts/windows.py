@@ -9,7 +9,8 @@ from qwen3_asr_onnx.bundle.manifest import Manifest
 from qwen3_asr_onnx.bundle.names import AUDIO_FEATURES, MEL, N_FRAMES
 from qwen3_asr_onnx_export.shapes import conv_output_bins
 
-from .nodes import FLOAT, INT32, INT64, Nodes
+from .attention import counted
+from .nodes import FLOAT, INT32, Nodes
 
 __all__ = ["encoder_of_rows", "front_end", "whole_encoder"]
 
@@ -17,7 +18,7 @@ POSITIONS = "audio_tower.positions"
 
 
 def whole_encoder(model: ir.Model, manifest: Manifest) -> ir.Model:
-    """Return the graph `mel` (1, n_mels, T) -> `audio_features` (1, N, hidden) of an encoder graph, changed in place."""
+    """Return the graph `mel` (1, n_mels, T) -> `audio_features` (1, N, hidden) of an encoder graph, which changes."""
     nodes, dims = Nodes(model), manifest.encoder
     inputs, outputs = nodes.take_inputs(), nodes.take_outputs()
     mel = nodes.input(MEL, FLOAT, 1, manifest.mel.n_mels, "frames")
@@ -55,8 +56,8 @@ def front_end(model: ir.Model, manifest: Manifest) -> ir.Model:
 def encoder_of_rows(model: ir.Model, manifest: Manifest) -> ir.Model:
     """Return the graph from the rows of `front_end` and a mask of them to audio features: the encoder behind its stem.
 
-    `input_features` (1, n, d_model), `feature_attention_mask` (1, n) bool -> `audio_features` (1, n, hidden), whose rows
-    are zero where the mask is false; true ones come first.
+    `input_features` (1, n, d_model), `feature_attention_mask` (1, n) bool -> `audio_features` (1, n, hidden), rows of it
+    zero where the mask is false; true ones come first.
     """
     nodes, dims = Nodes(model), manifest.encoder
     nodes.take_inputs()
@@ -78,8 +79,8 @@ def encoder_of_rows(model: ir.Model, manifest: Manifest) -> ir.Model:
         node.replace_input_with(4, per_row)
     outputs[AUDIO_FEATURES].name = "layout.windows"
     features = _first(nodes, nodes.reshape(outputs[AUDIO_FEATURES], 1, -1, dims.output_dim), count)
-    silent = nodes.constant(np.zeros(1, np.float32), "layout.zero_row")
-    kept = nodes.op("Where", nodes.op("Unsqueeze", mask, nodes.ints(2)), features, silent)
+    zero = nodes.constant(np.zeros(1, np.float32), "layout.zero_row")
+    kept = nodes.op("Where", nodes.op("Unsqueeze", mask, nodes.ints(2)), features, zero)
     nodes.output(kept, AUDIO_FEATURES, FLOAT, 1, "rows", dims.output_dim)
     return nodes.finish()
 
@@ -104,8 +105,7 @@ def _first(nodes: Nodes, rows: ir.Value, count: ir.Value) -> ir.Value:
 
 def _frames_of_windows(nodes: Nodes, frames: ir.Value, length: ir.Value, windows: ir.Value) -> ir.Value:
     """Return the valid frames of each window: (windows,) int64."""
-    zero, one = (nodes.constant(np.array(n, np.int64), f"layout.scalar.{n}") for n in (0, 1))
-    starts = nodes.op("Mul", nodes.op("Range", zero, nodes.op("Squeeze", windows), one), length)
+    starts = nodes.op("Mul", counted(nodes, windows), length)
     return nodes.op("Min", nodes.op("Sub", frames, starts), length)
 
 
@@ -114,4 +114,3 @@ def _tokens(nodes: Nodes, frames: ir.Value, block: int) -> ir.Value:
     whole = nodes.op("Mul", nodes.op("Div", frames, nodes.ints(block)), nodes.ints(conv_output_bins(block)))
     rest = nodes.op("Add", nodes.op("Mod", frames, nodes.ints(block)), nodes.ints(7))
     return nodes.op("Add", whole, nodes.op("Div", rest, nodes.ints(8)))
-
