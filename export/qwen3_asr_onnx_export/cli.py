@@ -37,8 +37,8 @@ def _add_layout_arguments(parser: _ArgumentGroup) -> None:
     parser.add_argument(
         "--layout",
         choices=LAYOUT_NAMES,
-        help="instead of a bundle, files for sherpa-onnx and daobidao (sherpa), for wyoming-faster-whisper (wyoming), or "
-        "for programs that read decoder_init and decoder_step (split)",
+        help="instead of a bundle, files for sherpa-onnx and daobidao (sherpa), for wyoming-faster-whisper (wyoming), "
+        "or for programs that read decoder_init and decoder_step (split)",
     )
     parser.add_argument(
         "--variant",

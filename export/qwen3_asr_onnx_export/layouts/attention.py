@@ -65,8 +65,8 @@ def attend(
             for value, heads in ((query, dims.heads), (keys, dims.kv_heads))
         )
         assert values is not None
-        rows = [nodes.reshape(value, -1, dims.kv_heads, dims.head_dim) for value in (turned_keys, values)]
-        now = Past(*rows, by_row=True)
+        new_keys, new_values = (nodes.reshape(one, -1, dims.kv_heads, dims.head_dim) for one in (turned_keys, values))
+        now = Past(new_keys, new_values, by_row=True)
         before = past_of(layer)
         attended = _attended(nodes, dims, turned_query, [now] if before is None else [before, now], bias)
         nodes.replace(node.outputs[0], attended)

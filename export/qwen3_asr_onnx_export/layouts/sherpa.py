@@ -85,8 +85,13 @@ def _decoder(source: LayoutSource, manifest: Manifest, half_logits: bool) -> ir.
     bias = repeat_rows(nodes, dims, nodes.op("Concat", past_bias, causal_bias(nodes, new), axis=1))
 
     def past_of(layer: int) -> Past:
-        rows = [nodes.op("Slice", whole, nodes.ints(0), read, nodes.ints(1)) for whole in caches[layer]]
-        return Past(*(nodes.reshape(part, -1, dims.kv_heads, dims.head_dim) for part in rows), by_row=True)
+        keys, values = (
+            nodes.reshape(
+                nodes.op("Slice", whole, nodes.ints(0), read, nodes.ints(1)), -1, dims.kv_heads, dims.head_dim
+            )
+            for whole in caches[layer]
+        )
+        return Past(keys, values, by_row=True)
 
     deltas = attend(nodes, dims, nodes.op("Unsqueeze", position, nodes.ints(0)), bias, past_of)
     logits = every_position(nodes, outputs)

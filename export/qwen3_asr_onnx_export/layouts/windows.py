@@ -56,8 +56,8 @@ def front_end(model: ir.Model, manifest: Manifest) -> ir.Model:
 def encoder_of_rows(model: ir.Model, manifest: Manifest) -> ir.Model:
     """Return the graph from the rows of `front_end` and a mask of them to audio features: the encoder behind its stem.
 
-    `input_features` (1, n, d_model), `feature_attention_mask` (1, n) bool -> `audio_features` (1, n, hidden), rows of it
-    zero where the mask is false; true ones come first.
+    `input_features` (1, n, d_model), `feature_attention_mask` (1, n) bool -> `audio_features` (1, n, hidden), zero in
+    rows where the mask is false; true ones come first.
     """
     nodes, dims = Nodes(model), manifest.encoder
     nodes.take_inputs()
