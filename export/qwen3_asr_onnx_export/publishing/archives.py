@@ -22,14 +22,12 @@ PART_BYTES = 2_000_000_000
 
 ZSTD_LEVEL, GZIP_LEVEL = 6, 6
 
-MOST_PARTS = 100
-
 
 class _Parts(io.RawIOBase):
     """A file that goes on in the next one when it is full; each part is hashed as it is written."""
 
-    def __init__(self, target: Path, part_bytes: int, progress: Callable[[int], object]) -> None:
-        self._target, self._part_bytes, self._progress = target, part_bytes, progress
+    def __init__(self, target: Path, part_bytes: int) -> None:
+        self._target, self._part_bytes = target, part_bytes
         self._files: list[tuple[Path, BinaryIO]] = []
         self._hashes: list[Any] = []
         self._left = 0
@@ -121,10 +119,13 @@ def write_archive(
         OSError: a file cannot be read, or the target not be written.
     """
     compressed = next(open_ for ending, open_ in FORMATS.items() if target.name.endswith(f".{ending}"))
-    with _Parts(target, part_bytes, progress) as sink:
-        with compressed(sink) as stream, tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar:
-            for name in sorted(files):
-                _add(tar, f"{folder}/{name}", files[name], progress)
+    with (
+        _Parts(target, part_bytes) as sink,
+        compressed(sink) as stream,
+        tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name in sorted(files):
+            _add(tar, f"{folder}/{name}", files[name], progress)
     return sink.digests()
 
 

@@ -55,7 +55,7 @@ def model_card(manifest: Manifest, packed: Sequence[Packed], *, base_model: str 
         _metadata(manifest, packed, base),
         f"# {manifest.name} in ONNX\n\n"
         f"The {what} {f'[{base}](https://huggingface.co/{base})' if base else manifest.name} for onnxruntime, without "
-        f"torch, exported by [qwen3-asr-onnx](https://pypi.org/project/qwen3-asr-onnx/) {version('qwen3-asr-onnx')}.",
+        f"torch, exported by qwen3-asr-onnx {version('qwen3-asr-onnx')}.",
         "## Files\n\n"
         + _table(packed)
         + "\n\nDigests are in `SHA256SUMS`: `sha256sum -c SHA256SUMS`."
@@ -107,9 +107,21 @@ def _recipes(manifest: Manifest, packed: Sequence[Packed]) -> str:
     lines = []
     for name in dict.fromkeys(one.variant for one in packed):
         variant = manifest.variants[name]
-        recipe = {key: value for key, value in variant.recipe.items() if key != "inputs"}
-        lines.append(f"`{name}`, for {', '.join(variant.devices)}:\n\n```json\n{json.dumps(recipe, indent=1)}\n```")
-    return "\n\n".join(lines)
+        parts = [
+            f"{key} {_scheme(value)}"
+            for key, value in variant.recipe.items()
+            if isinstance(value, Mapping) and "scheme" in value
+        ]
+        switches = [key for key, value in variant.recipe.items() if value is True]
+        told = ", ".join([*parts, *switches])
+        lines.append(f"- `{name}` ({', '.join(variant.devices)}): {told or variant.recipe.get('scheme', 'float32')}")
+    return "\n".join(lines)
+
+
+def _scheme(part: Mapping[str, object]) -> str:
+    """Return how a part is stored."""
+    scheme = str(part["scheme"])
+    return f"{scheme} in blocks of {part['block']}" if "block" in part else scheme
 
 
 def _uses(manifest: Manifest, packed: Sequence[Packed]) -> str:
@@ -129,8 +141,8 @@ def _uses(manifest: Manifest, packed: Sequence[Packed]) -> str:
     if sherpa := first.get("sherpa"):
         uses.append(
             "**sherpa-onnx** 2.0 or later, and daobidao:\n\n```python\nsherpa_onnx.OfflineRecognizer.from_qwen3_asr(\n"
-            f'    conv_frontend="{sherpa}/conv_frontend.onnx", encoder="{sherpa}/encoder.onnx",\n'
-            f'    decoder="{sherpa}/decoder.onnx", tokenizer="{sherpa}/tokenizer")\n```'
+            f'    conv_frontend="{sherpa}/conv_frontend.onnx", encoder="{sherpa}/encoder.int8.onnx",\n'
+            f'    decoder="{sherpa}/decoder.int8.onnx", tokenizer="{sherpa}/tokenizer")\n```'
         )
     if wyoming := first.get("wyoming") or first.get("split"):
         uses.append(
