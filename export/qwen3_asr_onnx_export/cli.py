@@ -9,7 +9,7 @@ from pathlib import Path
 from qwen3_asr_onnx.commands.command import EXIT_OK, Command
 from qwen3_asr_onnx.errors import OptionsError
 
-__all__ = ["COMMAND"]
+__all__ = ["COMMAND", "LAYOUT_NAMES", "add_options"]
 
 LAYOUT_NAMES = ("sherpa", "wyoming", "split")
 """As in `layouts.packaging.LAYOUTS`, which imports what is heavy."""
@@ -21,6 +21,11 @@ def _add_arguments(parser: ArgumentParser) -> None:
         help="checkpoint directory, or a hub id such as Qwen/Qwen3-ASR-0.6B; with --layout also a bundle directory",
     )
     parser.add_argument("bundle", type=Path, help="directory to create")
+    add_options(parser)
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Add all options of `export`, without what it reads and writes."""
     parser.add_argument("--revision", help="branch, tag or commit, when the checkpoint is a hub id")
     parser.add_argument("--overwrite", action="store_true", help="replace the bundle if it exists")
     parser.add_argument(
