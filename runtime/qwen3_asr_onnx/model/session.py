@@ -203,8 +203,12 @@ class Session:
         Raises:
             Stopped: whoever it was for does not want it any more; so does a call of `bind`.
         """
-        result: list[Array] = self._call(lambda options: self._session.run([output], dict(inputs), options))
-        return result[0]
+        return self.run_for([output], inputs)[0]
+
+    def run_for(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+        """Return several outputs for the given inputs, as `run` does."""
+        result: list[Array] = self._call(lambda options: self._session.run([*outputs], dict(inputs), options))
+        return result
 
     def failure(self, error: Exception) -> Qwen3AsrError:
         """Return what a run that ended in `error` means to the user."""
