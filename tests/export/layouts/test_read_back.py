@@ -94,6 +94,7 @@ def test_ids_that_the_folder_has_wrong_do_not_matter(copied: Path, asr: Transcri
         assert split.transcribe(SPOKEN).text == asr.transcribe(SPOKEN).text
 
 
+@pytest.mark.filterwarnings("always:.*made by another exporter")
 def test_the_command_line_says_what_is_lost_and_what_is_no_bundle(
     copied: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
