@@ -25,6 +25,8 @@ RETRY_S = 1.0
 LONGEST_RETRY_S = 120.0
 """What clients honour at most (server.md: the openai client gives up above it)."""
 MEMORY_EVERY_S = 0.25
+WARM_PARTS = 2
+"""Tenths of a level after which a server has seen all it will: what it holds then is what it should hold at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ class LoadPlan:
     concurrencies: Sequence[int]
     routes: Sequence[str] = ("transcriptions",)
     model: str = "whisper-1"
-    requests: int = 2
+    requests: int = 4
     duration_s: float | None = None
     hang_up: float = 0.0
     timeout_s: float = 600.0
@@ -126,8 +128,12 @@ class _Level:
         self.memory: list[int] = []
 
     async def run(self) -> None:
+        watch = None
+        if self.plan.pid is not None:
+            import psutil  # takes a while, which is not the server's
+
+            watch = asyncio.ensure_future(self._watch_memory(psutil))
         self._began = time.perf_counter()
-        watch = asyncio.ensure_future(self._watch_memory()) if self.plan.pid is not None else None
         try:
             await asyncio.gather(*(self._client() for _ in range(self.concurrency)))
         finally:
@@ -201,9 +207,7 @@ class _Level:
         self.errors[kind] += 1
         self.messages.setdefault(kind, message[:300])
 
-    async def _watch_memory(self) -> None:
-        import psutil
-
+    async def _watch_memory(self, psutil: Any) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             server = psutil.Process(self.plan.pid)
             while True:
@@ -233,7 +237,14 @@ class _Level:
     def _memory(self) -> dict[str, int] | None:
         if not self.memory:
             return None
-        return {"start": self.memory[0], "peak": max(self.memory), "end": self.memory[-1]}
+        part = -(-len(self.memory) // 10)
+        warm = self.memory[WARM_PARTS * part : (WARM_PARTS + 1) * part] or self.memory[-1:]
+        return {
+            "start": self.memory[0],
+            "warm": int(median(warm)),
+            "peak": max(self.memory),
+            "end": int(median(self.memory[-part:])),
+        }
 
 
 def _spread(values: Sequence[float]) -> dict[str, float] | None:
