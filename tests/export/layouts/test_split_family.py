@@ -105,8 +105,7 @@ def test_what_its_readers_look_for_in_the_config(layout_of: MakeLayout) -> None:
 
 
 @pytest.mark.parametrize("layout", HOSTS)
-@pytest.mark.parametrize("variant", ["fp32", "int8", "int4"])
-@pytest.mark.parametrize("name", ["en_1", "de_story_12s"])
+@pytest.mark.parametrize(("variant", "name"), [("fp32", "de_story_12s"), ("int8", "en_1"), ("int4", "zh_1")])
 def test_the_ids_of_our_runtime(
     layout_of: MakeLayout,
     clip_of: Callable[[str], Clip],
