@@ -37,6 +37,7 @@ class PublishedFolder:
         path: the folder.
         files: name in the repository, with slashes -> the file, in the order of the names.
         sizes: name -> bytes.
+        changed_ns: name -> when it was last changed.
         identity: what its `config.json` says; None without one.
         bundle: the bundle that it is, None if it is something else.
         sums: name -> sha256 of what `SHA256SUMS` lists.
@@ -45,6 +46,7 @@ class PublishedFolder:
     path: Path
     files: Mapping[str, Path]
     sizes: Mapping[str, int]
+    changed_ns: Mapping[str, int]
     identity: Identity | None
     bundle: Bundle | None = None
     sums: Mapping[str, str] = field(default_factory=dict)
@@ -80,6 +82,21 @@ class PublishedFolder:
             raise BundleError(f"{problems[0]}{others}; nothing was sent")
         return digests
 
+    def require_unchanged(self, name: str) -> Path:
+        """Return a file that nobody has changed since it was looked at.
+
+        Raises:
+            BundleError: somebody has.
+            OSError: it is gone.
+        """
+        path = self.files[name]
+        state = path.stat()
+        if (state.st_size, state.st_mtime_ns) != (self.sizes[name], self.changed_ns[name]):
+            raise BundleError(
+                f"{path}: was changed after it was checked; run the same command again when it is finished"
+            )
+        return path
+
 
 def open_folder(path: Path) -> PublishedFolder:
     """Return what there is to publish in a folder; its `config.json` and `SHA256SUMS` are read, and nothing is hashed.
@@ -101,9 +118,16 @@ def open_folder(path: Path) -> PublishedFolder:
             "or package wrote"
         )
     files = dict(sorted(_files(path, "")))
-    sizes = {name: file.stat().st_size for name, file in files.items()}
-    bundle = Bundle.open(path) if identity is not None and identity.form == "bundle" else None
-    return PublishedFolder(path, files, sizes, identity, bundle, _sums(files[SUMS_FILE]) if SUMS_FILE in files else {})
+    states = {name: file.stat() for name, file in files.items()}
+    return PublishedFolder(
+        path,
+        files,
+        sizes={name: state.st_size for name, state in states.items()},
+        changed_ns={name: state.st_mtime_ns for name, state in states.items()},
+        identity=identity,
+        bundle=Bundle.open(path) if identity is not None and identity.form == "bundle" else None,
+        sums=_sums(files[SUMS_FILE]) if SUMS_FILE in files else {},
+    )
 
 
 def _files(folder: Path, prefix: str) -> Iterator[tuple[str, Path]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from qwen3_asr_onnx.bundle.hub import is_hub_id
+from qwen3_asr_onnx.bundle.hub import is_hub_id, local_folder
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
 from qwen3_asr_onnx.bundle.writing import readable_bytes
 from qwen3_asr_onnx.commands.console import progress_bar
@@ -156,8 +156,12 @@ class UploadPlan:
         return f"{len(self.sent)} of {len(self.folder.files)} files, {size}"
 
 
-def plan_upload(path: Path, options: UploadOptions) -> UploadPlan:
+def plan_upload(name_or_path: str | Path, options: UploadOptions) -> UploadPlan:
     """Return what an upload would do; every digest that the folder brings is checked, and nothing is sent.
+
+    Args:
+        name_or_path: a folder, or a model of the store.
+        options: where to, and how.
 
     Raises:
         BundleError: there is no token; the folder is nothing to publish, or damaged; the hub cannot be reached or
@@ -168,7 +172,8 @@ def plan_upload(path: Path, options: UploadOptions) -> UploadPlan:
     if not is_hub_id(options.repo_id):
         raise OptionsError(f"--repo {options.repo_id}: not the name of a repository on the hub, which is owner/name")
     api = open_hub(options.repo_id)
-    folder = open_folder(path)
+    path = local_folder(name_or_path)
+    folder = open_folder(Path(name_or_path) if path is None else path)
     repository = look_up(api, options.repo_id, options.revision)
     if options.private and repository.exists and not repository.is_private:
         raise OptionsError(

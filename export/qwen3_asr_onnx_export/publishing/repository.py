@@ -191,7 +191,7 @@ def _explanation(repo_id: str, error: Exception) -> Qwen3AsrError:
     if status in _NO_ROOM or any(word in reason.lower() for word in _NO_ROOM_WORDS):
         return LimitError(f"{repo_id}: its owner has no room for it on the hub ({reason}); free some there")
     if status is None:
-        return BundleError(f"{repo_id}: the connection to the hub failed ({reason}); {AGAIN}{_without_xet(cause)}")
+        return BundleError(f"{repo_id}: the connection to the hub failed ({reason}); {AGAIN}{_without_xet(reason)}")
     if status >= 500:
         return BundleError(f"{repo_id}: the hub has a fault ({status}: {reason}); {AGAIN}")
     return BundleError(f"{repo_id}: {_ADVICE.get(status, 'the hub refuses it')} ({status}: {reason})")
@@ -202,14 +202,9 @@ def _gist(error: BaseException) -> str:
     return first_line(error) if hasattr(error, "response") else str(error)[:SHOWN_CHARACTERS] or type(error).__name__
 
 
-def _without_xet(error: BaseException) -> str:
+def _without_xet(reason: str) -> str:
     """Return what helps where a mirror does not know how large files are sent today."""
-    from huggingface_hub import constants
-
-    is_mirror = "huggingface.co" not in constants.ENDPOINT
-    if constants.HF_HUB_DISABLE_XET or not is_mirror or isinstance(error, OSError):
-        return ""
-    return "; where a mirror knows no Xet storage, set HF_HUB_DISABLE_XET=1"
+    return "; where a mirror knows no Xet storage, set HF_HUB_DISABLE_XET=1" if "xet-write-token" in reason else ""
 
 
 def _one_line(text: str) -> str:

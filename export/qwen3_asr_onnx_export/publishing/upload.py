@@ -24,21 +24,22 @@ def send(plan: UploadPlan) -> str:
     """Make the repository what was planned, if it is not, and return its address.
 
     Raises:
-        BundleError: the hub does not take it, the connection broke, or not all has arrived.
+        BundleError: the hub does not take it, the connection broke, a file was changed, or not all has arrived.
         LimitError: the owner has no room for it.
     """
     repository, options = plan.repository, plan.options
     api = open_hub(repository.repo_id)
+    operations = _operations(plan)
     with explained(repository.repo_id), _bars_for_people(quiet=options.quiet):
         if not repository.exists:
             api.create_repo(repository.repo_id, private=options.private or None)
         if not repository.has_branch and repository.branch != MAIN:
             api.create_branch(repository.repo_id, branch=repository.branch, revision=repository.commit)
-        if plan.sent:
+        if operations:
             # One file after the other: whatever breaks, at most one has to be sent again.
             commit = api.create_commit(
                 repository.repo_id,
-                _operations(plan),
+                operations,
                 commit_message=options.message.strip() or _message(plan),
                 revision=repository.branch,
                 parent_commit=repository.commit,
@@ -53,7 +54,7 @@ def _operations(plan: UploadPlan) -> list[Any]:
 
     operations = []
     for name in plan.sent:
-        operation = CommitOperationAdd(path_in_repo=name, path_or_fileobj=plan.folder.files[name])
+        operation = CommitOperationAdd(path_in_repo=name, path_or_fileobj=plan.folder.require_unchanged(name))
         if name in plan.digests:  # or huggingface_hub would read the file for it once more
             operation.upload_info.sha256 = bytes.fromhex(plan.digests[name])
         operations.append(operation)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from pathlib import Path
 
 from qwen3_asr_onnx.commands.command import EXIT_OK, Command
 from qwen3_asr_onnx.commands.console import emit, say
@@ -13,7 +12,9 @@ __all__ = ["COMMAND"]
 
 def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
-        "folder", type=Path, help="a bundle, or a folder that `export --layout` or `package` wrote; it is only read"
+        "folder",
+        metavar="FOLDER",
+        help="a bundle or model of the store, or what `export --layout` or `package` wrote; it is only read",
     )
     parser.add_argument(
         "--repo",

@@ -88,7 +88,7 @@ def sums(*paths: Path) -> bytes:
     return "".join(f"{sha256(path)}  {path.name}\n" for path in paths).encode()
 
 
-def upload(folder: Path, repo_id: str = REPO, **options: Any) -> str:
+def upload(folder: Path | str, repo_id: str = REPO, **options: Any) -> str:
     return send(plan_upload(folder, UploadOptions(repo_id, **options)))
 
 
@@ -446,7 +446,6 @@ def test_without_a_connection_it_fails_at_once_in_one_line(
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({}, "no such folder; give a bundle, or what export --layout or package wrote"),
         ({"notes.txt": b""}, "neither a bundle, nor what export --layout or package wrote"),
         (
             {"config.json": CHECKPOINT, "model.safetensors": b""},
@@ -458,6 +457,27 @@ def test_without_a_connection_it_fails_at_once_in_one_line(
 def test_other_folders_are_refused(hub: FakeHub, tmp_path: Path, files: dict[str, bytes], message: str) -> None:
     with pytest.raises(BundleError, match=message):
         upload(written(tmp_path / "folder", files))
+
+
+def test_a_model_of_the_store_is_meant_by_its_name(hub: FakeHub, tiny_bundle: Path, store: Path) -> None:
+    shutil.copytree(tiny_bundle, store / "tiny")
+    upload("tiny")
+    assert on_hub(hub) == contents(tiny_bundle)
+    for name, message in (
+        ("nobody", "no such folder, and not a hub id"),
+        ("some/one", "no such folder; give a bundle"),
+    ):
+        with pytest.raises(BundleError, match=message):
+            upload(name)
+
+
+def test_what_is_changed_after_it_was_checked_is_not_sent(hub: FakeHub, bundle: Path) -> None:
+    plan = plan_upload(bundle, UploadOptions(REPO))
+    weights = bundle / "encoder.data"
+    weights.write_bytes(weights.read_bytes()[::-1])
+    with pytest.raises(BundleError, match=r"encoder.data: was changed after it was checked"):
+        send(plan)
+    assert hub.files == {}
 
 
 def test_what_is_no_file_is_refused(hub: FakeHub, layout: Path) -> None:
@@ -501,6 +521,16 @@ def test_a_mirror_is_used_and_a_pipe_gets_no_bars(hub: FakeHub, bundle: Path, tm
     assert done.stdout.decode() == f"{hub.url}/{REPO}\n"
     assert done.stderr.decode() == "qwen3-asr-onnx: owner/tiny, branch main: sent 14 of 14 files, 0.4 MB\n"
     assert on_hub(hub) == contents(bundle)
+
+
+def test_a_mirror_without_xet_is_told_from_a_broken_connection(
+    hub: FakeHub, layout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hf_xet", reason="comes with huggingface_hub on most machines")
+    pytest.importorskip("huggingface_hub", "2.0", reason="earlier ones ask the mirror what it knows")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", False)
+    with pytest.raises(BundleError, match="where a mirror knows no Xet storage, set HF_HUB_DISABLE_XET=1"):
+        upload(layout)
 
 
 def test_on_a_terminal_the_bars_of_the_hub_are_shown_unless_quiet(
