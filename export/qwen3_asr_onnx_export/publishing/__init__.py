@@ -1,1 +1,1 @@
-"""What was made here, for other people: uploaded to a repository of the Hugging Face hub."""
+"""Bundles and layouts as others download them: archives with digests and a model card, and a repository on the hub."""
