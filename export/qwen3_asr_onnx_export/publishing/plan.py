@@ -212,7 +212,9 @@ def _refuse_another_model(folder: PublishedFolder, repository: Repository) -> No
             raise BundleError(f"{repository.repo_id} holds {theirs}, which is not {what}; {advice}")
         return
     models = [name for name in repository.files if name.endswith(MODEL_FILES)]
-    if models and not set(models) & (folder.files.keys() | folder.sums.keys()):
+    known = folder.files.keys() | folder.sums.keys()
+    archives = "" if ours is None else f"{ours.name}-"  # how `package` names them
+    if models and not any(name in known or (archives and name.startswith(archives)) for name in models):
         names = ", ".join(models[:3]) + (f" and {len(models) - 3} more" if len(models) > 3 else "")
         raise BundleError(f"{repository.repo_id} holds {names}, of which {folder.path} has none; {advice}")
 

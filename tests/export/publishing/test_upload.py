@@ -255,6 +255,14 @@ def test_files_without_a_config_may_lie_beside_a_model_of_the_family(
         upload(layout)
 
 
+def test_a_bundle_may_lie_beside_its_archives(hub: FakeHub, bundle: Path) -> None:
+    hub.files[REPO] = {"tiny-fp32.tar.zst": b"packed", "SHA256SUMS": b""}
+    upload(bundle)
+    hub.files["owner/other"] = {"tinier-fp32.tar.zst": b"packed", "SHA256SUMS": b""}
+    with pytest.raises(BundleError, match=r"owner/other holds tinier-fp32.tar.zst, of which"):
+        upload(bundle, "owner/other")
+
+
 def test_a_repository_without_a_model_is_filled(hub: FakeHub, bundle: Path) -> None:
     hub.files[REPO] = {".gitattributes": b"", "README.md": b"soon", "LICENSE": b"free"}
     upload(bundle)
