@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from qwen3_asr_onnx.bundle.checkpoints import MODEL_TYPE
 from qwen3_asr_onnx.bundle.json_text import parse_json, read_regular_text
 from qwen3_asr_onnx.bundle.manifest import FORMAT_NAME, MANIFEST_FILE
 from qwen3_asr_onnx.errors import BundleError
@@ -17,8 +18,6 @@ Form: TypeAlias = Literal["bundle", "layout", "checkpoint", "other"]
 
 EXPORTER = FORMAT_NAME
 """What `exporter` begins with in a layout's config."""
-
-MODEL_TYPE = "qwen3_asr"
 
 SHOWN_CHARACTERS = 80
 
