@@ -25,8 +25,9 @@ RETRY_S = 1.0
 LONGEST_RETRY_S = 120.0
 """What clients honour at most (server.md: the openai client gives up above it)."""
 MEMORY_EVERY_S = 0.25
-WARM_PARTS = 2
-"""Tenths of a level after which a server has seen all it will: what it holds then is what it should hold at the end."""
+PARTS = 20
+"""Parts of a level of whose memory the median is kept. After a fifth of them a server is warm, if the level lasts long
+enough: what it holds then is what it should hold at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,17 +235,13 @@ class _Level:
             "texts": [{"clip": clip, "text": text, "n": n} for (clip, text), n in self.texts.items()],
         }
 
-    def _memory(self) -> dict[str, int] | None:
+    def _memory(self) -> dict[str, Any] | None:
         if not self.memory:
             return None
-        part = -(-len(self.memory) // 10)
-        warm = self.memory[WARM_PARTS * part : (WARM_PARTS + 1) * part] or self.memory[-1:]
-        return {
-            "start": self.memory[0],
-            "warm": int(median(warm)),
-            "peak": max(self.memory),
-            "end": int(median(self.memory[-part:])),
-        }
+        size = -(-len(self.memory) // PARTS)
+        parts = [int(median(self.memory[at : at + size])) for at in range(0, len(self.memory), size)]
+        warm = parts[min(len(parts) // 5, len(parts) - 1)]
+        return {"start": self.memory[0], "warm": warm, "peak": max(self.memory), "end": parts[-1], "parts": parts}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float] | None:
