@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from qwen3_asr_onnx.audio.downloads import decode_data_url
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.results import Partial, Segment, Transcript
-from qwen3_asr_onnx.text.answer import parse_output
+from qwen3_asr_onnx.text.answer import named_language
 
 from .bodies import token_usage
 from .errors import ApiError, invalid_field
@@ -137,7 +137,7 @@ async def _told(
 def _language(event: Partial | Segment, options: TranscribeOptions) -> str:
     if isinstance(event, Segment):
         return event.language
-    return options.language or parse_output(event.raw).language
+    return options.language or named_language(event.raw)
 
 
 def _head_of(language: str) -> str:
