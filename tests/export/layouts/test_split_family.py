@@ -20,7 +20,7 @@ from .test_sherpa import F32, I64, interface
 
 PAST, TOTAL = [3, 1, 2, "past", 64], [3, 1, 2, "total", 64]
 OUTPUTS = [("logits", F32, [1, 1, 1024]), ("present_keys", F32, TOTAL), ("present_values", F32, TOTAL)]
-HOSTS = {"wyoming": MergedHost, "split": SplitHost}
+HOSTS: dict[str, type[MergedHost | SplitHost]] = {"wyoming": MergedHost, "split": SplitHost}
 
 
 @pytest.mark.parametrize("layout", HOSTS)
