@@ -7,6 +7,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from qwen3_asr_onnx.bundle.files import Bundle
@@ -22,8 +23,9 @@ from .encoder import AudioEncoder
 from .interface import Interface, decoder_interface, encoder_interface
 from .saturation import refuse_saturation
 from .session import DEVICES, Session, return_free_memory
+from .warm import prepare, prepared_graph
 
-__all__ = ["Model", "load_model", "load_session", "load_tokenizer", "open_variant"]
+__all__ = ["Model", "fetch_prepared", "load_model", "load_session", "load_tokenizer", "open_variant"]
 
 LOG = logging.getLogger(__name__)
 
@@ -126,6 +128,26 @@ def open_variant(
     return opened, name, entry
 
 
+def fetch_prepared(
+    name_or_path: str | Path | None, variant: str | None, device: str = "cpu", family: Family = "asr"
+) -> Path:
+    """Return the local folder of a bundle as `fetch_variant` does, the variant's weights prepared for this machine.
+
+    Where they cannot be prepared, one warning is logged, and loading takes longer.
+
+    Raises:
+        BundleError, MissingExtra: as `fetch_variant`.
+        BundleError, ProviderError: as `open_variant`.
+        OptionsError: the environment is wrong about prepared weights.
+    """
+    from qwen3_asr_onnx.bundle.pull import fetch_variant
+
+    folder = fetch_variant(name_or_path, variant, family=family)
+    opened, _, entry = open_variant(folder, variant, device, family)
+    prepare(opened, entry, device)
+    return folder
+
+
 def load_tokenizer(bundle: Bundle) -> Tokenizer:
     """Return the tokenizer of a bundle, its ids and special tokens known to be those the manifest speaks of.
 
@@ -189,7 +211,8 @@ def load_session(
         ProviderError: the device is not available.
     """
     LOG.debug("%s: opening %s on %s", bundle.path, file, device)
-    return Session(
+    open_session = partial(
+        Session,
         bundle.require(file, digest=True),
         interface=interface,
         device=device,
@@ -199,6 +222,13 @@ def load_session(
         plan_memory=file != variant.encoder and bundle.manifest.kind == "asr",
         release_memory=bundle.manifest.kind == "aligner",
     )
+    prepared = prepared_graph(bundle, variant, file, device)
+    if prepared is not None:
+        try:
+            return open_session(prepared=prepared)
+        except BundleError as error:  # somebody has removed it, or it is no use after all
+            LOG.warning("%s: loading without a warm start: %s", bundle.path, error)
+    return open_session()
 
 
 def _load_graphs(

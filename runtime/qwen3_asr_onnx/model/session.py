@@ -12,11 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.errors import BundleError, LimitError, MissingExtra, OptionsError, ProviderError, Qwen3AsrError
 
 from .interface import Interface, Port
+from .relocating import relocate_packed
 
 __all__ = [
     "DEVICES",
@@ -28,6 +30,7 @@ __all__ = [
     "import_onnxruntime",
     "return_free_memory",
     "runtime_version",
+    "save_prepared",
     "usable_cores",
 ]
 
@@ -125,6 +128,7 @@ class Session:
         prepack: bool = True,
         plan_memory: bool = True,
         release_memory: bool = False,
+        prepared: Path | None = None,
     ) -> None:
         """Load a graph and check that it has the interface the bundle format promises.
 
@@ -139,6 +143,7 @@ class Session:
                 per cent faster for small calls, and a second copy of the largest ones.
             release_memory: give the memory of intermediate results back after every call, so that sessions that run
                 one after the other do not keep the peak of each.
+            prepared: the same graph as `save_prepared` wrote it, loaded in its place: its weights are mapped.
 
         Raises:
             BundleError: the graph cannot be loaded or has another interface.
@@ -150,11 +155,9 @@ class Session:
         options = _session_options(ort, threads, prepack=prepack, plan_memory=plan_memory)
         self.path = path
         self._errors = _errors(ort)
-        providers = [_provider(device)]
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=providers)
-        except self._errors as error:
-            raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load this graph ({error})") from error
+        if prepared is not None:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
+        self._session = _opened(ort, prepared or path, options, _provider(device))
         self._ort = ort
         self._run_options = ort.RunOptions()
         if release_memory and device == "cpu":
@@ -240,6 +243,48 @@ class Binding:
         """Remember what to run, and keep the memory alive that it works on."""
         self._kept = kept
         self.run = run
+
+
+def save_prepared(graph: Path, target: Path, weights: str, example: Mapping[str, Array]) -> None:
+    """Write a graph as the CPU of this machine runs it, so that a load neither optimizes it nor copies its weights.
+
+    Args:
+        graph: the .onnx file; its external data lies beside it.
+        target: the .onnx file to write.
+        weights: name of the file beside it for the weights: as they are, and as the kernels want them.
+        example: inputs; what was written must give the same for them, to the bit.
+
+    Raises:
+        BundleError: the graph cannot be loaded, nothing can be written there, or it gives something else.
+        MissingExtra: onnxruntime is not installed.
+    """
+    ort = import_onnxruntime()
+    options = _session_options(ort, None, prepack=True, plan_memory=False)
+    options.optimized_model_filepath = str(target)
+    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights)
+    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
+    told = _first_output(_opened(ort, graph, options, PROVIDERS["cpu"]), example)
+    try:
+        relocate_packed(target, target.with_name(weights))
+    except ValueError as error:
+        raise BundleError(f"{target}: onnxruntime {ort.__version__} wrote a graph of another kind ({error})") from error
+    options = _session_options(ort, None, prepack=True, plan_memory=False)
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    found = _first_output(_opened(ort, target, options, PROVIDERS["cpu"]), example)
+    if not np.array_equal(told, found, equal_nan=True):
+        raise BundleError(f"{graph}: onnxruntime {ort.__version__} gives other numbers once its weights are prepared")
+
+
+def _first_output(session: Any, inputs: Mapping[str, Array]) -> Array:
+    result: Array = session.run([session.get_outputs()[0].name], dict(inputs))[0]
+    return result
+
+
+def _opened(ort: Any, path: Path, options: Any, provider: str) -> Any:
+    try:
+        return ort.InferenceSession(str(path), options, providers=[provider])
+    except _errors(ort) as error:
+        raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load this graph ({error})") from error
 
 
 def _bind(ort: Any, binding: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> list[object]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from qwen3_asr_onnx.alignment.aligner import Aligner
 from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
-from qwen3_asr_onnx.bundle.pull import fetch_variant
+from qwen3_asr_onnx.model.loading import fetch_prepared
 
 from .faults import NO_MODEL, NOT_NOW, Fault
 
@@ -79,9 +79,10 @@ class Host:
         aligner = None
         if choice.aligner is not None:
             name = None if choice.aligner == "default" else choice.aligner
-            aligner = Aligner.from_pretrained(name, device=choice.device, threads=choice.threads)
+            folder = fetch_prepared(name, None, choice.device, "aligner")
+            aligner = Aligner(folder, device=choice.device, threads=choice.threads)
         loaded = AsyncTranscriber(
-            fetch_variant(choice.model, choice.variant),
+            fetch_prepared(choice.model, choice.variant, choice.device),
             choice.variant,
             choice.device,
             choice.threads,
