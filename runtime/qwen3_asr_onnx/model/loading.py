@@ -20,6 +20,7 @@ from qwen3_asr_onnx.text.tokenizer import Tokenizer
 from .decoder import Decoder
 from .embeddings import EmbeddingTable
 from .encoder import AudioEncoder
+from .holding import Memory, held_by
 from .interface import Interface, decoder_interface, encoder_interface
 from .saturation import refuse_saturation
 from .session import DEVICES, Session, return_free_memory
@@ -49,6 +50,7 @@ class Model:
         encoder: log-mel features -> audio embeddings.
         decoder: embedded prompts -> generated ids.
         load_s: seconds it took to load.
+        memory: what it holds between calls.
     """
 
     manifest: Manifest
@@ -58,6 +60,7 @@ class Model:
     encoder: AudioEncoder
     decoder: Decoder
     load_s: float
+    memory: Memory
 
 
 def load_model(
@@ -89,6 +92,7 @@ def load_model(
         encoder, init, step = _load_graphs(opened, entry, device, threads, pool)
         tokenizer = tokenizing.result()
     return_free_memory()
+    memory = held_by(opened, (encoder, init, step), entry.embeddings)
     decoder = Decoder(
         init,
         step,
@@ -101,7 +105,9 @@ def load_model(
     )
     load_s = time.perf_counter() - started
     LOG.info("%s: variant %s loaded on %s, %s threads, in %.2f s", opened.path, name, device, threads or "all", load_s)
-    return Model(manifest, name, tokenizer, embeddings, AudioEncoder(encoder, manifest.encoder), decoder, load_s)
+    return Model(
+        manifest, name, tokenizer, embeddings, AudioEncoder(encoder, manifest.encoder), decoder, load_s, memory
+    )
 
 
 def open_variant(

@@ -12,13 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 
 from qwen3_asr_onnx.errors import BundleError, LimitError, MissingExtra, OptionsError, ProviderError, Qwen3AsrError
 
+from .forking import keep_when_forked, refuse_forked
 from .interface import Interface, Port
-from .relocating import relocate_packed
 
 __all__ = [
     "DEVICES",
@@ -28,9 +27,10 @@ __all__ = [
     "available_providers",
     "disable_telemetry",
     "import_onnxruntime",
+    "opened",
     "return_free_memory",
     "runtime_version",
-    "save_prepared",
+    "session_options",
     "usable_cores",
 ]
 
@@ -116,6 +116,8 @@ class Session:
 
     Attributes:
         path: its file.
+        prepared: the file that was loaded in its place; None without.
+        copied: whether it holds its weights in memory of its own, and not where their file is mapped.
     """
 
     def __init__(
@@ -152,12 +154,17 @@ class Session:
             MissingExtra: onnxruntime is not installed.
         """
         ort = import_onnxruntime()
-        options = _session_options(ort, threads, prepack=prepack, plan_memory=plan_memory)
-        self.path = path
+        options = session_options(ort, threads, prepack=prepack, plan_memory=plan_memory)
+        self.path, self.prepared = path, prepared
+        self.copied = prepack and prepared is None
         self._errors = _errors(ort)
         if prepared is not None:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
-        self._session = _opened(ort, prepared or path, options, _provider(device))
+        self._session = opened(ort, prepared or path, options, _provider(device))
+        self._pid = os.getpid()
+        self._has_threads = options.intra_op_num_threads != 1
+        if self._has_threads:
+            keep_when_forked(self._session)
         self._ort = ort
         self._run_options = ort.RunOptions()
         if release_memory and device == "cpu":
@@ -200,6 +207,7 @@ class Session:
 
     def run(self, output: str, inputs: Mapping[str, Array]) -> Array:
         """Return one output for the given inputs."""
+        self._refuse_forked()
         try:
             result: Array = self._session.run([output], dict(inputs), self._run_options)[0]
         except self._errors as error:
@@ -229,7 +237,12 @@ class Session:
             raise self.failure(error) from error
         return Binding(lambda: self._run_bound(binding), kept)
 
+    def _refuse_forked(self) -> None:
+        if self._has_threads:
+            refuse_forked(self._pid)
+
     def _run_bound(self, binding: Any) -> None:
+        self._refuse_forked()
         try:
             self._session.run_with_iobinding(binding, self._run_options)
         except self._errors as error:
@@ -245,42 +258,12 @@ class Binding:
         self.run = run
 
 
-def save_prepared(graph: Path, target: Path, weights: str, example: Mapping[str, Array]) -> None:
-    """Write a graph as the CPU of this machine runs it, so that a load neither optimizes it nor copies its weights.
-
-    Args:
-        graph: the .onnx file; its external data lies beside it.
-        target: the .onnx file to write.
-        weights: name of the file beside it for the weights: as they are, and as the kernels want them.
-        example: inputs; what was written must give the same for them, to the bit.
+def opened(ort: Any, path: Path, options: Any, provider: str) -> Any:
+    """Return a session of onnxruntime itself.
 
     Raises:
-        BundleError: the graph cannot be loaded, nothing can be written there, or it gives something else.
-        MissingExtra: onnxruntime is not installed.
+        BundleError: the graph cannot be loaded.
     """
-    ort = import_onnxruntime()
-    options = _session_options(ort, None, prepack=True, plan_memory=False)
-    options.optimized_model_filepath = str(target)
-    options.add_session_config_entry("session.optimized_model_external_initializers_file_name", weights)
-    options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
-    told = _first_output(_opened(ort, graph, options, PROVIDERS["cpu"]), example)
-    try:
-        relocate_packed(target, target.with_name(weights))
-    except ValueError as error:
-        raise BundleError(f"{target}: onnxruntime {ort.__version__} wrote a graph of another kind ({error})") from error
-    options = _session_options(ort, None, prepack=True, plan_memory=False)
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    found = _first_output(_opened(ort, target, options, PROVIDERS["cpu"]), example)
-    if not np.array_equal(told, found, equal_nan=True):
-        raise BundleError(f"{graph}: onnxruntime {ort.__version__} gives other numbers once its weights are prepared")
-
-
-def _first_output(session: Any, inputs: Mapping[str, Array]) -> Array:
-    result: Array = session.run([session.get_outputs()[0].name], dict(inputs))[0]
-    return result
-
-
-def _opened(ort: Any, path: Path, options: Any, provider: str) -> Any:
     try:
         return ort.InferenceSession(str(path), options, providers=[provider])
     except _errors(ort) as error:
@@ -305,7 +288,7 @@ def _bind(ort: Any, binding: Any, inputs: Mapping[str, Array], outputs: Mapping[
     return [*values.values(), *inputs.values(), *outputs.values()]
 
 
-def _session_options(ort: Any, threads: int | None, *, prepack: bool, plan_memory: bool) -> Any:
+def session_options(ort: Any, threads: int | None, *, prepack: bool, plan_memory: bool) -> Any:
     """Return the options of one session; see `Session`."""
     options = ort.SessionOptions()
     options.log_severity_level = 3

@@ -31,7 +31,8 @@ from qwen3_asr_onnx.bundle.names import (
 from qwen3_asr_onnx.bundle.prepared import GRAPH_FILE, WEIGHTS_FILE, find_prepared, keep_prepared, room_for
 from qwen3_asr_onnx.errors import Qwen3AsrError
 
-from .session import runtime_version, save_prepared
+from .preparing import save_prepared
+from .session import runtime_version
 
 __all__ = ["prepare", "prepared_graph"]
 
@@ -130,7 +131,7 @@ def _key(bundle: Bundle, file: str) -> tuple[str, int]:
     """
     graph = bundle.require(file, digest=True).read_bytes()
     files = bundle.manifest.files
-    weights = [record for name, record in sorted(files.items()) if name != file and name.encode() in graph]
+    weights = [files[name] for name in sorted(files) if name != file and name.encode() in graph]
     parts = [FORMAT, runtime_version(), processor(), files[file].sha256, *(record.sha256 for record in weights)]
     n_bytes = GROWTH * (len(graph) + sum(record.size for record in weights)) + SMALL_BYTES
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32], int(n_bytes)

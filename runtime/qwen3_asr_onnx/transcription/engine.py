@@ -7,6 +7,7 @@ request, a little ahead, and words are timed by one thread beside, so that nobod
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from functools import partial
@@ -14,6 +15,7 @@ from functools import partial
 from qwen3_asr_onnx.alignment.aligner import Aligner, Words
 from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource, load_audio
 from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.model.forking import refuse_forked
 from qwen3_asr_onnx.model.loading import Model
 from qwen3_asr_onnx.options import AlignOptions, TranscribeOptions
 
@@ -54,6 +56,7 @@ class Engine:
         self._model, self._aligner, self._limits = model, aligner, limits
         self._line = Line(max_waiting_s)
         self._loop = Loop(Pieces(model, aligner, settings), batch_size, self._line)
+        self._pid = os.getpid()
         self._thread = threading.Thread(target=self._loop.work, name="qwen3-asr engine", daemon=True)
         self._at_exit = partial(_end_at_exit, weakref.ref(self))
         atexit.register(self._at_exit)  # a thread inside onnxruntime must not meet the end of the interpreter
@@ -136,6 +139,9 @@ class Engine:
             self._loop.inbox.put(self._line.close)
 
     def _request(self, audio: AudioSource, listener: Listener, priority: int, time_limit_s: float | None) -> Request:
+        if not self._thread.is_alive():  # before any lock is asked for, which nobody may be there to give back
+            refuse_forked(self._pid)
+
         def drop(request: Request) -> None:
             self._loop.inbox.put(partial(self._loop.drop, request))
 

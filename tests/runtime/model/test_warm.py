@@ -22,7 +22,7 @@ from qwen3_asr_onnx.bundle import prepared
 from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.commands import cli
 from qwen3_asr_onnx.errors import BundleError
-from qwen3_asr_onnx.model import loading, session, warm
+from qwen3_asr_onnx.model import loading, preparing, session, warm
 
 CLIP = synthetic_clip(2.0)
 
@@ -37,13 +37,13 @@ def folder(store: Path) -> Path:
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The graphs that onnxruntime opens from here on."""
     paths: list[Path] = []
-    original = session._opened
+    original = session.opened
 
     def noted(ort: object, path: Path, options: object, provider: str) -> object:
         paths.append(path)
         return original(ort, path, options, provider)
 
-    monkeypatch.setattr(session, "_opened", noted)
+    monkeypatch.setattr(session, "opened", noted)
     return paths
 
 
@@ -222,7 +222,7 @@ def test_where_nothing_can_be_kept_one_warning_is_all(
     elif fault == "disk fills up":
         monkeypatch.setattr(warm, "save_prepared", disk_that_fills_up)
     elif fault == "other numbers":
-        monkeypatch.setattr(session, "_first_output", other_numbers)
+        monkeypatch.setattr(preparing, "_first_output", other_numbers)
     else:
         folder.mkdir(mode=0o500)
         if os.access(folder, os.W_OK):
