@@ -18,14 +18,14 @@ from mini.training.costs import measure, total_costs
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("corpus", "transcriber", "aligner", "clips", "evaluate")
-MEASURED_ALONE = "cues"
-"""Needs a bundle that was exported, so it is no part of `all`."""
+MEASURED_ALONE = ("cues", "drafts")
+"""They need a bundle that was exported, so they are no part of `all`."""
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(prog="python -m mini", description=__doc__)
-    parser.add_argument("stage", choices=("all", *STAGES, MEASURED_ALONE), help="what to make")
+    parser.add_argument("stage", choices=("all", *STAGES, *MEASURED_ALONE), help="what to make")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "mini", help="working folder, about 7 GB")
     parser.add_argument("--out", type=Path, default=ROOT / "tests" / "data", help="where the checkpoints and clips go")
     parser.add_argument("--seed", type=int, default=20261)
@@ -34,7 +34,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--aligner-steps", type=int, default=8000, help="training steps of the aligner")
     parser.add_argument("--count", type=int, default=300, help="clips of each test set")
     parser.add_argument("--set-seed", type=int, default=TEST_SEED, help="another seed gives a validation set")
-    parser.add_argument("--bundle", type=Path, help="transcriber whose subtitles the stage cues measures")
+    parser.add_argument("--bundle", type=Path, help="transcriber that the stages cues and drafts measure")
     parser.add_argument("--float32", action="store_true", help="train in float32 even where bfloat16 is faster")
     return parser.parse_args(argv)
 
@@ -113,10 +113,20 @@ def report_cues(args: argparse.Namespace) -> None:
     sys.stdout.write(json.dumps(evaluate_cues(args.bundle, args.count, args.set_seed), indent=1) + "\n")
 
 
+def report_drafts(args: argparse.Namespace) -> None:
+    """Measure how often the drafts of `fast` hold and show what was found."""
+    from mini.measuring.drafts import evaluate_drafts
+
+    found = {name: evaluate_drafts(args.bundle, "fast", name, args.count, args.set_seed) for name in ("seen", "long")}
+    sys.stdout.write(json.dumps(found, indent=1) + "\n")
+
+
 def missing_stage(stage: str, args: argparse.Namespace) -> str | None:
     """Return what to run first where `stage` lacks what an earlier one makes."""
-    if stage == MEASURED_ALONE and args.bundle is None:
-        return "the stage cues needs --bundle, the directory that `qwen3-asr-onnx export` made of tests/data/mini-asr"
+    if stage in MEASURED_ALONE and args.bundle is None:
+        return (
+            f"the stage {stage} needs --bundle, the directory that `qwen3-asr-onnx export` made of tests/data/mini-asr"
+        )
     needs = {
         "transcriber": ("corpus", args.work / "vocabulary" / "merges.txt"),
         "aligner": ("transcriber", args.work / "train.pt"),
@@ -144,7 +154,8 @@ def run(args: argparse.Namespace) -> int:
         "aligner": lambda: make_model(args, "aligner"),
         "clips": lambda: make_clips(args),
         "evaluate": lambda: make_report(args),
-        MEASURED_ALONE: lambda: report_cues(args),
+        "cues": lambda: report_cues(args),
+        "drafts": lambda: report_drafts(args),
     }
     try:
         for stage in wanted:

@@ -21,7 +21,7 @@ from .computed import position_table, rotary_frequencies
 from .placement import Placement, WeightPlan
 from .stored_file import Floats
 
-__all__ = ["computed_weights", "read_table", "write", "write_embeddings"]
+__all__ = ["computed_weights", "read_table", "refuse_absurd", "write", "write_embeddings"]
 
 LARGEST_WEIGHT = 65504.0
 """What float16 can hold, which some variants are stored in. Real weights stay below a hundred."""
@@ -67,7 +67,7 @@ def write(
         for place in weights.placements:
             assert out.align(place.length) == place.offset, place
             for values in _pieces(weights, place, checkpoint, computed):
-                _refuse_absurd(values, checkpoint.stored_name(place.name))
+                refuse_absurd(values, checkpoint.stored_name(place.name))
                 out.write(values)
             assert out.size == place.offset + place.length, place
     return out.record()
@@ -120,7 +120,12 @@ def _runs(shape: tuple[int, ...]) -> Iterator[slice]:
         yield slice(start, min(start + rows, shape[0]))
 
 
-def _refuse_absurd(values: Floats, name: str) -> None:
+def refuse_absurd(values: Floats, name: str) -> None:
+    """Raise unless these numbers can be those of a weight.
+
+    Raises:
+        BundleError: they cannot; the message names the weight.
+    """
     if not np.isfinite(values).all():
         raise BundleError(f"{name} holds NaN or infinity; this checkpoint is broken, download it again")
     largest = float(max(values.max(), -values.min())) if values.size else 0.0

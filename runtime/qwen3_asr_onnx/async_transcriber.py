@@ -71,7 +71,7 @@ class AsyncTranscriber:
             BundleError, ProviderError, MissingExtra: as `Transcriber`.
         """
         if batch_size is not None and batch_size < 1:
-            raise OptionsError(f"batch_size is {batch_size}; give at least 1, or None to let the memory decide")
+            raise OptionsError(f"batch_size is {batch_size}; give at least 1, or leave it out to let the memory decide")
         if not max_waiting_s > 0:
             raise OptionsError(f"max_waiting_s is {max_waiting_s}; give more than 0 seconds")
         self._loaded_here = not isinstance(model, Transcriber)

@@ -81,7 +81,9 @@ class TranscribeOptions:
     def __post_init__(self) -> None:
         self._check_excerpt()
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise OptionsError(f"max_new_tokens is {self.max_new_tokens}; give at least 1, or None for no fixed limit")
+            raise OptionsError(
+                f"max_new_tokens is {self.max_new_tokens}; give at least 1, or leave it out for no fixed limit"
+            )
         if self.timestamps not in ("none", "word"):
             raise OptionsError(f"timestamps is {self.timestamps!r}; give 'none' or 'word'")
         if self.split not in ("energy", "vad"):
@@ -89,9 +91,13 @@ class TranscribeOptions:
         if not 1.0 <= self.max_segment_s <= 1200.0:
             raise OptionsError(f"max_segment_s is {self.max_segment_s}; the model takes pieces of 1 to 1200 seconds")
         if self.batch_size is not None and self.batch_size < 1:
-            raise OptionsError(f"batch_size is {self.batch_size}; give at least 1, or None to let the memory decide")
+            raise OptionsError(
+                f"batch_size is {self.batch_size}; give at least 1, or leave it out to let the memory decide"
+            )
         if self.time_limit_s is not None and not self.time_limit_s > 0:
-            raise OptionsError(f"time_limit_s is {self.time_limit_s}; give more than 0 seconds, or None for no limit")
+            raise OptionsError(
+                f"time_limit_s is {self.time_limit_s}; give more than 0 seconds, or leave it out for no limit"
+            )
 
     def _check_excerpt(self) -> None:
         if not 0.0 <= self.start_s < math.inf:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["End", "Partial", "Phrase", "Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag"]
+__all__ = ["End", "Partial", "Phrase", "Segment", "StopReason", "Timings", "Transcript", "Word", "WordFlag", "doubts"]
 
 StopReason: TypeAlias = Literal[
     "eos", "length", "repetition", "context_leak", "no_tag", "no_speech", "time_limit", "cancelled"
@@ -159,6 +160,13 @@ class Segment:
     phrases: tuple[Phrase, ...] | None = None
     channel: int | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the segment as plain dicts, tuples, strings and numbers, ready for `json.dumps`."""
+        plain = asdict(self)
+        for phrase in plain["phrases"] or ():
+            phrase["estimated"] = True  # whoever reads it has not read these classes
+        return plain
+
 
 @dataclass(frozen=True, slots=True)
 class Partial:
@@ -209,12 +217,28 @@ class Transcript:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the transcript as plain dicts, lists, strings and numbers, ready for `json.dumps`."""
-        plain = asdict(self)
+        plain = asdict(replace(self, segments=()))
         plain["timings"]["tokens_per_s"] = self.timings.tokens_per_s
+        plain["segments"] = [segment.to_dict() for segment in self.segments]
         for segment in plain["segments"]:
             del segment["words"]  # they stand at the top, all together
-            for phrase in segment["phrases"] or ():
-                phrase["estimated"] = True  # whoever reads the file has not read these classes
         for word in plain["words"] or ():
             del word["start_char"]  # it counts in the segment, and at the top nothing says in which
         return plain
+
+
+_INCOMPLETE: tuple[StopReason, ...] = ("length", "time_limit", "cancelled", "repetition", "no_tag")
+
+
+def doubts(segments: Sequence[Segment], first: int = 0) -> list[str]:
+    """Return a line about each segment whose text may not be complete.
+
+    Args:
+        segments: in order.
+        first: number of the first of them.
+    """
+    return [
+        f"segment {number}: the text may not be complete: {segment.stop_reason}"
+        for number, segment in enumerate(segments, first)
+        if segment.stop_reason in _INCOMPLETE
+    ]

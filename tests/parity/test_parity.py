@@ -5,15 +5,19 @@ The expected side is `oracle.py`; the checkpoints are made by `tests/checkpoints
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
-from tests.parity.conftest import CheckpointMaker, Expectation, TranscriberMaker
+from tests.parity.conftest import BundleMaker, CheckpointMaker, Expectation, TranscriberMaker
 from tests.parity.oracle import CLIP_SECONDS, reference, synthetic_clip
 from tests.support.checkpoints import SHAPES, Layout
 from tests.support.logits import logits_after
 
 from qwen3_asr_onnx.model.features import log_mel
 from qwen3_asr_onnx.options import TranscribeOptions
+from qwen3_asr_onnx.transcriber import Transcriber
 
 pytestmark = pytest.mark.torch
 
@@ -60,14 +64,51 @@ def test_features_logits_and_ids(
     assert (transcript.stop_reason == "length") == (not want.stopped)
 
 
+@pytest.fixture(scope="module")
+def lossless(bundle: BundleMaker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TranscriberMaker]:
+    """Return a function (shape name, layout) -> loaded transcriber: four bits draft, float32 judges."""
+    pytest.importorskip("onnx_ir", reason="needs the quantize extra")
+    from qwen3_asr_onnx_quantize.apply import quantize_bundle
+    from qwen3_asr_onnx_quantize.recipes.recipe import load_recipe
+
+    loaded: dict[tuple[str, Layout], Transcriber] = {}
+
+    def load(name: str, layout: Layout) -> Transcriber:
+        if (name, layout) not in loaded:
+            copy = tmp_path_factory.mktemp("lossless") / name
+            shutil.copytree(bundle(name, layout), copy)
+            quantize_bundle(copy, load_recipe("lossless"), threads=1)
+            loaded[name, layout] = Transcriber(copy, "lossless")
+        return loaded[name, layout]
+
+    yield load
+    for one in loaded.values():
+        one.close()
+
+
+@pytest.mark.parametrize("seconds", CLIP_SECONDS)
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_batch_of_mixed_lengths(name: str, transcriber: TranscriberMaker, expected: Expectation) -> None:
+def test_ids_of_lossless(
+    name: str, layout: Layout, seconds: float, lossless: TranscriberMaker, expected: Expectation
+) -> None:
+    asr = lossless(name, layout)
+    assert asr.decoder.verified
+    options = TranscribeOptions(max_new_tokens=MAX_NEW_TOKENS, max_segment_s=WHOLE)
+    transcript = asr.transcribe(synthetic_clip(seconds), options)
+    assert transcript.token_ids == expected(name, seconds).token_ids
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_batch_of_mixed_lengths(
+    name: str, transcriber: TranscriberMaker, lossless: TranscriberMaker, expected: Expectation
+) -> None:
     clips = [synthetic_clip(seconds) for seconds in CLIP_SECONDS]
     options = TranscribeOptions(max_new_tokens=MAX_NEW_TOKENS, batch_size=len(clips), max_segment_s=WHOLE)
 
-    transcripts = list(transcriber(name, "original").transcribe_many(clips, options))
-
-    assert [t.token_ids for t in transcripts] == [expected(name, seconds).token_ids for seconds in CLIP_SECONDS]
+    for make in (transcriber, lossless):
+        transcripts = list(make(name, "original").transcribe_many(clips, options))
+        assert [t.token_ids for t in transcripts] == [expected(name, seconds).token_ids for seconds in CLIP_SECONDS]
 
 
 @pytest.mark.parametrize("name", ["grouped", "realvocab"])

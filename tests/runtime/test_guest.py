@@ -92,7 +92,7 @@ def test_the_limit_of_threads_holds(tiny_bundle: Path) -> None:
         with Transcriber(tiny_bundle, threads=threads) as asr:
             asr.transcribe(CLIP, **SHORT)
             found.append(threads_of_the_system() - before)
-    assert found == [0, 6]  # three sessions, each with the calling thread and two of its own; one shares both graphs
+    assert found == [0, 4]  # two sessions here, each with the calling thread and two of its own
 
 
 FORKED = """

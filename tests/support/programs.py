@@ -52,7 +52,9 @@ PROGRAMS = {
     "qemu": Program("apt-get install qemu-user", ("qemu-x86_64",)),
     "strace": Program("apt-get install strace", ("strace",)),
     "curl": Program("apt-get install curl", ("curl",)),
+    "node": Program("apt-get install nodejs", ("node",)),
     "npm": Program("apt-get install nodejs npm", ("npm",)),
+    "xvfb": Program("apt-get install xvfb", ("Xvfb",)),
     "docker": Program("https://docs.docker.com/engine/install", ("docker",)),
 }
 

@@ -25,6 +25,8 @@ class StageTimes:
         token_ms: each further token.
         n_prompt: positions in the cache before the first of them.
         n_written: tokens that were written, where that is not in the recogniser's hand; their mean is every `token_ms`.
+        n_passes: how often a judge looked at what was drafted; None where none is. Every `token_ms` is the mean then.
+        judged: its share of the time behind the first token.
     """
 
     mel_ms: float
@@ -33,6 +35,8 @@ class StageTimes:
     token_ms: tuple[float, ...]
     n_prompt: int
     n_written: int | None = None
+    n_passes: int | None = None
+    judged: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers and lists for JSON."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from qwen3_asr_onnx.errors import OptionsError
@@ -117,6 +117,8 @@ def _shape_rows(shape: dict[str, Any], kinds: Sequence[str], clips: Sequence[str
         rows.append(_row(f"peak resident, {clip}", kinds, _with_ratio(_peaks(shape, clip), _gigabytes)))
         rows += [_row(f"{label}, {clip}", kinds, _times(shape, clip, key)) for key, label in STAGES]
         rows.append(_row(f"whole utterance, {clip}", kinds, _times(shape, clip, None)))
+        if any(passes := _passes(shape, clip)):
+            rows.append(_row(f"passes of the judge; of the time per token, {clip}", kinds, passes))
     rows.append(_row(f"bytes per step / bandwidth, {clips[0]}", kinds, _floors(shape, clips[0], bandwidth)))
     (small_name, small), (large_name, large) = shape["capacity_ms"].items()
     ratio = f"{median(large) / median(small):.3f}"
@@ -173,6 +175,16 @@ def _times(shape: dict[str, Any], clip: str, stage: str | None) -> dict[str, str
             ratio = "" if kind == REFERENCE else f" ({value / reference:.2f}{star})"
             cells.setdefault(kind, _milliseconds(value) + ratio)
     return cells
+
+
+def _passes(shape: dict[str, Any], clip: str) -> dict[str, str]:
+    """Return how often each model with a judge called it in a run, on average, and the share of the time that took."""
+    return {
+        kind: f"{mean(run['n_passes'] for run in runs):.1f}; {mean(run['judged'] for run in runs):.0%}"
+        for group in shape["groups"]
+        for kind, runs in group["runs"][clip].items()
+        if "n_passes" in runs[0]
+    }
 
 
 def _median_of(runs: Sequence[Run], stage: str | None) -> float:

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio.sources import at_home
@@ -25,12 +26,17 @@ from .transfers import is_intact
 from .workshops import check_recipe, make_variant
 from .writing import atomic_directory
 
-__all__ = ["DEFAULT_RECIPE", "GetOptions", "default_model_name", "get_model", "model_of"]
+__all__ = ["GetOptions", "Recommend", "default_model_name", "get_model", "model_of"]
 
-DEFAULT_RECIPE = "int4"
+Recommend: TypeAlias = Callable[[int], tuple[str, str]]
+"""The bytes of a checkpoint's weights in; the recipe for who names none, and why, out."""
 
 MINIATURES = ("mini", "mini-aligner")
 """What a clone of the repository brings along: small models of a small world."""
+
+
+def _smallest(_weight_bytes: int) -> tuple[str, str]:
+    return "int4", "the smallest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +44,8 @@ class GetOptions:
     """How to get a model.
 
     Attributes:
-        recipe: name of a published recipe, or a .toml file; None is int4, and the first variant of a ready bundle.
+        recipe: name of a published recipe, or a .toml file; None is what `recommend` says, and the first variant of a
+            ready bundle.
         name: what to call the model; None makes one of the source's.
         revision: branch, tag or commit on the hub.
         base: the checkpoint that an adapter belongs to, as a source; None for what the adapter says.
@@ -48,6 +55,7 @@ class GetOptions:
         overwrite: make a model that is there already anew.
         quiet: no progress bars.
         threads: cores to use; None for all.
+        recommend: chooses the recipe if none is named.
     """
 
     recipe: str | None = None
@@ -60,6 +68,7 @@ class GetOptions:
     overwrite: bool = False
     quiet: bool = False
     threads: int | None = None
+    recommend: Recommend = _smallest
 
 
 def get_model(source: str, options: GetOptions = GetOptions(), say: Callable[[str], object] = lambda _: None) -> Path:
@@ -96,14 +105,21 @@ def get_model(source: str, options: GetOptions = GetOptions(), say: Callable[[st
     return target
 
 
-def model_of(source: str, variant: str | None, revision: str | None, say: Callable[[str], object]) -> Path:
+def model_of(
+    source: str,
+    variant: str | None,
+    revision: str | None,
+    say: Callable[[str], object],
+    recommend: Recommend = _smallest,
+) -> Path:
     """Return the folder of a bundle for who names a checkpoint of the hub as if it were a bundle: got if it must be.
 
     Args:
         source: a folder, a model of the store, or "owner/name" on the hub.
-        variant: name of the variant, or of the recipe that makes it; None is the first, or int4.
+        variant: name of the variant, or of the recipe that makes it; None is the first, or what is recommended.
         revision: branch, tag or commit on the hub.
         say: called with what the user should know, a line each.
+        recommend: chooses the recipe if no variant is named.
 
     Raises:
         As `fetch_variant` and `get_model`.
@@ -116,24 +132,24 @@ def model_of(source: str, variant: str | None, revision: str | None, say: Callab
     if store.find(name) is not None:  # another model is called so
         name = default_model_name(source.replace("/", "--"), variant, revision)
     say(f"{source} is a checkpoint: making the model {name} of it, once")
-    return get_model(source, GetOptions(recipe=variant, name=name, revision=revision), say)
+    return get_model(source, GetOptions(recipe=variant, name=name, revision=revision, recommend=recommend), say)
 
 
 def default_model_name(source: str, recipe: str | None = None, revision: str | None = None) -> str:
-    """Return what a model is called if nobody says: as its source is, and as what sets it apart from the usual."""
+    """Return what a model is called if nobody says: as its source is, and as what else was asked for."""
     path = at_home(Path(source), source)
     stem = path.resolve().name if path.is_dir() else re.split(r"[/:]", source)[-1]
-    parts = [stem, Path(recipe).stem if recipe not in (None, DEFAULT_RECIPE) else "", revision or ""]
+    parts = [stem, "" if recipe is None else Path(recipe).stem, revision or ""]
     text = "-".join(part for part in parts if part).lower()
     return re.sub(r"[^a-z0-9._-]+", "-", text).strip("-._")[:96] or "model"
 
 
 def _is_same(known: Origin, source: str, options: GetOptions) -> bool:
-    """Return whether a model is what would be made: of the same commit, which folders have not, by the same recipe."""
+    """Return whether a model is what is asked for: of the same commit, which folders have not, and recipe."""
     return (
         bool(known.revision)
         and known.source == source
-        and known.recipe == (options.recipe or DEFAULT_RECIPE)
+        and options.recipe in (None, known.recipe)
         and options.revision in (None, known.revision)
     )
 
@@ -180,11 +196,11 @@ def _make(found: Found, target: Path, options: GetOptions, say: Callable[[str], 
     if found.kind == "bundle":
         recipe = _take_bundle(repository, target, options)
     else:
-        recipe = options.recipe or DEFAULT_RECIPE
-        check_recipe(recipe, options.calibration, keeps_float32=options.keep_float32)
+        check_recipe(options.recipe or _smallest(0)[0], options.calibration, keeps_float32=options.keep_float32)
         base = _base(found, options) if found.kind == "adapter" else None
         folder = fetch_model(found, quiet=options.quiet)
         checkpoint = folder if base is None else fetch_model(base, quiet=options.quiet)
+        recipe = options.recipe or _recommended(checkpoint, options, say)
         make_variant(
             checkpoint,
             target,
@@ -203,6 +219,13 @@ def _make(found: Found, target: Path, options: GetOptions, say: Callable[[str], 
     if left := repository.left_behind():
         say(left)
     return Origin(repository.label, repository.commit, recipe)
+
+
+def _recommended(checkpoint: Path, options: GetOptions, say: Callable[[str], object]) -> str:
+    """Return the recipe for who names none, and say why."""
+    recipe, why = options.recommend(sum(path.stat().st_size for path in checkpoint.glob("*.safetensors")))
+    say(f"recipe {recipe}: {why}; --recipe names another")
+    return recipe
 
 
 def _base(adapter: Found, options: GetOptions) -> Found:

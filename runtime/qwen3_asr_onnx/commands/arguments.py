@@ -22,6 +22,7 @@ __all__ = [
     "ALL",
     "MODEL_FORMS",
     "Parser",
+    "add_aligner_arguments",
     "add_model_arguments",
     "at_least_one",
     "format_names",
@@ -94,6 +95,22 @@ def add_model_arguments(parser: argparse.ArgumentParser, first_input: str) -> ar
     model.add_argument("--threads", metavar="N", type=at_least_one, help="CPU threads (default: one per core)")
     parser.set_defaults(first_input=first_input)
     return model
+
+
+def add_aligner_arguments(group: argparse._ArgumentGroup) -> None:
+    """Add what loads a forced aligner beside the model, for a verb that is asked later what to time.
+
+    `args.aligner` is then the name that was given, True for the default one, or False.
+    """
+    group.add_argument(
+        "--aligner",
+        metavar=MODEL_FORMS,
+        nargs="?",
+        const=True,
+        default=False,
+        help="load a forced aligner, for word times (alone: as `models` shows it)",
+    )
+    group.add_argument("--aligner-variant", metavar="VARIANT", help="variant of the aligner (default: its first)")
 
 
 def refuse_positional_model(args: argparse.Namespace, argv: Sequence[str]) -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 
 from qwen3_asr_onnx.errors import Qwen3AsrError, import_errors_named
@@ -25,7 +25,7 @@ from .console import PROGRAM, abandon_stdout_if_broken, incomplete_display, say,
 from .delivery import reason
 from .signals import ending_signals_raise, exit_status
 
-__all__ = ["main", "parse_args", "run"]
+__all__ = ["ended", "main", "parse_args", "run"]
 
 GROUP = "qwen3_asr_onnx.commands"
 BUILT_IN = {
@@ -57,12 +57,20 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE, as for any program whose reader went aw
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: the entry point of `qwen3-asr-onnx`."""
+    return ended(lambda: run(parse_args(sys.argv[1:] if argv is None else argv)))
+
+
+def ended(call: Callable[[], int]) -> int:
+    """Return the exit status of a call, whose errors and interrupts end in a line on stderr and a status of their own.
+
+    Other command lines run verbs of ours by it.
+    """
     use_safe_encodings()
     try:
         with ending_signals_raise(), warnings.catch_warnings():
             # Numbers that are none are told by name where they come from; numpy's own words would only come before.
             warnings.simplefilter("ignore", RuntimeWarning)
-            status = run(parse_args(sys.argv[1:] if argv is None else argv))
+            status = call()
         complaint = incomplete_display()
         if complaint is not None:
             say(f"error: {complaint}")

@@ -36,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="NAME|FILE",
-        help="published recipe, or .toml file (default int4); of a ready bundle, its variant",
+        help="published recipe, or .toml file (default: fast where processor and memory suit it, else int4); of a "
+        "ready bundle, its variant",
     )
     parser.add_argument("--name", help="what to call the model (default: as its source)")
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit (default: the main branch)")
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         Qwen3AsrError: as `get_model`.
     """
     from qwen3_asr_onnx.bundle.getting import GetOptions, get_model
+    from qwen3_asr_onnx.model.recommended import recommended_recipe
 
     options = GetOptions(
         recipe=args.recipe,
@@ -73,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         quiet=args.quiet,
         threads=args.threads,
+        recommend=recommended_recipe,
     )
     folder = get_model(args.source, options, (lambda _: None) if args.quiet else say)
     if args.warm:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from dataclasses import asdict
 from typing import Protocol
 
 from qwen3_asr_onnx.stream.updates import StreamUpdate
@@ -33,7 +32,7 @@ class JsonLines:
 
     def show(self, update: StreamUpdate) -> None:
         """Write the update."""
-        emit(json.dumps(asdict(update), ensure_ascii=False, allow_nan=False) + "\n")
+        emit(json.dumps(update.to_dict(), ensure_ascii=False, allow_nan=False) + "\n")
 
     def end(self) -> None:
         """Do nothing: every line is complete."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from qwen3_asr_onnx.errors import OptionsError, import_errors_named
 
-from .arguments import MODEL_FORMS, add_model_arguments, at_least_one
+from .arguments import add_aligner_arguments, add_model_arguments, at_least_one
 from .command import EXIT_OK, Command
 from .console import say, say_warnings
 
@@ -21,21 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["COMMAND", "add_arguments", "run"]
 
-DEFAULT_ALIGNER = ""
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `serve` to its parser."""
     model = add_model_arguments(parser, "")
-    model.add_argument(
-        "--aligner",
-        metavar=MODEL_FORMS,
-        nargs="?",
-        const=DEFAULT_ALIGNER,
-        help="load a forced aligner, for word times (alone: as `models` shows it)",
-    )
-    model.add_argument("--aligner-variant", metavar="VARIANT", help="variant of the aligner (default: its first)")
+    add_aligner_arguments(model)
     model.add_argument("--batch-size", metavar="N", type=at_least_one, help="pieces decoded together")
     model.add_argument("--alias", action="append", default=[], metavar="NAME", help="one more name for the model")
     place = parser.add_argument_group("address")
@@ -149,8 +141,9 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[AsyncTranscribe
     limits = AudioLimits(settings.max_audio_s, settings.max_upload_bytes, allow_url=False, allow_path=False)
     how = {"device": args.device, "threads": args.threads, "limits": limits}
     aligner = None
-    if args.aligner is not None:
-        folder = fetch_prepared(args.aligner or None, args.aligner_variant, args.device, "aligner")
+    if args.aligner:
+        name = None if args.aligner is True else args.aligner
+        folder = fetch_prepared(name, args.aligner_variant, args.device, "aligner")
         aligner = Aligner(folder, args.aligner_variant, **how)
     folder = fetch_prepared(args.model, args.variant, args.device)
     transcriber = Transcriber(folder, args.variant, aligner=aligner, **how)

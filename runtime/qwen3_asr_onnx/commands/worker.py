@@ -6,10 +6,11 @@ import argparse
 import asyncio
 import os
 import sys
+from typing import NoReturn
 
 from qwen3_asr_onnx.errors import OptionsError
 
-from .arguments import add_model_arguments, at_least_one
+from .arguments import add_aligner_arguments, add_model_arguments, at_least_one
 from .command import EXIT_OK, Command
 from .console import say, say_warnings
 
@@ -22,9 +23,7 @@ TOKEN = "QWEN3_ASR_WORKER_TOKEN"  # noqa: S105 - the name of a variable
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `worker` to its parser."""
     model = add_model_arguments(parser, "")
-    model.add_argument(
-        "--aligner", metavar="MODEL", help='forced aligner for word times; "default" for the default one'
-    )
+    add_aligner_arguments(model)
     model.add_argument(
         "--batch-size", metavar="N", type=at_least_one, help="pieces decoded together (default: by memory)"
     )
@@ -52,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
     say_warnings()
     if args.max_memory_mb is not None:
         _limit_memory(args.max_memory_mb << 20)
-    choice = Choice(args.model, args.variant, args.device, args.threads, args.aligner, args.batch_size)
+    choice = Choice(
+        args.model, args.variant, args.device, args.threads, args.aligner, args.aligner_variant, args.batch_size
+    )
     if args.socket is not None:
         token = os.environ.get(TOKEN, "")
         if not token:
@@ -60,12 +61,18 @@ def run(args: argparse.Namespace) -> int:
         asyncio.run(serve_socket(args.socket, token, None if args.no_model else choice, _say_where))
         return EXIT_OK
     with own_stdio() as (stream_in, stream_out):
-        asyncio.run(serve_stdio(stream_in, stream_out, None if args.no_model else choice))
+        asyncio.run(serve_stdio(stream_in, stream_out, None if args.no_model else choice, _leave))
     return EXIT_OK
 
 
 def _say_where(address: str) -> None:
     say(f"listening on {address}")
+
+
+def _leave() -> NoReturn:
+    """End while other threads are busy: whatever they still do is for nobody."""
+    sys.stderr.flush()
+    os._exit(EXIT_OK)
 
 
 def _limit_memory(limit: int) -> None:

@@ -139,8 +139,9 @@ def open_bundle(name_or_path: str, options: LoadOptions) -> tuple[Bundle, LoadOp
         CompatWarning: a GPU was named and there is none to be used; the CPU is.
     """
     from qwen3_asr_onnx.bundle.getting import model_of
+    from qwen3_asr_onnx.model.recommended import recommended_recipe
 
-    bundle = Bundle.open(model_of(name_or_path, options.variant, options.revision, _say))
+    bundle = Bundle.open(model_of(name_or_path, options.variant, options.revision, _say, recommended_recipe))
     if options.device == "cpu" or not bundle.manifest.variants:
         return bundle, options
     variant = options.variant or next(iter(bundle.manifest.variants))

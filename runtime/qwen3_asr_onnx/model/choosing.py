@@ -34,10 +34,14 @@ class Chooser(Protocol):
 def greedy(logits: npt.NDArray[np.float32], _written: Sequence[Sequence[int]] = ()) -> Choice:
     """Return the best token of each row (rows, vocab), and its natural-log probability."""
     tokens = logits.argmax(axis=-1)  # of a row that holds NaN, the first NaN
-    best = logits[np.arange(len(logits)), tokens]
+    sums = np.empty(len(logits))
     with np.errstate(invalid="ignore"):  # infinity less infinity: NaN, which `decide` refuses
+        # Row by row: the cache of a core holds one, and a judged draft has 40 of them (75 MB, and twice the time).
+        for i, (row, token) in enumerate(zip(logits, tokens.tolist(), strict=True)):
+            shifted = row - row[token]
+            sums[i] = np.exp(shifted, out=shifted).sum(dtype=np.float64)
         # log softmax at the maximum is minus the log of the sum of exp(x - max).
-        logprobs = -np.log(np.exp(logits - best[:, None]).sum(axis=-1, dtype=np.float64))
+        logprobs = -np.log(sums)
     return tokens, logprobs
 
 

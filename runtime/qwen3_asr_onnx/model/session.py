@@ -9,8 +9,9 @@ import ctypes
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy.typing as npt
 
@@ -18,6 +19,7 @@ from qwen3_asr_onnx.errors import BundleError, LimitError, MissingExtra, Options
 
 from .forking import keep_when_forked, refuse_forked
 from .interface import Interface, Port
+from .stopping import current_stop
 
 __all__ = [
     "DEVICES",
@@ -48,6 +50,7 @@ TYPES: Mapping[str, str] = {
 PROVIDERS: Mapping[str, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
 
 def disable_telemetry() -> None:
@@ -166,9 +169,8 @@ class Session:
         if self._has_threads:
             keep_when_forked(self._session)
         self._ort = ort
-        self._run_options = ort.RunOptions()
-        if release_memory and device == "cpu":
-            self._run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        self._releases_memory = release_memory and device == "cpu"
+        self._run_options = self._make_run_options()
         self._check_interface(interface)
 
     def _check_interface(self, interface: Interface) -> None:
@@ -206,13 +208,13 @@ class Session:
                 )
 
     def run(self, output: str, inputs: Mapping[str, Array]) -> Array:
-        """Return one output for the given inputs."""
-        self._refuse_forked()
-        try:
-            result: Array = self._session.run([output], dict(inputs), self._run_options)[0]
-        except self._errors as error:
-            raise self.failure(error) from error
-        return result
+        """Return one output for the given inputs.
+
+        Raises:
+            Stopped: whoever it was for does not want it any more; so does a call of `bind`.
+        """
+        result: list[Array] = self._call(lambda options: self._session.run([output], dict(inputs), options))
+        return result[0]
 
     def failure(self, error: Exception) -> Qwen3AsrError:
         """Return what a run that ended in `error` means to the user."""
@@ -235,18 +237,27 @@ class Session:
             kept = _bind(self._ort, binding, inputs, outputs)
         except self._errors as error:
             raise self.failure(error) from error
-        return Binding(lambda: self._run_bound(binding), kept)
+        run = partial(self._session.run_with_iobinding, binding)
+        return Binding(lambda: self._call(run), kept)
 
-    def _refuse_forked(self) -> None:
+    def _call(self, run: Callable[[Any], T]) -> T:
+        """Run the graph, with options of its own if somebody may stop it."""
         if self._has_threads:
             refuse_forked(self._pid)
-
-    def _run_bound(self, binding: Any) -> None:
-        self._refuse_forked()
+        stop = current_stop()
         try:
-            self._session.run_with_iobinding(binding, self._run_options)
+            if stop is None:
+                return run(self._run_options)
+            with stop.watching(options := self._make_run_options()):
+                return run(options)
         except self._errors as error:
             raise self.failure(error) from error
+
+    def _make_run_options(self) -> Any:
+        options = self._ort.RunOptions()
+        if self._releases_memory:
+            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+        return options
 
 
 class Binding:
@@ -294,7 +305,7 @@ def session_options(ort: Any, threads: int | None, *, prepack: bool, plan_memory
     options.log_severity_level = 3
     if threads is not None:
         if not 1 <= threads <= 1024:
-            raise OptionsError(f"threads is {threads}; give 1 to 1024, or None to let onnxruntime choose")
+            raise OptionsError(f"threads is {threads}; give 1 to 1024, or leave it out to let onnxruntime choose")
         options.intra_op_num_threads = threads
     elif (cores := usable_cores()) < (os.cpu_count() or 1):
         # onnxruntime counts the machine's cores; in a container or under taskset fewer may be ours.

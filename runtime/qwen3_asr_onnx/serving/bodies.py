@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qwen3_asr_onnx.arrays import SAMPLE_RATE
 from qwen3_asr_onnx.model.asking import Prompter
-from qwen3_asr_onnx.results import Segment, Transcript, Word
+from qwen3_asr_onnx.results import Segment, Transcript, Word, doubts
 from qwen3_asr_onnx.text.languages import LANGUAGE_CODES
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from .fields import Wish
 
 __all__ = ["answer_body", "plain_body", "segment_body", "token_usage", "verbose_body", "word_bodies"]
-
-_INCOMPLETE = ("length", "time_limit", "cancelled", "repetition", "no_tag")
 
 
 def plain_body(transcript: Transcript, wish: Wish, transcriber: Transcriber) -> dict[str, Any]:
@@ -123,10 +121,5 @@ def token_usage(transcript: Transcript, options: TranscribeOptions, transcriber:
 
 def _warnings(transcript: Transcript, wish: Wish) -> Mapping[str, Any]:
     """Return what the client should know of: nothing is left out in silence."""
-    found = list(wish.warnings)
-    found += [
-        f"segment {number}: the text may not be complete: {segment.stop_reason}"
-        for number, segment in enumerate(transcript.segments)
-        if segment.stop_reason in _INCOMPLETE
-    ]
+    found = [*wish.warnings, *doubts(transcript.segments)]
     return {"warnings": found} if found else {}

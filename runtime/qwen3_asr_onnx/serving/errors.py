@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from starlette.responses import JSONResponse
@@ -19,6 +20,9 @@ from qwen3_asr_onnx.errors import (
 __all__ = ["ApiError", "as_api_error", "invalid_field", "reply_of"]
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
+_IN_PYTHON = re.compile(r"(;|, or) raise AudioLimits\..*", re.DOTALL)
 
 
 class ApiError(Exception):
@@ -62,7 +66,7 @@ def as_api_error(error: Exception) -> ApiError:
         return ApiError(429, str(error), code="rate_limit_exceeded", retry_after_s=error.retry_after_s)
     if isinstance(error, LimitError):
         # How to raise a limit in Python is nothing that a client could do.
-        return ApiError(413, str(error).partition("; raise AudioLimits.")[0], param="file", code="audio_too_long")
+        return ApiError(413, _IN_PYTHON.sub("", str(error)), param="file", code="audio_too_long")
     if isinstance(error, AudioError):
         return ApiError(400, str(error), param="file", code="invalid_audio")
     if isinstance(error, OptionsError):

@@ -15,11 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from qwen3_asr_onnx.errors import Qwen3AsrError
 from qwen3_asr_onnx.results import Partial, Segment
-from qwen3_asr_onnx.text.answer import TextJoiner
-from qwen3_asr_onnx.text.languages import normalize_name
+from qwen3_asr_onnx.text.answer import TextJoiner, parse_output
 
 from .errors import ApiError, as_api_error
-from .state import while_connected
+from .state import state_of, while_connected
 
 __all__ = ["EventStream", "Growing", "message"]
 
@@ -38,7 +37,7 @@ class Growing:
             text = self._settled = self._settled + self._joiner.add(event.text, event.language)
         else:
             # How pieces are joined depends on their languages; of this one it is what stands before its text, if so.
-            text += copy.copy(self._joiner).add(event.text, _language_of(event.raw))
+            text += copy.copy(self._joiner).add(event.text, parse_output(event.raw).language)
         if not text.startswith(self._sent) or len(text) <= len(self._sent):
             return ""
         delta, self._sent = text[len(self._sent) :], text
@@ -60,31 +59,42 @@ class EventStream(Response):
         super().__init__(headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._request, self._messages, self._send_timeout_s = request, messages, send_timeout_s
+        self._has_begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         del scope, receive
-        await while_connected(self._request, self._tell(send))
+        try:
+            await while_connected(self._request, self._tell(send))
+        except asyncio.CancelledError:
+            if not self._has_begun:
+                raise
+            try:
+                state_of(self._request).raise_if_ended()
+            except ApiError as error:
+                await self._fail(send, error)
+                return
+            raise
 
     async def _tell(self, send: Send) -> None:
         start = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         await self._sent(send, start)
+        self._has_begun = True
         try:
             async with aclosing(self._messages) as messages:  # what is told of ends with it, wherever it stands
                 async for data in messages:
                     await self._sent(send, {"type": "http.response.body", "body": data, "more_body": True})
         except (ApiError, Qwen3AsrError, OSError) as error:
-            data = message(as_api_error(error).body(), "error")
-            await self._sent(send, {"type": "http.response.body", "body": data, "more_body": True})
+            await self._fail(send, as_api_error(error))
+            return
         await self._sent(send, {"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _fail(self, send: Send, error: ApiError) -> None:
+        data = message(error.body(), "error")
+        await self._sent(send, {"type": "http.response.body", "body": data, "more_body": False})
 
     async def _sent(self, send: Send, part: dict[str, Any]) -> None:
         try:
             await asyncio.wait_for(send(part), self._send_timeout_s)
         except asyncio.TimeoutError:
             raise ClientDisconnect from None
-
-
-def _language_of(raw: str) -> str:
-    head, tag, _ = raw.partition("<asr_text>")
-    return normalize_name(head.removeprefix("language")) if tag else ""

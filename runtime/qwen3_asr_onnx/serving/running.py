@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import socket
 import threading
@@ -12,20 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from .app import make_app
-from .errors import ApiError
+from .connections import protocol_of
 from .state import State
 
 if TYPE_CHECKING:
     from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
 
 __all__ = ["Server", "listening_socket"]
-
-_FULL = json.dumps(ApiError(503, "too many connections; try again later", code="overloaded").body()).encode()
-_REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nRetry-After: 2\r\n"
-_REFUSAL += b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(_FULL) + _FULL
 
 
 def listening_socket(host: str, port: int, send_timeout_s: float) -> socket.socket:
@@ -55,39 +49,10 @@ class Server(uvicorn.Server):
         on_loaded: Callable[[], object],
         **config: Any,
     ) -> None:
-        limit, headers_timeout_s = state.settings.max_connections, state.settings.headers_timeout_s
-
-        class Protocol(H11Protocol):
-            """Counts connections, and closes those that owe the head of a request for too long."""
-
-            _owing: asyncio.TimerHandle | None = None
-
-            def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-                super().connection_made(transport)
-                # asyncio does so for listening sockets of its own: each reply, head and body, would wait 40 ms.
-                transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                if len(self.connections) > limit:
-                    transport.write(_REFUSAL)
-                    transport.close()
-                self._watch()
-
-            def data_received(self, data: bytes) -> None:
-                super().data_received(data)
-                self._watch()
-
-            def _watch(self) -> None:
-                # uvicorn's own clock runs between two requests alone, and only until the first byte of the next.
-                if self.cycle is not None and not self.cycle.response_complete:
-                    if self._owing is not None:
-                        self._owing.cancel()
-                    self._owing = None
-                elif self._owing is None:
-                    self._owing = self.loop.call_later(headers_timeout_s, self.transport.abort)
-
         super().__init__(
             uvicorn.Config(
                 make_app(state),
-                http=Protocol,
+                http=protocol_of(state.settings),
                 ws="none",
                 lifespan="off",
                 log_config=None,

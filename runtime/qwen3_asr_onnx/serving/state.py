@@ -61,6 +61,15 @@ class State:
             raise ApiError(503, "the model is being loaded; try again soon", code="loading", retry_after_s=2)
         return self.engine
 
+    def raise_if_ended(self) -> None:
+        """Explain why work was cancelled, if this server did it.
+
+        Raises:
+            ApiError: it is closing.
+        """
+        if self._cancelled_by_us:
+            raise ApiError(503, "the server is closing; try again", code="shutting_down", retry_after_s=5) from None
+
     def cancel_all(self) -> None:
         """End what is not finished: its clients are told to come back."""
         self.is_stopping = self._cancelled_by_us = True
@@ -83,8 +92,7 @@ class State:
         try:
             yield engine
         except asyncio.CancelledError:
-            if self._cancelled_by_us:
-                raise ApiError(503, "the server is closing; try again", code="shutting_down", retry_after_s=5) from None
+            self.raise_if_ended()
             raise
         finally:
             self._open.discard(task)

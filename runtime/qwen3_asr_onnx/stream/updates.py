@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 from qwen3_asr_onnx.results import Segment, Timings
 
@@ -31,3 +32,8 @@ class StreamUpdate:
     heard_s: float
     segment: Segment | None = None
     timings: Timings = field(default_factory=Timings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the update as plain dicts, tuples, strings and numbers, ready for `json.dumps`."""
+        plain = asdict(replace(self, segment=None))
+        return {**plain, "segment": None if self.segment is None else self.segment.to_dict()}

@@ -14,7 +14,7 @@ from functools import partial
 
 from qwen3_asr_onnx.alignment.aligner import Aligner, Words
 from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource, load_audio
-from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.errors import OptionsError, Qwen3AsrError
 from qwen3_asr_onnx.model.forking import refuse_forked
 from qwen3_asr_onnx.model.loading import Model
 from qwen3_asr_onnx.options import AlignOptions, TranscribeOptions
@@ -53,7 +53,8 @@ class Engine:
             max_waiting_s: most seconds of audio that may wait.
             settings: how to decode.
         """
-        self._model, self._aligner, self._limits = model, aligner, limits
+        self._model: Model | None = model
+        self._aligner, self._limits = aligner, limits
         self._line = Line(max_waiting_s)
         self._loop = Loop(Pieces(model, aligner, settings), batch_size, self._line)
         self._pid = os.getpid()
@@ -87,7 +88,10 @@ class Engine:
             BusyError: too much is waiting.
             Qwen3AsrError: the engine was closed.
         """
-        prompter = prompter_for(self._model, self._aligner, options)
+        model = self._model
+        if model is None:
+            raise Qwen3AsrError("this AsyncTranscriber was closed; make another one to go on")
+        prompter = prompter_for(model, self._aligner, options)
         request = self._request(audio, listener, priority, options.time_limit_s)
         request.source = Input(audio, prompter, None, request.interrupt, self._limits)
         return self._accept(request)
@@ -109,7 +113,8 @@ class Engine:
 
         def align(waveform: AudioSource) -> Words:
             request.has_begun = True
-            return aligner.align(waveform, text, language, options, progress=request.go_on)
+            with request.stop.applied():
+                return aligner.align(waveform, text, language, options, progress=request.go_on)
 
         def read(_: Request) -> None:
             aligner.resolve_language(language)  # what is wrong with it is told before anything is read
@@ -126,12 +131,16 @@ class Engine:
             timeout_s: seconds after which that happens all the same; None for no limit.
         """
         self._line.close()
-        self._loop.inbox.put(_nothing if finish else self._loop.fail_all)
-        self._thread.join(timeout_s)
+        if finish:
+            self._loop.inbox.put(_nothing)
+            self._thread.join(timeout_s)
         if self._thread.is_alive():
             self._loop.inbox.put(self._loop.fail_all)
+            for request in self._line.everybody():
+                request.stop.set()
             self._thread.join()
         atexit.unregister(self._at_exit)
+        self._model = None  # what requests still point here must not keep its threads alive
 
     def __del__(self) -> None:
         if hasattr(self, "_at_exit"):  # nobody can ask for anything any more, and no request is left: they know it

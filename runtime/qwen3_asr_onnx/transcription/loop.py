@@ -6,11 +6,13 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
 from qwen3_asr_onnx.alignment.aligner import Words
 from qwen3_asr_onnx.errors import Qwen3AsrError
 from qwen3_asr_onnx.model.batch import Generated, Watch
+from qwen3_asr_onnx.model.stopping import Stopped
 from qwen3_asr_onnx.results import Segment
 
 from .lanes import FIRST_PART, PROMPT_PART, Lane, Lanes
@@ -55,6 +57,7 @@ class Loop:
         self._lanes.release()
         self._aside.shutdown()
         self._readers.join()
+        del self._pieces, self._lanes  # and with them the model
 
     @property
     def _is_finished(self) -> bool:
@@ -128,17 +131,21 @@ class Loop:
         shared = lane.arriving is not None or not self._lanes.beside(lane).is_empty
         if lane.arriving is not None:
             owner = self._owners[lane.arriving.slot]
-            with Failing(partial(self.fail, owner)):
+            with Failing(partial(self.fail, owner)), owner.stop.applied():
                 lane.advance()
         ended: list[tuple[ClipRequest, Generated]] = []
         if lane.rows:
-            with Failing(partial(self._broke, lane)):
+            with Failing(partial(self._broke, lane)), self._stop_of(lane):
                 ended = lane.run(lambda: shared or not self.inbox.empty() or self._line.is_late())
         spent_s = time.perf_counter() - started
         lane.spent_s += spent_s / lane.share
         self._line.measure(spent_s, sum(piece.clip.duration_s for piece, _ in ended))
         for piece, result in ended:
             self._settle(piece, result)
+
+    def _stop_of(self, lane: Lane) -> AbstractContextManager[None]:
+        """Return what ends a step in the middle: only the owner of a row that is alone."""
+        return self._owners[lane.rows[0].slot].stop.applied() if len(lane.rows) == 1 else nullcontext()
 
     def _settle(self, piece: ClipRequest, result: Generated) -> None:
         """Put a finished row where it belongs; a loop is tried again in two halves, once."""
@@ -160,8 +167,9 @@ class Loop:
             self._hand_out(request)
 
     def _time(self, request: Request, piece: ClipRequest, segment: Segment) -> Segment:
-        request.go_on(0.0)
-        return self._pieces.timed(piece, segment)
+        with request.stop.applied():
+            request.go_on(0.0)
+            return self._pieces.timed(piece, segment)
 
     def _timed(self, request: Request, piece: ClipRequest, timing: Future[Segment]) -> None:
         if request.is_over:
@@ -224,10 +232,13 @@ class Loop:
 
     def fail(self, request: Request, error: Exception) -> None:
         """End a request with an error; the others go on."""
-        self._end(request, error)
+        if not isinstance(error, Stopped):  # a message says what is to become of it
+            self._end(request, error)
 
     def _broke(self, lane: Lane, error: Exception) -> None:
         """End all requests that are in a lane whose model failed; the lane begins anew."""
+        if isinstance(error, Stopped):  # the row is as it was, and a message ends it
+            return
         pieces = [*lane.rows, *([lane.arriving] if lane.arriving else [])]
         owners = dict.fromkeys(self._owners[piece.slot] for piece in pieces)
         lane.reset()

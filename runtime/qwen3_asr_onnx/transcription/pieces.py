@@ -17,6 +17,7 @@ from qwen3_asr_onnx.model.embeddings import Embedded
 from qwen3_asr_onnx.model.features import log_mel
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.model.loading import Model
+from qwen3_asr_onnx.model.memory import affordable_bytes, most_rows
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.outputs.phrases import estimate_phrases
 from qwen3_asr_onnx.results import Partial, Segment, StopReason, Timings
@@ -25,7 +26,6 @@ from qwen3_asr_onnx.speech.quiet import halve_at_quiet
 from qwen3_asr_onnx.text.answer import REPLACEMENT, lacks_tag, language_probability, make_segment, read_answer
 from qwen3_asr_onnx.text.loops import ends_in_loop, is_context_leak, trim_loop
 
-from .memory import MAX_ROWS, affordable_bytes
 from .recording import ClipRequest
 
 __all__ = ["DEFAULT_SETTINGS", "Draft", "Pieces", "RunSettings", "halves", "is_loop", "prompter_for"]
@@ -90,7 +90,7 @@ class Pieces:
         decoder, max_positions = self.model.decoder, None
         if batch_size is None:
             max_positions = affordable_bytes() // KvCache.position_bytes(decoder.dims)
-        rows = batch_size or MAX_ROWS
+        rows = batch_size or most_rows(in_integers=decoder.judge_steps_from > 0)
         LOG.debug("a batch of %d rows at most, %s positions", rows, "any" if max_positions is None else max_positions)
         eos, choose = self.settings.eos, self.settings.choose
         return Batch(decoder, KvCache(decoder.dims, rows, 0), max_positions=max_positions, eos=eos, choose=choose)

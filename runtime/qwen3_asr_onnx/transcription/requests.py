@@ -19,6 +19,7 @@ from qwen3_asr_onnx.arrays import SAMPLE_RATE, Mel
 from qwen3_asr_onnx.audio.loading import AudioSource
 from qwen3_asr_onnx.audio.wav import is_wav, read_wav_header
 from qwen3_asr_onnx.errors import AudioError, Qwen3AsrError
+from qwen3_asr_onnx.model.stopping import Stop
 from qwen3_asr_onnx.results import Segment, Transcript
 
 from .interrupt import Interrupt
@@ -58,6 +59,7 @@ class Request:
         source: the audio, read by a thread of its own; None for one that is aligned.
         read: reads what is aligned, in a thread of its own.
         interrupt: its time limit, and its end.
+        stop: ends what the model does for it alone.
         limited: whether it has a time limit.
         waiting_s: seconds of audio that wait, as far as is known.
         turn: where it stands in the line: a number that grows with each piece it gives.
@@ -85,6 +87,7 @@ class Request:
         self.source: Input | None = None
         self._over = threading.Event()
         self.interrupt = Interrupt(time_limit_s, self._over)
+        self.stop = Stop()
         self.limited = time_limit_s is not None
         self._drop = drop
         self.read: Callable[[Request], None] = _nothing
@@ -100,6 +103,7 @@ class Request:
         """End it within one token; its listener hears nothing more. From any thread, and from a finalizer."""
         if not self.is_over:
             self._drop(self)
+            self.stop.set()  # after the message: what it ends is not looked for in vain
 
     @property
     def is_over(self) -> bool:
@@ -134,6 +138,8 @@ class Request:
     def end(self) -> None:
         """Let go of what it holds."""
         self._over.set()
+        self.stop.set()
+        self.source = None  # it leads to the model, which may be closed
         self.ready.clear()
         self.room.release()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,8 @@ __all__ = [
 PARSE_ERROR, INVALID_REQUEST, UNKNOWN_METHOD, INVALID_PARAMS, INTERNAL = -32700, -32600, -32601, -32602, -32603
 """Codes of JSON-RPC 2.0."""
 
+LOG = logging.getLogger(__name__)
+
 NO_MODEL, NOT_NOW, NOT_ALLOWED, TOO_MUCH, CANCELLED, FAILED = -32001, -32002, -32003, -32004, -32005, -32006
 """Codes of this protocol."""
 
@@ -48,6 +51,7 @@ _CODES: Mapping[type[Exception], int] = {
     StreamError: NOT_NOW,
     Qwen3AsrError: FAILED,
     OSError: FAILED,
+    MemoryError: TOO_MUCH,
 }
 """The first that fits counts."""
 
@@ -68,7 +72,15 @@ def fault_of(error: Exception) -> Fault:
     """Return what an exception is to the client."""
     if isinstance(error, Fault):
         return error
-    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), INTERNAL)
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), None)
+    if code is None:
+        LOG.error("a fault of ours", exc_info=error)
+        return Fault(INTERNAL, f"a fault of the worker; its messages on stderr have more ({error!r})", type="Fault")
+    if isinstance(error, MemoryError):
+        return Fault(
+            code, "there is not enough memory for this; give shorter pieces, or allow more", type="MemoryError"
+        )
     retry = {"retry_after_s": error.retry_after_s} if isinstance(error, BusyError) else {}
     name = "OSError" if isinstance(error, OSError) else type(error).__name__
-    return Fault(code, str(error) or type(error).__name__, type=name, **retry)
+    # How to raise a limit in Python is nothing that a client could do.
+    return Fault(code, str(error).partition("; raise AudioLimits.")[0], type=name, **retry)

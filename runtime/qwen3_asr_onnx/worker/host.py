@@ -10,7 +10,7 @@ from qwen3_asr_onnx.alignment.aligner import Aligner
 from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
 from qwen3_asr_onnx.model.loading import fetch_prepared
 
-from .faults import NO_MODEL, NOT_NOW, Fault
+from .faults import INVALID_PARAMS, NO_MODEL, NOT_NOW, Fault
 
 __all__ = ["Choice", "Host"]
 
@@ -24,7 +24,8 @@ class Choice:
         variant: None takes the first one.
         device: "cpu" or "cuda".
         threads: per operator; None uses every core.
-        aligner: as `model`, of an aligner; None for none, "default" for the store's default.
+        aligner: as `model`, of an aligner; True for the store's default, False for none.
+        aligner_variant: None takes the first one.
         batch_size: most pieces that decode together; None lets the memory decide.
     """
 
@@ -32,7 +33,8 @@ class Choice:
     variant: str | None = None
     device: str = "cpu"
     threads: int | None = None
-    aligner: str | None = None
+    aligner: str | bool = False
+    aligner_variant: str | None = None
     batch_size: int | None = None
 
 
@@ -58,6 +60,11 @@ class Host:
             "aligner": self._aligner is not None,
         }
 
+    @property
+    def is_loading(self) -> bool:
+        """Whether a model is being loaded."""
+        return self._loading is not None
+
     async def load(self, choice: Choice) -> None:
         """Load a model.
 
@@ -70,17 +77,21 @@ class Host:
         if self._loaded is not None:
             raise Fault(NOT_NOW, "a model is loaded; unload it first")
         self._loading = asyncio.create_task(asyncio.to_thread(self._load, choice))
-        try:
-            self._loaded = await asyncio.shield(self._loading)
-        finally:
-            self._loading = None
+        self._loading.add_done_callback(self._has_loaded)
+        await asyncio.shield(self._loading)
+
+    def _has_loaded(self, loading: asyncio.Task[AsyncTranscriber]) -> None:
+        """Keep what was loaded, whether or not who asked for it still waits."""
+        self._loading = None
+        if not loading.cancelled() and loading.exception() is None:
+            self._loaded = loading.result()
 
     def _load(self, choice: Choice) -> AsyncTranscriber:
         aligner = None
-        if choice.aligner is not None:
-            name = None if choice.aligner == "default" else choice.aligner
-            folder = fetch_prepared(name, None, choice.device, "aligner")
-            aligner = Aligner(folder, device=choice.device, threads=choice.threads)
+        if choice.aligner:
+            name = None if choice.aligner is True else choice.aligner
+            folder = fetch_prepared(name, choice.aligner_variant, choice.device, "aligner")
+            aligner = Aligner(folder, choice.aligner_variant, choice.device, choice.threads)
         loaded = AsyncTranscriber(
             fetch_prepared(choice.model, choice.variant, choice.device),
             choice.variant,
@@ -104,6 +115,15 @@ class Host:
             raise Fault(NO_MODEL, "no model is loaded; send load first")
         return self._loaded
 
+    def require_aligner(self, what: str) -> None:
+        """Refuse what needs an aligner where there is none.
+
+        Raises:
+            Fault: there is none.
+        """
+        if self._loaded is not None and self._aligner is None:
+            raise Fault(INVALID_PARAMS, f"{what} needs an aligner; load the model with aligner: true, or its name")
+
     async def unload(self) -> None:
         """Release the model.
 
@@ -115,7 +135,12 @@ class Host:
         await self.close()
 
     async def close(self) -> None:
-        """Release whatever there is; requests that are under way end with an error."""
+        """Release whatever there is; requests that are under way end with an error.
+
+        A load that has begun cannot be stopped, and is waited for.
+        """
+        if self._loading is not None:
+            await asyncio.wait([self._loading])
         loaded, self._loaded = self._loaded, None
         aligner, self._aligner = self._aligner, None
         if loaded is not None:

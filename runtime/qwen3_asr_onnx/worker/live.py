@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any
 
 from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
+from qwen3_asr_onnx.results import doubts
 from qwen3_asr_onnx.stream.stream import Stream
 from qwen3_asr_onnx.stream.updates import StreamUpdate
 
 from .faults import INVALID_PARAMS, Fault
 from .host import Host
-from .params import RAW, Param, Raw, raw_of
+from .params import Raw, raw_of, shown
 from .wire import Message
 
 __all__ = ["Streams"]
@@ -24,17 +24,31 @@ MOST = 64
 
 
 class _Open:
-    """A stream, how its samples come, and the lock that keeps its blocks in order."""
+    """A stream, how its samples come, what of it was not told yet, and the lock that keeps its blocks in order."""
 
     def __init__(self, stream: Stream, raw: Raw) -> None:
         self.stream, self.raw = stream, raw
         self.lock = asyncio.Lock()
+        self.untold: list[StreamUpdate] = []
+        self.n_segments = 0
+
+    def heard(self, listening: asyncio.Future[None]) -> None:
+        """Let the next block in; what went wrong with this one was told, unless nobody waited for it any more."""
+        self.lock.release()
+        if not listening.cancelled():
+            listening.exception()
+
+    def told(self) -> dict[str, Any]:
+        """Return what is known since the last answer."""
+        updates, self.untold = self.untold, []
+        segments = [update.segment for update in updates if update.segment is not None]
+        warnings = doubts(segments, self.n_segments)
+        self.n_segments += len(segments)
+        return {"updates": [update.to_dict() for update in updates], "warnings": warnings}
 
 
 class Streams:
     """Streams by name. Blocks of one stream are heard in the order in which they came; those of others beside."""
-
-    RAW: ClassVar[Mapping[str, Param]] = RAW
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -88,10 +102,23 @@ class Streams:
         async with self._opening:  # what is being opened, or waits for the model, comes first
             pass
         if name not in self._open:
-            raise Fault(INVALID_PARAMS, f"no stream {name[:100]!r} is open")
+            raise Fault(INVALID_PARAMS, f"no stream {shown(name)} is open")
         return self._open[name]
 
     async def _run(self, opened: _Open, listen: Callable[[], Iterable[StreamUpdate]]) -> dict[str, Any]:
-        async with opened.lock:
-            updates = await asyncio.to_thread(lambda: list(listen()))
-        return {"updates": [asdict(update) for update in updates]}
+        """Let a stream listen, and return what it found.
+
+        Listening cannot be stopped on its way. Who is cancelled waits no longer, but the next block does, and what was
+        found is told with it.
+        """
+        await opened.lock.acquire()
+        try:
+            if opened not in self._open.values():
+                raise Fault(INVALID_PARAMS, "the stream was finished before this was heard; open another")
+            listening = asyncio.ensure_future(asyncio.to_thread(lambda: opened.untold.extend(listen())))
+        except BaseException:
+            opened.lock.release()
+            raise
+        listening.add_done_callback(opened.heard)
+        await asyncio.shield(listening)
+        return opened.told()

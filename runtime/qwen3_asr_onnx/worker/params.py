@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -13,10 +15,10 @@ from qwen3_asr_onnx.audio.loading import AudioSource
 from qwen3_asr_onnx.audio.raw_pcm import PCM_FORMATS, decode_pcm
 from qwen3_asr_onnx.errors import AudioError
 
-from .faults import INVALID_PARAMS, Fault
+from .faults import INVALID_PARAMS, INVALID_REQUEST, Fault
 from .wire import Message
 
-__all__ = ["AUDIO", "RAW", "Param", "Raw", "audio_of", "checked", "raw_of"]
+__all__ = ["VERBS", "Param", "Raw", "audio_of", "checked", "raw_of", "shown"]
 
 
 class Param(NamedTuple):
@@ -26,13 +28,68 @@ class Param(NamedTuple):
     required: bool = False
 
 
-STRING, NUMBER, WHOLE, FLAG = (str,), (int, float), (int,), (bool,)
+Params: TypeAlias = Mapping[str, Param]
 
-RAW: Mapping[str, Param] = {"format": Param(STRING), "rate": Param(WHOLE), "channels_sent": Param(WHOLE)}
+STRING, NUMBER, WHOLE, FLAG = (str,), (int, float), (int,), (bool,)
+_NAMES = {str: "string", float: "number", int: "whole number", bool: "true or false"}
+"""What JSON calls the types; a whole number is a number."""
+
+_SHOWN_CHARS = 100
+
+_RAW: Params = {"format": Param(STRING), "rate": Param(WHOLE), "channels_sent": Param(WHOLE)}
 """How samples without a header are sent."""
 
-AUDIO: Mapping[str, Param] = {"audio": Param(STRING), **RAW}
+_AUDIO: Params = {"audio": Param(STRING), **_RAW}
 """Where audio comes from: a path, or a payload, which is a file's bytes unless `format` is given."""
+
+
+_LOAD: Params = {
+    "model": Param(STRING),
+    "variant": Param(STRING),
+    "device": Param(STRING),
+    "threads": Param(WHOLE),
+    "aligner": Param((str, bool)),
+    "aligner_variant": Param(STRING),
+    "batch_size": Param(WHOLE),
+}
+_TRANSCRIBE: Params = {
+    "language": Param(STRING),
+    "context": Param(STRING),
+    "timestamps": Param(STRING),
+    "max_new_tokens": Param(WHOLE),
+    "max_segment_s": Param(NUMBER),
+    "split": Param(STRING),
+    "time_limit_s": Param(NUMBER),
+    "start_s": Param(NUMBER),
+    "end_s": Param(NUMBER),
+    "track": Param(WHOLE),
+    "channels": Param((str, int)),
+}
+_STREAM: Params = {
+    "language": Param(STRING),
+    "context": Param(STRING),
+    "max_new_tokens": Param(WHOLE),
+    "split": Param(STRING),
+    "policy": Param(STRING),
+    "chunk_s": Param(NUMBER),
+}
+
+VERBS: Mapping[str, Params] = {
+    "hello": {"protocol": Param(WHOLE), "token": Param(STRING), "client": Param(STRING)},
+    "load": _LOAD,
+    "unload": {},
+    "models": {},
+    "transcribe": {**_AUDIO, **_TRANSCRIBE, "priority": Param(WHOLE), "partials": Param(FLAG)},
+    "align": {**_AUDIO, "text": Param(STRING, required=True), "language": Param(STRING)},
+    "stream.open": {**_RAW, **_STREAM},
+    "stream.feed": {"stream": Param(STRING, required=True)},
+    "stream.finish": {"stream": Param(STRING, required=True)},
+    "cancel": {"id": Param((str, int), required=True)},
+    "shutdown": {},
+}
+"""What each verb takes."""
+
+_WITH_PAYLOAD = ("transcribe", "align", "stream.feed")
 
 
 class Raw(NamedTuple):
@@ -50,20 +107,25 @@ class Raw(NamedTuple):
             raise Fault(INVALID_PARAMS, f"payload: {error}") from error
 
 
-def checked(message: Message, known: Mapping[str, Param]) -> dict[str, Any]:
-    """Return the parameters of a message that are not null, all of them known and of the right type.
+def checked(message: Message) -> dict[str, Any]:
+    """Return the parameters of a message that are not null, all of them known to its verb and of the right type.
 
     Raises:
-        Fault: one is not.
+        Fault: one is not, or it has a payload and must not.
     """
+    known = VERBS[message.method]
+    if message.payload is not None and message.method not in _WITH_PAYLOAD:
+        raise Fault(INVALID_REQUEST, f"{message.method} takes no payload")
     params = {name: value for name, value in message.params.items() if value is not None}
     for name, value in params.items():
         if name not in known:
-            raise Fault(INVALID_PARAMS, f"{message.method} has no parameter {name!r}; it has: {', '.join(known)}")
+            raise Fault(
+                INVALID_PARAMS, f"{message.method} has no parameter {shown(name)}; it has: {', '.join(known) or 'none'}"
+            )
         types = known[name].types
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
-            wanted = " or ".join("number" if kind is float else kind.__name__ for kind in types)
-            raise Fault(INVALID_PARAMS, f"{name} is {str(value)[:100]!r}; it must be a {wanted}")
+            wanted = " or ".join(_NAMES[kind] for kind in types if kind is not int or float not in types)
+            raise Fault(INVALID_PARAMS, f"{name} is {shown(value)}; give a {wanted}")
     missing = [name for name, param in known.items() if param.required and name not in params]
     if missing:
         raise Fault(INVALID_PARAMS, f"{message.method} needs {missing[0]}")
@@ -81,7 +143,7 @@ def raw_of(params: dict[str, Any], default_format: str | None = None) -> Raw | N
     if sample_format is None:
         return None
     if sample_format not in PCM_FORMATS:
-        raise Fault(INVALID_PARAMS, f"format is {sample_format[:100]!r}; give one of: {', '.join(PCM_FORMATS)}")
+        raise Fault(INVALID_PARAMS, f"format is {shown(sample_format)}; give one of: {', '.join(PCM_FORMATS)}")
     if not 1 <= n_channels <= 64:
         raise Fault(INVALID_PARAMS, f"channels_sent is {n_channels}; give 1 to 64")
     try:
@@ -103,6 +165,12 @@ def audio_of(message: Message, params: dict[str, Any]) -> AudioSource:
     if path is not None:
         if raw is not None:
             raise Fault(INVALID_PARAMS, "format describes a payload, and the audio is a path")
-        return str(path)
+        return Path(path)  # and no URL, nor standard input
     assert message.payload is not None
     return message.payload if raw is None else (raw.decoded(message.payload), raw.rate)
+
+
+def shown(value: object) -> str:
+    """Return a value of a message as it was sent, the beginning of a long one."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."

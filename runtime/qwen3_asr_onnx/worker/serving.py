@@ -23,6 +23,8 @@ __all__ = ["own_stdio", "serve_socket", "serve_stdio"]
 def own_stdio() -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """Yield what was stdin and stdout, and keep everything else away from both.
 
+    The first is closed by whoever reads it: while a thread waits for it to say something, nobody else can.
+
     Whatever a library prints to file descriptor 1 goes to stderr, and what reads descriptor 0 finds its end.
     """
     sys.stdout.flush()
@@ -30,17 +32,21 @@ def own_stdio() -> Iterator[tuple[BinaryIO, BinaryIO]]:
     with contextlib.suppress(OSError), open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor is wanted
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
-    with open(source, "rb") as stream_in, open(sink, "wb", buffering=0) as stream_out:  # noqa: PTH123
-        yield stream_in, stream_out
+    with open(sink, "wb", buffering=0) as stream_out:  # noqa: PTH123
+        yield open(source, "rb"), stream_out  # noqa: PTH123, SIM115
 
 
-async def serve_stdio(stream_in: BinaryIO, stream_out: BinaryIO, choice: Choice | None) -> None:
+async def serve_stdio(
+    stream_in: BinaryIO, stream_out: BinaryIO, choice: Choice | None, leave: Callable[[], object] | None = None
+) -> None:
     """Answer the one client at the other end, until it is done.
 
     Args:
         stream_in: what it says.
         stream_out: where it listens.
         choice: a model to load at once; None waits for `load`.
+        leave: ends the process on the spot; called where the client is gone, or said `shutdown`, while a model is being
+            loaded, which cannot be stopped and may take minutes. None waits for it.
     """
     host = Host()
     loading = _begin(host, choice)
@@ -48,6 +54,8 @@ async def serve_stdio(stream_in: BinaryIO, stream_out: BinaryIO, choice: Choice 
     try:
         await session.run()
     finally:
+        if leave is not None and session.was_broken and host.is_loading:
+            leave()
         await _end(host, loading)
 
 
@@ -108,7 +116,7 @@ async def _end(host: Host, loading: asyncio.Task[None] | None) -> None:
     """Release the model; raise what was wrong with the one that was to be loaded at the start."""
     try:
         if loading is not None:
-            await loading  # a load that has begun cannot be stopped
+            await loading
     finally:
         await host.close()
 

@@ -6,58 +6,29 @@ import asyncio
 import contextlib
 import hmac
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 from qwen3_asr_onnx.bundle.store import Entry, entries
 from qwen3_asr_onnx.options import StreamOptions, TranscribeOptions
-from qwen3_asr_onnx.results import Partial, Segment, Transcript
+from qwen3_asr_onnx.results import Partial, Segment, Transcript, doubts
 
 from .faults import CANCELLED, INVALID_REQUEST, NOT_ALLOWED, NOT_NOW, UNKNOWN_METHOD, Fault, fault_of
 from .host import Choice, Host
 from .live import Streams
-from .params import AUDIO, FLAG, NUMBER, STRING, WHOLE, Param, audio_of, checked
+from .params import audio_of, checked, shown
 from .wire import MAX_LINE_BYTES, MAX_PAYLOAD_BYTES, Message, Writer, read_messages
 
 __all__ = ["PROTOCOL", "Session"]
 
+WATCHED_EVERY_S = 0.25
+
 PROTOCOL = 1
 """Version of the protocol. Fields and verbs may be added to it; none changes its meaning or goes."""
-
-Params: TypeAlias = Mapping[str, Param]
-
-LOAD: Params = {
-    "model": Param(STRING),
-    "variant": Param(STRING),
-    "device": Param(STRING),
-    "threads": Param(WHOLE),
-    "aligner": Param(STRING),
-    "batch_size": Param(WHOLE),
-}
-OPTIONS: Params = {
-    "language": Param(STRING),
-    "context": Param(STRING),
-    "timestamps": Param(STRING),
-    "max_new_tokens": Param(WHOLE),
-    "max_segment_s": Param(NUMBER),
-    "split": Param(STRING),
-    "time_limit_s": Param(NUMBER),
-    "start_s": Param(NUMBER),
-    "end_s": Param(NUMBER),
-    "track": Param(WHOLE),
-    "channels": Param((str, int)),
-}
-STREAM_OPTIONS: Params = {
-    "language": Param(STRING),
-    "context": Param(STRING),
-    "max_new_tokens": Param(WHOLE),
-    "split": Param(STRING),
-    "policy": Param(STRING),
-    "chunk_s": Param(NUMBER),
-}
 
 
 class Session:
@@ -68,7 +39,7 @@ class Session:
 
         Args:
             host: holds the model.
-            stream_in: read by a thread of its own.
+            stream_in: read by a thread of its own, which closes it at its end.
             stream_out: written by another.
             token: what `hello` must say before anything else is done; None where whoever can write may.
         """
@@ -79,20 +50,20 @@ class Session:
         self._streams = Streams(host)
         self._tasks: dict[asyncio.Task[None], tuple[str | int | None, int]] = {}  # with the bytes of their payloads
         self._over = asyncio.Event()
-        self._cancels = False
-        self.wants_shutdown = False
-        self._verbs: Mapping[str, tuple[Params, Callable[[Message, dict[str, Any]], Awaitable[Any]]]] = {
-            "hello": ({"protocol": Param(WHOLE), "token": Param(STRING), "client": Param(STRING)}, self._hello),
-            "load": (LOAD, self._load),
-            "unload": ({}, self._unload),
-            "models": ({}, self._models),
-            "transcribe": ({**AUDIO, **OPTIONS, "priority": Param(WHOLE), "partials": Param(FLAG)}, self._transcribe),
-            "align": ({**AUDIO, "text": Param(STRING, required=True), "language": Param(STRING)}, self._align),
-            "stream.open": ({**Streams.RAW, **STREAM_OPTIONS}, self._open),
-            "stream.feed": ({"stream": Param(STRING, required=True)}, self._streams.feed),
-            "stream.finish": ({"stream": Param(STRING, required=True)}, self._streams.finish),
-            "cancel": ({"id": Param((str, int), required=True)}, self._cancel),
-            "shutdown": ({}, self._shutdown),
+        self._watching: asyncio.Task[None] | None = None
+        self.was_broken = self.wants_shutdown = False
+        self._verbs: Mapping[str, Callable[[Message, dict[str, Any]], Awaitable[Any]]] = {
+            "hello": self._hello,
+            "load": self._load,
+            "unload": self._unload,
+            "models": self._models,
+            "transcribe": self._transcribe,
+            "align": self._align,
+            "stream.open": self._open,
+            "stream.feed": self._streams.feed,
+            "stream.finish": self._streams.finish,
+            "cancel": self._cancel,
+            "shutdown": self._shutdown,
         }
 
     async def run(self) -> None:
@@ -100,10 +71,9 @@ class Session:
         reader = threading.Thread(target=self._read, name="qwen3-asr worker reader", daemon=True)
         reader.start()
         await self._over.wait()
-        if self._cancels:
-            for task in self._tasks:
-                task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._watching is not None:
+            self._watching.cancel()
         self._streams.close()
         await asyncio.to_thread(self._writer.close)
 
@@ -113,7 +83,9 @@ class Session:
                 self._call(self._take, message)
         except (OSError, ValueError):
             pass  # whoever wrote is gone: the same as an end
-        self._call(self._over.set)
+        finally:
+            self._in.close()
+            self._call(self._over.set)
 
     def _call(self, act: Callable[..., object], *args: object) -> None:
         """Do something in the event loop; from any thread."""
@@ -121,8 +93,18 @@ class Session:
             self._loop.call_soon_threadsafe(act, *args)
 
     def _break(self) -> None:
-        self._cancels = True
+        """End now: take no more, and cancel what is under way, even if it was to be finished after the input's end."""
+        self.was_broken = True
         self._over.set()
+        for task in self._tasks:
+            task.cancel()
+
+    async def _watch(self) -> None:
+        """Notice while something is under way, and nothing to be written, that nobody waits for it any more."""
+        while self._tasks:
+            await asyncio.sleep(WATCHED_EVERY_S)
+            if self._writer.is_unread():
+                self._break()
 
     def _take(self, message: Message | tuple[str | int | None, Fault]) -> None:
         if self._over.is_set():
@@ -131,7 +113,7 @@ class Session:
             self._writer.send({"id": message[0], "error": message[1].to_dict()})
             return
         if message.id is not None and any(message.id == own for own, _ in self._tasks.values()):
-            fault = Fault(INVALID_REQUEST, f"a request with the id {message.id!r} is under way")
+            fault = Fault(INVALID_REQUEST, f"a request with the id {shown(message.id)} is under way")
             self._writer.send({"id": None, "error": fault.to_dict()})
             return
         held = sum(sizes for _, sizes in self._tasks.values()) + len(message.payload or b"")
@@ -142,6 +124,8 @@ class Session:
         task = self._loop.create_task(self._answer(message))
         self._tasks[task] = message.id, len(message.payload or b"")
         task.add_done_callback(self._tasks.pop)
+        if self._watching is None or self._watching.done():
+            self._watching = self._loop.create_task(self._watch())
 
     async def _answer(self, message: Message) -> None:
         try:
@@ -158,14 +142,11 @@ class Session:
 
     async def _result(self, message: Message) -> Any:
         if message.method not in self._verbs:
-            raise Fault(UNKNOWN_METHOD, f"there is no {message.method[:100]!r}; there are: {', '.join(self._verbs)}")
+            raise Fault(UNKNOWN_METHOD, f"there is no {shown(message.method)}; there are: {', '.join(self._verbs)}")
         if not self._known and message.method != "hello":
             raise Fault(NOT_ALLOWED, "say hello with the token first")
-        known, act = self._verbs[message.method]
-        params = checked(message, known)
-        if message.payload is not None and "audio" not in known and message.method != "stream.feed":
-            raise Fault(INVALID_REQUEST, f"{message.method} takes no payload")
-        return await act(message, params)
+        params = checked(message)
+        return await self._verbs[message.method](message, params)
 
     async def _hello(self, _: Message, params: dict[str, Any]) -> dict[str, Any]:
         if self._token is not None:
@@ -193,9 +174,9 @@ class Session:
         await self._host.unload()
         return {}
 
-    async def _models(self, _: Message, __: dict[str, Any]) -> list[dict[str, Any]]:
+    async def _models(self, _: Message, __: dict[str, Any]) -> dict[str, Any]:
         found = await asyncio.to_thread(entries)
-        return [_described(one) for one in found]
+        return {"models": [_described(one) for one in found]}
 
     async def _transcribe(self, message: Message, params: dict[str, Any]) -> dict[str, Any]:
         audio = audio_of(message, params)
@@ -203,28 +184,33 @@ class Session:
         options = TranscribeOptions(**params)
         with self._using():
             model = await self._host.model()
-            events, shown = model.events(audio, options, priority=priority), ""
+            if options.timestamps == "word":
+                self._host.require_aligner('timestamps "word"')
+            events, told = model.events(audio, options, priority=priority), ""
             try:
                 async for event in events:
                     if isinstance(event, Transcript):
-                        return event.to_dict()
+                        return {**event.to_dict(), "warnings": doubts(event.segments)}
                     if isinstance(event, Segment):
-                        self._tell(message, "segment", {"segment": asdict(event)})
+                        self._tell(message, "segment", {"segment": event.to_dict()})
                         self._tell(message, "progress", {"done_s": event.end_s})
-                        shown = ""
-                    elif isinstance(event, Partial) and partials and event.text != shown:
+                        told = ""
+                    elif isinstance(event, Partial) and partials and event.text != told:
                         self._tell(message, "partial", {"start_s": event.start_s, "text": event.text})
-                        shown = event.text
+                        told = event.text
             finally:
                 await events.aclose()
         raise AssertionError("a request ends with a transcript or an error")
 
-    async def _align(self, message: Message, params: dict[str, Any]) -> list[dict[str, Any]]:
+    async def _align(self, message: Message, params: dict[str, Any]) -> dict[str, Any]:
         audio = audio_of(message, params)
         with self._using():
             model = await self._host.model()
+            self._host.require_aligner("align")
             words = await model.align(audio, params["text"], params.get("language"))
-        return [asdict(word) for word in words]
+        flags = Counter(flag for word in words for flag in word.flags)
+        warnings = [f"{n} of {len(words)} words: {flag}" for flag, n in flags.items()]
+        return {"words": [asdict(word) for word in words], "warnings": warnings}
 
     async def _open(self, _: Message, params: dict[str, Any]) -> dict[str, Any]:
         streaming = StreamOptions(**{name: params.pop(name) for name in ("policy", "chunk_s") if name in params})

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import queue
+import select
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, NoReturn, TypeAlias
 
 from qwen3_asr_onnx.bundle.json_text import measured_json
 
@@ -86,7 +87,7 @@ def _message(line: bytes, stream: BinaryIO) -> Message | tuple[MessageId, Fault]
 
 def _parsed(line: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(line.decode("utf-8"))
+        body = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError as error:
         raise Fault(PARSE_ERROR, f"the line is not UTF-8 (byte {error.start})") from error
     except (ValueError, RecursionError) as error:
@@ -94,6 +95,10 @@ def _parsed(line: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise Fault(INVALID_REQUEST, "a line must hold one object")
     return body
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
 
 
 def _is_id(value: object) -> bool:
@@ -110,7 +115,11 @@ def _payload(body: Mapping[str, Any], stream: BinaryIO) -> bytes | None:
     if size > MAX_PAYLOAD_BYTES:
         _discard(stream, size)
         raise Fault(TOO_MUCH, f"payload_length is {size}; at most {MAX_PAYLOAD_BYTES}: give the path of a file instead")
-    payload = stream.read(size)
+    try:
+        payload = stream.read(size)
+    except MemoryError as error:  # before anything was read
+        _discard(stream, size)
+        raise Fault(TOO_MUCH, f"there is no memory for {size} bytes; give the path of a file instead") from error
     if len(payload) < size:
         raise Fault(INVALID_REQUEST, f"payload_length is {size}, and the input ended after {len(payload)} bytes")
     return payload
@@ -140,6 +149,17 @@ class Writer:
         """Write one object."""
         text = measured_json({"jsonrpc": "2.0", **body})
         self._lines.put(text.encode("utf-8", "replace") + b"\n")
+
+    def is_unread(self) -> bool:
+        """Return whether it is known that nobody reads any more; asking writes nothing."""
+        if not hasattr(select, "poll"):
+            return False  # Windows tells whoever writes
+        asking = select.poll()
+        try:
+            asking.register(self._stream, 0)  # which is told of nothing but of what went wrong
+            return bool(asking.poll(0))
+        except (OSError, ValueError):
+            return True
 
     def close(self, timeout_s: float = 5.0) -> None:
         """Write what is left, and end; a reader that does not read is waited for so long."""

@@ -88,8 +88,29 @@ def test_only_what_a_checkpoint_is_read_from_is_fetched(hub: FakeHub, made: list
     assert not hub.leaked
     assert read_choices().origins == {"qwen3-asr-0.6b": Origin(REPO, COMMIT, "int4")}
     assert shelves.default_name("asr") == "qwen3-asr-0.6b"
-    (left,) = told
+    recipe, left = told
+    assert recipe.startswith("recipe int4: ")
     assert left.endswith("to free them: hf cache rm model/Qwen/Qwen3-ASR-0.6B")
+
+
+def test_who_names_no_recipe_gets_what_is_recommended_for_the_size_and_is_told_why(
+    hub: FakeHub, made: list[dict[str, Any]], store: Path
+) -> None:
+    sizes: list[int] = []
+
+    def recommend(weight_bytes: int) -> tuple[str, str]:
+        sizes.append(weight_bytes)
+        return "fast", "it suits"
+
+    told: list[str] = []
+    assert get_model(REPO, GetOptions(recommend=recommend), told.append).name == "qwen3-asr-0.6b"
+    assert sizes == [len(WEIGHTS)]
+    assert "recipe fast: it suits; --recipe names another" in told
+    assert read_choices().origins["qwen3-asr-0.6b"].recipe == "fast"
+    assert get_model(REPO).name == "qwen3-asr-0.6b"  # whatever it was made by
+    assert get_model(REPO, GetOptions(recipe="int4", recommend=recommend)).name == "qwen3-asr-0.6b-int4"
+    assert [call["recipe"] for call in made] == ["fast", "int4"]
+    assert len(sizes) == 1
 
 
 def test_the_command_line_tells_what_there_is_and_how_it_is_used(
@@ -363,7 +384,7 @@ def test_an_adapter_comes_with_its_base(hub: FakeHub, made: list[dict[str, Any]]
     assert (made[0]["files"], made[0]["name"]) == (sorted(CHECKPOINT), "Tuned")
     assert made[0]["adapter"] == ["adapter_config.json", "adapter_model.safetensors"]
     assert read_choices().origins["tuned"].source == "some/Tuned"
-    assert [line.rpartition("/")[2] for line in told] == ["Qwen3-ASR-0.6B", "Tuned"]
+    assert [line.rpartition("/")[2] for line in told[1:]] == ["Qwen3-ASR-0.6B", "Tuned"]
     # from a folder, with a base elsewhere
     for name, files in (("tuned-here", ADAPTER), ("base", CHECKPOINT)):
         (tmp_path / name).mkdir()
@@ -472,7 +493,7 @@ def test_a_model_is_found_by_where_it_came_from(
     ("source", "recipe", "revision", "name"),
     [
         ("Qwen/Qwen3-ASR-0.6B", None, None, "qwen3-asr-0.6b"),
-        ("Qwen/Qwen3-ASR-0.6B", "int4", None, "qwen3-asr-0.6b"),
+        ("Qwen/Qwen3-ASR-0.6B", "int4", None, "qwen3-asr-0.6b-int4"),
         ("Qwen/Qwen3-ASR-0.6B", "fast", None, "qwen3-asr-0.6b-fast"),
         ("modelscope:Qwen/Qwen3-ASR-0.6B", "my/own recipe.toml", "v1/x", "qwen3-asr-0.6b-own-recipe-v1-x"),
         ("mini", None, None, "mini"),

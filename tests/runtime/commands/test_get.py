@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import wave
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from qwen3_asr_onnx.bundle import store as shelves
 from qwen3_asr_onnx.bundle.choices import Origin
 from qwen3_asr_onnx.bundle.getting import GetOptions
 from qwen3_asr_onnx.commands import cli
+from qwen3_asr_onnx.model.recommended import recommended_recipe
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def test_nothing_is_asked_for_that_was_not_given(
 ) -> None:
     assert cli.main(["get", "owner/name"]) == 0
     ((source, options),) = asked
-    assert (source, options) == ("owner/name", GetOptions(calibration=[]))
+    assert (source, options) == ("owner/name", GetOptions(calibration=[], recommend=recommended_recipe))
     out, err = capsys.readouterr()
     assert out == "tiny\n"
     assert err.splitlines()[0] == "qwen3-asr-onnx: said on the way"
@@ -58,6 +60,7 @@ def test_every_option_arrives(
     ((_, options),) = asked
     assert [waveform.shape for waveform in options.calibration] == [(1600,), (1600,)]
     expected = GetOptions("int4-gptq", "mine", "v1", "some/base", True, options.calibration, True, True, True, 2)
+    expected = replace(expected, recommend=recommended_recipe)
     assert options == expected
 
 

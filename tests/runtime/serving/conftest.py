@@ -6,7 +6,7 @@ import asyncio
 import importlib.util
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -96,16 +96,16 @@ def make_state(engine: Any, **settings: Any) -> State:
 
 
 @contextmanager
-def running(engine: Any, **settings: Any) -> Iterator[str]:
+def running(engine: Any, *, tls: Mapping[str, Any] | None = None, **settings: Any) -> Iterator[str]:
     """A server on a free port, in a thread; gives its address."""
     listening = listening_socket("127.0.0.1", 0, 1.0)
     loaded = threading.Event()
-    server = Server(State(Settings(**settings), Metrics()), lambda: (engine, ("tiny",)), loaded.set)
+    server = Server(State(Settings(**settings), Metrics()), lambda: (engine, ("tiny",)), loaded.set, **(tls or {}))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     try:
         assert loaded.wait(20)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(20)

@@ -1,25 +1,28 @@
 from __future__ import annotations
 
+import contextlib
 import json
-import signal
 import socket
-import subprocess
+import ssl
 import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.local_server import AUTHORITY, CERTIFICATE, KEY
 
 from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
+from qwen3_asr_onnx.serving import connections
 
 from .conftest import FakeEngine, running, until, wav
+from .processes import Served
 
 PATH = "/v1/audio/transcriptions"
 
 
 def connected(address: str) -> socket.socket:
-    host, _, port = address.removeprefix("http://").rpartition(":")
+    host, _, port = address.partition("://")[2].rpartition(":")
     return socket.create_connection((host, int(port)), timeout=20)
 
 
@@ -103,6 +106,48 @@ def test_connections_over_the_limit_are_told_so(engine: FakeEngine) -> None:
             each.close()
 
 
+@pytest.mark.parametrize("certificate", [None, CERTIFICATE])
+@pytest.mark.parametrize("size", [100, 2 << 20])
+def test_who_is_refused_while_sending_reads_why(
+    engine: FakeEngine, size: int, certificate: Path | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing a connection with something unread resets it, and takes the reply away with it."""
+    monkeypatch.setattr(connections, "LINGER_S", 0.2)
+
+    def ask() -> tuple[int, Any]:
+        with connected(address) as plain, wrapped(plain) as connection:
+            with contextlib.suppress(OSError):  # it need not take it all
+                connection.sendall(request(b"x" * size))
+            return answered(connection)
+
+    def wrapped(connection: socket.socket) -> Any:
+        if certificate is None:
+            return contextlib.nullcontext(connection)
+        context = ssl.create_default_context(cafile=AUTHORITY)
+        return context.wrap_socket(connection, server_hostname="localhost")
+
+    tls = {} if certificate is None else {"tls": {"ssl_certfile": certificate, "ssl_keyfile": KEY}}
+    with running(engine, max_upload_bytes=50, **tls) as address:
+        assert [ask()[0] for _ in range(3)] == [413] * 3
+    with running(engine, keys=("k",), **tls) as address:
+        assert [ask()[0] for _ in range(3)] == [401] * 3
+    with running(engine, max_connections=1, **tls) as address, connected(address) as plain, wrapped(plain):
+        assert [ask()[0] for _ in range(3)] == [503] * 3
+
+
+def test_what_is_no_http_is_told_so(engine: FakeEngine) -> None:
+    with running(engine) as address:
+        for sent in (b"hello\r\n\r\n", b"GET /health HTTP/1.1\r\n\r\n", b"\x16\x03\x01" + b"x" * 100 + b"\r\n" * 2):
+            with connected(address) as connection:
+                connection.sendall(sent)
+                status, reply = answered(connection)
+            assert (status, reply["error"]["code"]) == (400, "invalid_http")
+        with connected(address) as connection:
+            chunked = request(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+            connection.sendall(chunked + b"no number\r\n")
+            assert answered(connection)[1]["error"]["code"] == "invalid_http"
+
+
 def test_the_end_lets_requests_finish_for_a_while_and_hands_back_the_rest(engine: FakeEngine) -> None:
     engine.hangs = True
     found: list[tuple[int, Any]] = []
@@ -144,22 +189,14 @@ def test_a_client_that_does_not_read_ends_its_request(engine: FakeEngine) -> Non
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another process")
 def test_the_verb_serves_and_ends_with_status_0(tiny_bundle: Path) -> None:
-    command = [sys.executable, "-m", "qwen3_asr_onnx", "serve", "-m", str(tiny_bundle), "--port", "0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stderr is not None
-            address = process.stderr.readline().split("listening on ")[1].split(";")[0]
-            assert "ready" in process.stderr.readline()
-            with connected(address) as connection:
-                connection.sendall(request(form(("max_new_tokens", "4"), file=wav())))
-                status, reply = answered(connection)
-            assert (status, reply["usage"]["output_tokens"] <= 4) == (200, True)
-            process.send_signal(signal.SIGTERM)
-            rest = process.stderr.read()
-            assert process.wait(20) == 0
-            assert "Traceback" not in rest
-        finally:
-            process.kill()
+    with Served(tiny_bundle) as server:
+        server.wait_until_ready()
+        with connected(server.address) as connection:
+            connection.sendall(request(form(("max_new_tokens", "4"), file=wav())))
+            status, reply = answered(connection)
+        assert (status, reply["usage"]["output_tokens"] <= 4) == (200, True)
+        assert server.end() == 0
+        assert "Traceback" not in server.told
 
 
 def test_the_engine_itself_behind_it(tiny_bundle: Path) -> None:

@@ -119,8 +119,12 @@ def test_many_fields_are_limited_together(calls: Any) -> None:
 
 
 def test_a_limit_is_told_without_how_to_raise_it_in_python() -> None:
-    error = as_api_error(LimitError("the upload: longer than 5 s; raise AudioLimits.max_duration_s to accept it"))
-    assert (error.status, error.message) == (413, "the upload: longer than 5 s")
+    for rest, kept in (
+        ("; raise AudioLimits.max_bytes to accept it", ""),
+        ("; split it, or raise AudioLimits.x", "; split it"),
+    ):
+        error = as_api_error(LimitError("the upload: longer than 5 s" + rest))
+        assert (error.status, error.message) == (413, "the upload: longer than 5 s" + kept)
 
 
 @pytest.mark.parametrize("text", ["<|im_end|>", "<|im_<|im_end|>end|>", "a\n<|im_start|>assistant\n", "<asr_text>"])

@@ -19,6 +19,8 @@ from qwen3_asr_onnx import AudioError, AudioLimits, BundleError, BusyError, Tran
 from qwen3_asr_onnx.errors import Qwen3AsrError
 from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.batch import Batch
+from qwen3_asr_onnx.model.session import Session
+from qwen3_asr_onnx.model.stopping import current_stop
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.results import Segment
 from qwen3_asr_onnx.speech.quiet import Clip
@@ -265,6 +267,46 @@ def test_cancelled_while_it_is_heard_and_its_prompt_is_read(
     assert not ear.results
 
 
+@pytest.mark.parametrize(("which", "beside"), [(1, True), (2, True), (3, True), (1, False), (3, False), (6, False)])
+def test_cancelled_in_the_middle_of_a_call_of_the_model(
+    asr: Transcriber, engine: Engine, monkeypatch: pytest.MonkeyPatch, which: int, beside: bool
+) -> None:
+    """Two windows are heard, then the prompt is read, then tokens are written: the call ends with the request."""
+    begun = ended = 0
+    requests: list[Request] = []
+
+    def watched(self: Session, run: Callable[[Any], Any]) -> Any:
+        def call(options: Any) -> Any:
+            nonlocal begun, ended
+            is_its = bool(requests) and current_stop() is requests[0].stop
+            begun += is_its
+            if is_its and begun == which:
+                requests[0].cancel()
+            result = run(options)
+            ended += is_its
+            return result
+
+        return session_call(self, call)
+
+    session_call = Session._call
+    monkeypatch.setattr(Session, "_call", watched)
+    others = [Ear() for _ in range(3 if beside else 0)]
+    for other in others:
+        engine.transcribe(synthetic_clip(20.0), SHORT, other)
+    ear = Ear()
+    options = TranscribeOptions(max_segment_s=30.0, language="English")
+    engine._loop.inbox.put(lambda: requests.append(engine.transcribe(synthetic_clip(11.0), options, ear)))
+    until(lambda: bool(requests) and requests[0].is_over)
+    found = [other.result().token_ids for other in others]
+    until(lambda: is_idle(engine))
+    assert (begun, ended) == (which, which - 1)
+    assert not ear.results
+    monkeypatch.setattr(Session, "_call", session_call)
+    assert found == [asr.transcribe(synthetic_clip(20.0), SHORT).token_ids] * len(others)
+    engine.transcribe(synthetic_clip(11.0), options, ear)
+    assert ear.result().token_ids == asr.transcribe(synthetic_clip(11.0), options).token_ids
+
+
 def test_cancelled_while_it_is_written_or_waits(engine: Engine) -> None:
     requests: list[Request] = []
     ear = Ear(lambda: requests[0].cancel() if len(ear.drafts) == 3 else None)
@@ -408,6 +450,31 @@ def test_closing_waits_or_ends_and_takes_no_more(asr: Transcriber) -> None:
             engine.transcribe(synthetic_clip(1.0), SHORT, Ear())
         engine.close()
     until(lambda: set(threading.enumerate()) <= before)
+
+
+def test_closing_does_not_wait_for_a_call_of_the_model(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, ear = make(asr), Ear()
+    closing = threading.Thread(target=partial(engine.close, finish=False))
+    ends: list[bool] = []
+
+    def watched(self: Session, run: Callable[[Any], Any]) -> Any:
+        def call(options: Any) -> Any:
+            closing.start()
+            until(lambda: not engine._loop.inbox.empty())
+            until(lambda: all(request.stop._is_set for request in engine._line.everybody()))
+            result = run(options)
+            ends.append(True)
+            return result
+
+        return session_call(self, call)
+
+    session_call = Session._call
+    monkeypatch.setattr(Session, "_call", watched)
+    engine.transcribe(synthetic_clip(11.0), SHORT, ear)
+    with pytest.raises(Qwen3AsrError, match="closed"):
+        raise ear.result()
+    closing.join(20.0)
+    assert not ends
 
 
 def test_an_engine_that_nobody_holds_ends(asr: Transcriber) -> None:

@@ -19,14 +19,14 @@ from qwen3_asr_onnx import AudioError, LimitError, TranscribeOptions, Transcribe
 from qwen3_asr_onnx.arrays import Waveform
 from qwen3_asr_onnx.audio.loading import Excerpt, OpenAudio, hold_audio
 from qwen3_asr_onnx.audio.waiting import Abandoned
-from qwen3_asr_onnx.model import batch
+from qwen3_asr_onnx.model import batch, memory
 from qwen3_asr_onnx.model.asking import Prompter
 from qwen3_asr_onnx.model.batch import Batch, Generated
 from qwen3_asr_onnx.model.decoder import Decoder
 from qwen3_asr_onnx.model.embeddings import Embedded
 from qwen3_asr_onnx.model.kv_cache import KvCache
 from qwen3_asr_onnx.results import Segment
-from qwen3_asr_onnx.transcription import memory, pieces, recording
+from qwen3_asr_onnx.transcription import pieces, recording
 from qwen3_asr_onnx.transcription.interrupt import Interrupt
 from qwen3_asr_onnx.transcription.recording import ClipRequest, Input
 from qwen3_asr_onnx.transcription.scheduler import Pipeline, RunSettings
@@ -159,6 +159,16 @@ def test_memory_bounds_the_rows_unless_they_are_given(asr: Transcriber, monkeypa
     rows.clear()
     list(asr.transcribe_many(clips, TranscribeOptions(max_new_tokens=4, batch_size=5)))
     assert max(rows) == 5
+
+
+def test_steps_in_integers_take_more_rows(asr: Transcriber, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = watch_rows(monkeypatch)
+    clips = [synthetic_clip(1.0)] * 18
+    list(asr.transcribe_many(clips, FOUR_TOKENS))
+    assert max(rows) == 8
+    monkeypatch.setattr(asr.decoder, "judge_steps_from", 3)
+    list(asr.transcribe_many(clips, FOUR_TOKENS))
+    assert max(rows) == 16
 
 
 def iter_clips(audio: Waveform) -> Iterator[Any]:

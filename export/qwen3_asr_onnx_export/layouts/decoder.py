@@ -1,0 +1,41 @@
+"""Around the decoder's layers, for several layouts: where embeddings come from, and which logits are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from qwen3_asr_onnx.bundle.names import LOGITS, POSITIONS
+
+from .nodes import FLOAT, Nodes
+
+__all__ = ["embedded", "every_position", "last_position"]
+
+
+def embedded(nodes: Nodes, table: ir.ExternalTensor, ids: ir.Value) -> ir.Value:
+    """Return the embeddings of ids (1, S) in float32: (1, S, hidden)."""
+    return nodes.op("Cast", nodes.op("Gather", nodes.weight(table), ids, axis=0), to=FLOAT)
+
+
+def every_position(nodes: Nodes, outputs: Mapping[str, ir.Value]) -> ir.Value:
+    """Return logits of all positions: (1, S, vocab_size)."""
+    for node in [node for node in nodes.graph if node.op_type == "GatherND"]:
+        state = node.inputs[0]
+        assert state is not None
+        nodes.replace(node.outputs[0], state)
+    return _unnamed(outputs)
+
+
+def last_position(nodes: Nodes, inputs: Mapping[str, ir.Value], outputs: Mapping[str, ir.Value]) -> ir.Value:
+    """Return logits of the last position alone: (1, 1, vocab_size)."""
+    nodes.replace(inputs[POSITIONS], nodes.constant(np.array([[-1]], np.int64), "layout.last"))
+    return _unnamed(outputs)
+
+
+def _unnamed(outputs: Mapping[str, ir.Value]) -> ir.Value:
+    """Return the logits without the name, which the output of the layout shall have."""
+    logits = outputs[LOGITS]
+    logits.name = "layout.logits"
+    return logits

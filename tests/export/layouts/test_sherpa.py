@@ -1,0 +1,158 @@
+"""The sherpa layout: its contract, and the ids of our runtime by a host that keeps the cache as sherpa-onnx does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tests.support.layout_hosts import SherpaHost, session
+
+from qwen3_asr_onnx import Bundle
+from qwen3_asr_onnx_export.layouts.packaging import write_layout
+
+from .conftest import AUDIO, STOPS, Clip, MakeLayout
+
+F32, I64, BOOL = "tensor(float)", "tensor(int64)", "tensor(bool)"
+CACHE = [1, "capacity", 2, 64]
+DELTA = [1, "sequence", 2, 64]
+
+
+def interface(path: Path) -> tuple[list[tuple[str, str, list[object]]], list[tuple[str, str, list[object]]]]:
+    graph = session(path)
+    inputs, outputs = ([(v.name, v.type, v.shape) for v in vs] for vs in (graph.get_inputs(), graph.get_outputs()))
+    return inputs, outputs
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8", "int4"])
+def test_names_order_dtypes_and_static_dimensions(layout_of: MakeLayout, variant: str) -> None:
+    folder = layout_of("sherpa", variant)
+    assert interface(folder / "conv_frontend.onnx") == (
+        [("input_features", F32, [1, "frames", 128])],
+        [("conv_output", F32, [1, "rows", 256])],
+    )
+    assert interface(folder / "encoder.int8.onnx") == (
+        [("input_features", F32, [1, "rows", 256]), ("feature_attention_mask", BOOL, [1, "rows"])],
+        [("audio_features", F32, [1, "rows", 256])],
+    )
+    kinds = [(kind, layer) for layer in range(3) for kind in ("key", "value")]
+    assert interface(folder / "decoder.int8.onnx") == (
+        [
+            ("input_ids", I64, [1, "sequence"]),
+            ("audio_features", F32, [1, "audio_tokens", 256]),
+            ("attention_mask", I64, [1, "sequence"]),
+            ("cache_position", I64, ["sequence"]),
+            *((f"cache_{kind}_{layer}", F32, CACHE) for kind, layer in kinds),
+        ],
+        [("logits", F32, [1, "sequence", 1024]), *((f"{kind}_delta_{layer}", F32, DELTA) for kind, layer in kinds)],
+    )
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int4"])
+def test_files_and_versions_that_old_programs_read(layout_of: MakeLayout, variant: str) -> None:
+    folder = layout_of("sherpa", variant)
+    graphs = ("conv_frontend.onnx", "encoder.int8.onnx", "decoder.int8.onnx")
+    tokenizer = {f"tokenizer/{name}" for name in ("vocab.json", "merges.txt", "tokenizer_config.json")}
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    assert found == {*graphs, *(f"{name}.data" for name in graphs), *tokenizer}
+    for name in graphs:
+        model = onnx.load(folder / name, load_external_data=False)
+        assert model.ir_version <= 10
+        assert {one.domain: one.version for one in model.opset_import} == {"": 20, "com.microsoft": 1}
+
+
+@pytest.mark.parametrize("variant", ["fp32", "int8", "int4"])
+@pytest.mark.parametrize("name", ["en_1", "zh_1", "de_story_12s"])
+def test_the_ids_of_our_runtime(
+    layout_of: MakeLayout,
+    clip_of: Callable[[str], Clip],
+    ours: Callable[[str, str], list[int]],
+    variant: str,
+    name: str,
+) -> None:
+    host, clip = SherpaHost(layout_of("sherpa", variant)), clip_of(name)
+    features = host.features(clip.mel, clip.n_tokens)
+    assert host.answer(features[:, : clip.n_tokens], clip.prompt, STOPS) == ours(name, variant)
+    assert host.logits[0].shape == (1, len(clip.prompt), 1024)  # of all positions: sherpa-onnx looks for its last
+
+
+def test_rows_behind_the_mask_are_zero_and_change_nothing(
+    layout_of: MakeLayout, clip_of: Callable[[str], Clip]
+) -> None:
+    host, clip = SherpaHost(layout_of("sherpa", "fp32")), clip_of("de_story_12s")
+    kept = host.features(clip.mel, clip.n_tokens)
+    assert kept.shape[1] % 13 == 0 and kept.shape[1] > clip.n_tokens  # noqa: PT018 - whole blocks
+    assert not kept[:, clip.n_tokens :].any()
+    assert kept[:, : clip.n_tokens].any(axis=2).all()
+    fewer = host.features(clip.mel, 110)  # of 104 in the first window and some in the second
+    assert not fewer[:, 110:].any()
+    np.testing.assert_allclose(fewer[:, :104], kept[:, :104], atol=1e-5)
+    assert np.abs(fewer[:, 104:110] - kept[:, 104:110]).max() > 1e-3  # what is masked is not heard
+    silent = host.features(clip.mel, 0)
+    assert np.isfinite(silent).all()
+    assert not silent.any()
+
+
+@pytest.mark.parametrize("filler", [0.0, 1e3])
+def test_what_lies_in_an_empty_cache_does_not_matter(
+    layout_of: MakeLayout, clip_of: Callable[[str], Clip], ours: Callable[[str, str], list[int]], filler: float
+) -> None:
+    host, clip = SherpaHost(layout_of("sherpa", "fp32"), filler=filler), clip_of("en_2")
+    features = host.features(clip.mel, clip.n_tokens)[:, : clip.n_tokens]
+    assert host.answer(features, clip.prompt, STOPS) == ours("en_2", "fp32")
+
+
+def test_a_prompt_in_pieces(layout_of: MakeLayout, clip_of: Callable[[str], Clip]) -> None:
+    """What daobidao does with its system turn: more than one new position behind a cache."""
+    host, clip = SherpaHost(layout_of("sherpa", "fp32")), clip_of("en_1")
+    features = host.features(clip.mel, clip.n_tokens)[:, : clip.n_tokens]
+    host.answer(features, clip.prompt, STOPS, limit=1)
+    whole = host.logits.pop()
+    decoder, caches, found, past = host.decoder, {}, [], 0
+    for one in decoder.get_inputs()[4:]:
+        caches[one.name] = np.zeros((1, 64, 2, 64), np.float32)
+    for piece in (clip.prompt[:5], clip.prompt[5:-3], clip.prompt[-3:]):
+        positions = np.arange(past, past + len(piece))
+        feeds = {
+            "input_ids": np.array([piece]),
+            "audio_features": features,
+            "attention_mask": np.ones((1, len(piece)), np.int64),
+            "cache_position": positions,
+        }
+        logits, *deltas = decoder.run(None, {**feeds, **caches})
+        for cache, delta in zip(caches.values(), deltas, strict=True):
+            cache[:, positions] = delta
+        past += len(piece)
+        found.append(logits)
+    np.testing.assert_allclose(np.concatenate(found, axis=1), whole, atol=2e-4)
+
+
+def test_half_logits_differ_by_rounding_alone(
+    mini: Path, tmp_path: Path, layout_of: MakeLayout, clip_of: Callable[[str], Clip]
+) -> None:
+    write_layout(mini, tmp_path / "half", "sherpa", variant="fp32", half_logits=True)
+    hosts, clip = [SherpaHost(tmp_path / "half"), SherpaHost(layout_of("sherpa", "fp32"))], clip_of("en_1")
+    features = hosts[0].features(clip.mel, clip.n_tokens)[:, : clip.n_tokens]
+    assert hosts[0].answer(features, clip.prompt, STOPS) == hosts[1].answer(features, clip.prompt, STOPS)
+    assert hosts[0].logits[0].dtype == np.float16
+    np.testing.assert_array_equal(hosts[0].logits[0], hosts[1].logits[0].astype(np.float16))
+
+
+def test_audio_goes_where_its_token_stands(layout_of: MakeLayout) -> None:
+    """More places than rows, as after a cut: the last row stands for those that are missing."""
+    host = SherpaHost(layout_of("sherpa", "fp32"))
+    rows = np.random.default_rng(0).normal(size=(1, 2, 256)).astype(np.float32)
+    host.answer(rows, [1, AUDIO, 2, AUDIO, AUDIO], STOPS, limit=1)
+    host.answer(np.concatenate([rows, rows[:, 1:]], axis=1), [1, AUDIO, 2, AUDIO, AUDIO], STOPS, limit=1)
+    host.answer(rows[:, ::-1], [1, AUDIO, 2, AUDIO, AUDIO], STOPS, limit=1)
+    short, filled, swapped = host.logits
+    np.testing.assert_array_equal(short, filled)
+    np.testing.assert_array_equal(short[:, 0], swapped[:, 0])
+    assert np.abs(short[:, 1] - swapped[:, 1]).max() > 1e-3
+
+
+def test_the_bundle_is_as_it_was(mini: Path, layout_of: MakeLayout) -> None:
+    layout_of("sherpa", "int8")
+    assert Bundle.open(mini).verify() == []
