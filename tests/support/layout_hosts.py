@@ -1,4 +1,4 @@
-"""The programs that load the layouts, as their contracts have them: greedy, in numpy, and nothing of ours behind them."""
+"""The programs that load the layouts, as their contracts have them: greedy, in numpy, with nothing of ours in them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def session(path: Path) -> ort.InferenceSession:
 
 @dataclass
 class SherpaHost:
-    """Keeps caches (1, M, kv_heads, head_dim), which start as `filler`, and puts what is handed out where it belongs."""
+    """Keeps caches (1, M, kv_heads, head_dim), full of `filler` at first, and puts into them what is handed out."""
 
     folder: Path
     capacity: int = 512

@@ -21,8 +21,8 @@ STAGES = (("mel_ms", "mel"), ("encoder_ms", "encoder"), ("prefill_ms", "prefill"
 PURPOSES = {
     "fp32": "checking, quantizing",
     "int8": "the text nearest to fp32",
-    "int4": "any laptop: what `get` makes",
-    "fast": "the quickest answer, batches",
+    "int4": "little memory, or no VNNI",
+    "fast": "8-bit products (VNNI, AMX, arm64)",
     "compact": "the smallest download",
     "lossless": "the text of float32, sooner",
 }

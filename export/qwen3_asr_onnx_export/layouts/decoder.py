@@ -1,4 +1,4 @@
-"""Around the decoder's layers, for several layouts: where embeddings come from, and which logits are wanted."""
+"""Around the decoder's layers, for several layouts: which logits are wanted."""
 
 from __future__ import annotations
 
@@ -9,14 +9,9 @@ import onnx_ir as ir
 
 from qwen3_asr_onnx.bundle.names import LOGITS, POSITIONS
 
-from .nodes import FLOAT, Nodes
+from .nodes import Nodes
 
-__all__ = ["embedded", "every_position", "last_position"]
-
-
-def embedded(nodes: Nodes, table: ir.ExternalTensor, ids: ir.Value) -> ir.Value:
-    """Return the embeddings of ids (1, S) in float32: (1, S, hidden)."""
-    return nodes.op("Cast", nodes.op("Gather", nodes.weight(table), ids, axis=0), to=FLOAT)
+__all__ = ["every_position", "last_position"]
 
 
 def every_position(nodes: Nodes, outputs: Mapping[str, ir.Value]) -> ir.Value:

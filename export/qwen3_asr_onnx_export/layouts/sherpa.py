@@ -21,10 +21,11 @@ import numpy as np
 import onnx_ir as ir
 
 from qwen3_asr_onnx.bundle.manifest import Manifest
-from qwen3_asr_onnx.bundle.names import AUDIO_FEATURES, LOGITS
+from qwen3_asr_onnx.bundle.names import AUDIO_FEATURES, EMBEDS, LOGITS
 
 from .attention import Past, attend, blocked, causal_bias, repeat_rows, seen
-from .decoder import embedded, every_position
+from .decoder import every_position
+from .embeddings import embedded, embedded_by_head
 from .nodes import FLOAT, HALF, INT64, Nodes
 from .source import LayoutSource
 from .weight_files import LayoutFiles
@@ -75,7 +76,8 @@ def _decoder(source: LayoutSource, manifest: Manifest, half_logits: bool) -> ir.
         tuple(nodes.input(f"cache_{kind}_{layer}", FLOAT, 1, *cache) for kind in ("key", "value"))
         for layer in range(dims.layers)
     ]
-    nodes.replace(inputs["inputs_embeds"], _spliced(nodes, embedded(nodes, source.table(), ids), ids, audio, manifest))
+    embeds = embedded_by_head(nodes, source, ids) or embedded(nodes, source.table(), ids)
+    nodes.replace(inputs[EMBEDS], _spliced(nodes, embeds, ids, audio, manifest))
     before = nodes.op("Slice", position, nodes.ints(0), nodes.ints(1))
     # An empty past is read as one row that nobody sees.
     read = nodes.op("Max", before, nodes.ints(1))

@@ -20,7 +20,8 @@ from qwen3_asr_onnx.bundle.manifest import Manifest
 from qwen3_asr_onnx.bundle.names import AUDIO_FEATURES, EMBEDS, LOGITS
 
 from .attention import attend, causal_bias, repeat_rows
-from .decoder import embedded, last_position
+from .decoder import last_position
+from .embeddings import embedded
 from .nodes import FLOAT, INT64, Nodes
 from .source import LayoutSource
 from .stacked_cache import past_inputs, past_of_layers, present_outputs

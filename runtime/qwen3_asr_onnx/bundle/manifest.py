@@ -150,6 +150,8 @@ def _refuse_other_formats(body: object, where: Path) -> None:
     if not isinstance(body, dict) or body.get("format") != FORMAT_NAME:
         checkpoint = isinstance(body, dict) and ("thinker_config" in body or "architectures" in body)
         hint = "this looks like a checkpoint; run: qwen3-asr-onnx export" if checkpoint else "wrong directory?"
+        if isinstance(body, dict) and "embed_tokens_dtype" in body:
+            hint = "made by another exporter: it can be transcribed with, and nothing else"
         raise BundleError(f"{where}: not a {FORMAT_NAME} bundle ({hint})")
     version = body.get("format_version")
     if version != FORMAT_VERSION or isinstance(version, bool):

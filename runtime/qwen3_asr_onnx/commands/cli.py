@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from typing import Any
 
 from qwen3_asr_onnx.errors import Qwen3AsrError, import_errors_named
 
@@ -70,6 +71,7 @@ def ended(call: Callable[[], int]) -> int:
         with ending_signals_raise(), warnings.catch_warnings():
             # Numbers that are none are told by name where they come from; numpy's own words would only come before.
             warnings.simplefilter("ignore", RuntimeWarning)
+            warnings.showwarning = _show
             status = call()
         complaint = incomplete_display()
         if complaint is not None:
@@ -89,6 +91,11 @@ def ended(call: Callable[[], int]) -> int:
         return EXIT_FAILED
     finally:
         abandon_stdout_if_broken()
+
+
+def _show(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Say a warning, without the line of the program that it came from."""
+    say(f"warning: {message}")
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

@@ -152,7 +152,7 @@ class Batch(Generic[Key]):
             self.release()
         place = self._free_place()
         self._used[place] = max(self._used[place], row.length)
-        shared = shared if len(shared) >= SHARED_FROM else ()
+        shared = shared if len(shared) >= SHARED_FROM and self._decoder.continues else ()
         self._joining = Joining(row, place, prompt, shared, denial)
         if len(prompt) >= self._cache.capacity:
             self._grow(len(prompt))
@@ -168,7 +168,7 @@ class Batch(Generic[Key]):
         started = time.perf_counter()
         joining = self._joining
         assert joining is not None
-        end = joining.n_read + joining.next_count(most)
+        end = joining.n_read + joining.next_count(most if self._decoder.continues else None)
         is_last = end == len(joining.prompt)
         n_logits = joining.n_logits if is_last else 1
         piece = joining.prompt[joining.n_read : end]

@@ -38,7 +38,12 @@ class Decoder:
         rescored: how many of the best tokens get exact logits; those of drafts are left as they are.
         verified: whether `step` drafts only, and `init` judges what it wrote.
         judge_steps_from: rows from which on `init` steps itself, without a draft; 0 for never.
+        max_rows: most rows that decode together; None for as many as memory holds.
+        continues: whether a prompt may be read in several calls at little cost.
     """
+
+    max_rows: int | None = None
+    continues = True
 
     def __init__(
         self,

@@ -13,6 +13,9 @@ from .session import Session
 
 __all__ = ["Memory", "held_by"]
 
+LARGE_BYTES = 32 << 20
+"""What is larger is no graph alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -43,6 +46,10 @@ def held_by(bundle: Bundle, sessions: Iterable[Session], embeddings: str) -> Mem
             weights = session.prepared.with_name(WEIGHTS_FILE)
             with contextlib.suppress(OSError):  # removed meanwhile: the mapping lives on
                 mapped[str(weights)] = weights.stat().st_size
+            continue
+        size = session.path.stat().st_size
+        if size > LARGE_BYTES:  # it holds its weights itself
+            private += size
             continue
         graph = session.path.read_bytes()
         sizes = {name: record.size for name, record in files.items() if name.encode() in graph}

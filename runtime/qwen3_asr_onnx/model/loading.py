@@ -24,6 +24,7 @@ from .holding import Memory, held_by
 from .interface import Interface, decoder_interface, encoder_interface
 from .saturation import refuse_saturation
 from .session import DEVICES, Session, return_free_memory
+from .split_layout import SplitBundle, SplitDecoder, SplitEncoder, open_split, split_interfaces
 from .warm import prepare, prepared_graph
 
 __all__ = ["Model", "fetch_prepared", "load_model", "load_session", "load_tokenizer", "open_variant"]
@@ -89,25 +90,30 @@ def load_model(
     # Each part is read and rearranged by one thread, outside the interpreter's lock.
     with ThreadPoolExecutor() as pool:
         tokenizing = pool.submit(load_tokenizer, opened)
-        encoder, init, step = _load_graphs(opened, entry, device, threads, pool)
+        is_split = isinstance(opened, SplitBundle)
+        encoder, init, step = (_load_split if is_split else _load_graphs)(opened, entry, device, threads, pool)
         tokenizer = tokenizing.result()
     return_free_memory()
     memory = held_by(opened, (encoder, init, step), entry.embeddings)
-    decoder = Decoder(
-        init,
-        step,
-        embeddings,
-        dims,
-        manifest.tokens.eos,
-        rescored=entry.rescored,
-        verified=entry.verified,
-        judge_steps_from=entry.judge_steps_from,
+    heard, decoder = (
+        AudioEncoder(encoder, manifest.encoder),
+        Decoder(
+            init,
+            step,
+            embeddings,
+            dims,
+            manifest.tokens.eos,
+            rescored=entry.rescored,
+            verified=entry.verified,
+            judge_steps_from=entry.judge_steps_from,
+        ),
     )
+    if is_split:
+        heard = SplitEncoder(encoder, manifest.encoder)
+        decoder = SplitDecoder(init, step, embeddings, dims, manifest.tokens.eos)
     load_s = time.perf_counter() - started
     LOG.info("%s: variant %s loaded on %s, %s threads, in %.2f s", opened.path, name, device, threads or "all", load_s)
-    return Model(
-        manifest, name, tokenizer, embeddings, AudioEncoder(encoder, manifest.encoder), decoder, load_s, memory
-    )
+    return Model(manifest, name, tokenizer, embeddings, heard, decoder, load_s, memory)
 
 
 def open_variant(
@@ -119,7 +125,10 @@ def open_variant(
         BundleError: the bundle is missing or damaged, is of the other kind, or has no such variant.
         ProviderError: the variant was not made for the device.
     """
-    opened = bundle if isinstance(bundle, Bundle) else Bundle.open(located(bundle, kind))
+    if not isinstance(bundle, Bundle):
+        folder = located(bundle, kind)
+        bundle = (open_split(folder) if kind == "asr" else None) or Bundle.open(folder)
+    opened = bundle
     manifest = opened.manifest
     if manifest.kind != kind:
         raise BundleError(f"{opened.path}: {WRONG_KIND[kind].format(manifest.kind)}")
@@ -253,3 +262,16 @@ def _load_graphs(
     step = init if same else pool.submit(load, variant.decoder_step, drafter)
     encoder = pool.submit(load, variant.encoder, encoder_interface(manifest))
     return encoder.result(), init.result(), step.result()
+
+
+def _load_split(
+    bundle: Bundle, variant: Variant, device: str, threads: int | None, pool: ThreadPoolExecutor
+) -> tuple[Session, Session, Session]:
+    """Return the same of a folder in the split layout."""
+    files = (variant.encoder, variant.decoder_init, variant.decoder_step)
+    loading = [
+        pool.submit(load_session, bundle, variant, file, interface, device, threads)
+        for file, interface in zip(files, split_interfaces(bundle.manifest), strict=True)
+    ]
+    encoder, init, step = (one.result() for one in loading)
+    return encoder, init, step

@@ -52,5 +52,9 @@ def save_prepared(graph: Path, target: Path, weights: str, example: Mapping[str,
 
 
 def _first_output(running: Any, inputs: Mapping[str, Array]) -> Array:
-    result: Array = running.run([running.get_outputs()[0].name], dict(inputs))[0]
+    ort = session.import_onnxruntime()
+    try:
+        result: Array = running.run([running.get_outputs()[0].name], dict(inputs))[0]
+    except session.errors_of(ort) as error:
+        raise BundleError(f"onnxruntime {ort.__version__} cannot run this graph ({error})") from error
     return result

@@ -28,6 +28,7 @@ __all__ = [
     "Session",
     "available_providers",
     "disable_telemetry",
+    "errors_of",
     "import_onnxruntime",
     "opened",
     "return_free_memory",
@@ -78,7 +79,7 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _errors(ort: Any) -> tuple[type[Exception], ...]:
+def errors_of(ort: Any) -> tuple[type[Exception], ...]:
     """Return the exceptions of a load or a run that fails; onnxruntime gives them no base class of their own."""
     state = vars(ort.capi.onnxruntime_pybind11_state)
     own = [one for one in state.values() if isinstance(one, type) and issubclass(one, Exception)]
@@ -160,7 +161,7 @@ class Session:
         options = session_options(ort, threads, prepack=prepack, plan_memory=plan_memory)
         self.path, self.prepared = path, prepared
         self.copied = prepack and prepared is None
-        self._errors = _errors(ort)
+        self._errors = errors_of(ort)
         if prepared is not None:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
         self._session = opened(ort, prepared or path, options, _provider(device))
@@ -213,8 +214,12 @@ class Session:
         Raises:
             Stopped: whoever it was for does not want it any more; so does a call of `bind`.
         """
-        result: list[Array] = self._call(lambda options: self._session.run([output], dict(inputs), options))
-        return result[0]
+        return self.run_for([output], inputs)[0]
+
+    def run_for(self, outputs: Sequence[str], inputs: Mapping[str, Array]) -> list[Array]:
+        """Return several outputs for the given inputs, as `run` does."""
+        result: list[Array] = self._call(lambda options: self._session.run([*outputs], dict(inputs), options))
+        return result
 
     def failure(self, error: Exception) -> Qwen3AsrError:
         """Return what a run that ended in `error` means to the user."""
@@ -277,7 +282,7 @@ def opened(ort: Any, path: Path, options: Any, provider: str) -> Any:
     """
     try:
         return ort.InferenceSession(str(path), options, providers=[provider])
-    except _errors(ort) as error:
+    except errors_of(ort) as error:
         raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load this graph ({error})") from error
 
 

@@ -51,7 +51,7 @@ def prepared_graph(bundle: Bundle, variant: Variant, file: str, device: str) -> 
         BundleError: the graph is missing or damaged.
         OptionsError: the environment is wrong about it.
     """
-    if not _is_prepared(variant, file, device) or not room_for():
+    if not _is_prepared(bundle, variant, file, device) or not room_for():
         return None
     key, _ = _key(bundle, file)
     entry = find_prepared(key)
@@ -72,7 +72,7 @@ def prepare(bundle: Bundle, variant: Variant, device: str = "cpu") -> bool:
     graphs = [
         file
         for file in (variant.encoder, variant.decoder_init, variant.decoder_step)
-        if _is_prepared(variant, file, device)
+        if _is_prepared(bundle, variant, file, device)
     ]
     if not room or not graphs:
         return False
@@ -119,9 +119,10 @@ def _example(manifest: Manifest, variant: Variant, file: str) -> dict[str, npt.N
     }
 
 
-def _is_prepared(variant: Variant, file: str, device: str) -> bool:
-    """Return whether loading would rearrange the weights of a graph: those that are mapped need nothing."""
-    return device == "cpu" and file not in variant.mapped
+def _is_prepared(bundle: Bundle, variant: Variant, file: str, device: str) -> bool:
+    """Return whether loading rearranges the weights of a graph of ours, as it does unless they are mapped."""
+    is_ours = type(bundle) is Bundle  # what other exporters made takes other inputs
+    return is_ours and device == "cpu" and file not in variant.mapped
 
 
 def _key(bundle: Bundle, file: str) -> tuple[str, int]:

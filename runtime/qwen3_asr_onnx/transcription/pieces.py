@@ -90,7 +90,7 @@ class Pieces:
         decoder, max_positions = self.model.decoder, None
         if batch_size is None:
             max_positions = affordable_bytes() // KvCache.position_bytes(decoder.dims)
-        rows = batch_size or most_rows(in_integers=decoder.judge_steps_from > 0)
+        rows = decoder.max_rows or batch_size or most_rows(in_integers=decoder.judge_steps_from > 0)
         LOG.debug("a batch of %d rows at most, %s positions", rows, "any" if max_positions is None else max_positions)
         eos, choose = self.settings.eos, self.settings.choose
         return Batch(decoder, KvCache(decoder.dims, rows, 0), max_positions=max_positions, eos=eos, choose=choose)

@@ -130,7 +130,7 @@ def test_the_cause_is_said(mini: Path, copied: Path, tmp_path: Path, monkeypatch
         write_layout(MINI, out, "sherpa", variant="int5")
     with pytest.raises(OptionsError, match=r"want logits in float32; leave out --fp16-logits"):
         write_layout(mini, out, "split", half_logits=True)
-    with pytest.raises(BundleError, match="no config.json"):
+    with pytest.raises(BundleError, match=r"no config\.json"):
         write_layout(tmp_path, out, "sherpa")
     weights = copied / "decoder_weights.data"
     content = bytearray(weights.read_bytes())
