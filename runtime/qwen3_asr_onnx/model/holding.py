@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from qwen3_asr_onnx.bundle.files import Bundle
-from qwen3_asr_onnx.bundle.prepared import WEIGHTS_FILE
 
+from .relocating import placed_weights
 from .session import Session
 
 __all__ = ["Memory", "held_by"]
@@ -22,9 +22,9 @@ class Memory:
     """What a loaded model holds between calls, in bytes.
 
     Mapped bytes are pages of files: processes share them, the system drops them when it needs the memory, and only
-    those that were used are resident. Private bytes are this process's own. They are what the weights take in their
-    files: arranged for the processor they may take a third more. Neither the tokenizer (about 50 MB for the released
-    models), nor Python, numpy and onnxruntime (about 60 MB), nor what a call needs while it runs are counted.
+    those that were used are resident. Private bytes are this process's own, counted as the weights are in their
+    files; they take up to a quarter more as the processor wants them. Not counted are the tokenizer (about 50 MB for
+    the released models), Python, numpy and onnxruntime (about 60 MB), and what a call needs while it runs.
 
     Attributes:
         weights_private: weights that were rearranged in memory; each session has a copy of its own.
@@ -39,22 +39,18 @@ class Memory:
 
 def held_by(bundle: Bundle, sessions: Iterable[Session], embeddings: str) -> Memory:
     """Return what sessions of a bundle hold, and the file that is its table of embeddings."""
-    private, mapped = 0, {}
-    files = bundle.manifest.files
+    private, mapped = 0, dict[tuple[Path, tuple[str, str]], int]()
     for session in dict.fromkeys(sessions):
-        if session.prepared is not None:
-            weights = session.prepared.with_name(WEIGHTS_FILE)
-            with contextlib.suppress(OSError):  # removed meanwhile: the mapping lives on
-                mapped[str(weights)] = weights.stat().st_size
+        graph = session.prepared or session.path
+        try:
+            large = graph.stat().st_size > LARGE_BYTES  # it holds its weights itself
+            weights = {} if large else placed_weights(graph)
+        except (OSError, ValueError):  # removed since it was loaded
             continue
-        size = session.path.stat().st_size
-        if size > LARGE_BYTES:  # it holds its weights itself
-            private += size
-            continue
-        graph = session.path.read_bytes()
-        sizes = {name: record.size for name, record in files.items() if name.encode() in graph}
-        if session.copied:
-            private += sum(sizes.values())
+        if large:
+            private += graph.stat().st_size
+        elif session.copied:
+            private += sum(weights.values())
         else:
-            mapped |= sizes
-    return Memory(private, sum(mapped.values()), files[embeddings].size)
+            mapped |= {(graph.parent, place): size for place, size in weights.items()}
+    return Memory(private, sum(mapped.values()), bundle.manifest.files[embeddings].size)

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from qwen3_asr_onnx.bundle.writing import LINE_BYTES, aligned
 
-__all__ = ["relocate_packed"]
+__all__ = ["placed_weights", "relocate_packed"]
 
 ENTRIES = (7, 5, 13)
 """Fields of an ONNX file that lead to what is said of external data: graph, initializer, external_data."""
@@ -41,6 +41,36 @@ def relocate_packed(graph: Path, weights: Path) -> None:
 
         body = _rewritten(graph.read_bytes(), ENTRIES, relocated)
     graph.write_bytes(body)
+
+
+def placed_weights(graph: Path) -> dict[tuple[str, str], int]:
+    """Return the file and offset -> bytes of the weights that a graph has outside: where they are packed, as such.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no graph.
+    """
+    found = {}
+    for tensor in _inner(graph.read_bytes(), ENTRIES[:2]):
+        entries: dict[str, str] = {}
+        for entry in _inner(tensor, ENTRIES[2:]):
+            fields = {number: entry[start:end].decode() for number, _, _, start, end in _fields(entry)}
+            entries[fields[KEY]] = fields.get(VALUE, "")
+        packed = [value.split("|")[1:] for key, value in entries.items() if key.startswith("prepacked_")]
+        if "location" in entries:
+            blobs = [blob.split(";") for value in packed for blob in value] or [
+                [entries.get("offset", "0"), entries.get("length", "0")]
+            ]
+            found.update({(entries["location"], blob[0]): int(blob[1]) for blob in blobs})
+    return found
+
+
+def _inner(message: bytes, path: tuple[int, ...]) -> Iterator[bytes]:
+    """Yield what lies at a path of fields."""
+    for number, wire, _, start, end in _fields(message):
+        if wire == BYTES and number == path[0]:
+            inner = message[start:end]
+            yield from _inner(inner, path[1:]) if len(path) > 1 else [inner]
 
 
 def _moved(file: BinaryIO, blob: str) -> str:
