@@ -23,6 +23,7 @@ from .errors import (
     Qwen3AsrError,
     StreamError,
 )
+from .model.holding import Memory
 from .options import AlignOptions, StreamOptions, TranscribeOptions
 from .results import Partial, Segment, Timings, Transcript, Word
 from .stream.stream import Stream
@@ -40,6 +41,7 @@ __all__ = [
     "BusyError",
     "CancelledMixWarning",
     "LimitError",
+    "Memory",
     "MissingExtra",
     "OptionsError",
     "Partial",

@@ -17,6 +17,7 @@ from .model.asking import Prompter
 from .model.decoder import Decoder
 from .model.embeddings import EmbeddingTable
 from .model.encoder import AudioEncoder
+from .model.holding import Memory
 from .model.loading import Model, load_model
 from .options import StreamOptions, TranscribeOptions, changed, divide, of_the_call, paired
 from .results import Segment, Transcript
@@ -125,6 +126,10 @@ class Transcriber:
     def decoder(self) -> Decoder:
         """Embedded prompts -> generated ids."""
         return self._loaded.decoder
+
+    def memory(self) -> Memory:
+        """Return what the model holds between calls, in bytes; see `Memory` for what is counted."""
+        return self._loaded.memory
 
     def close(self) -> None:
         """Release the model's memory; calls that run and streams that were begun keep theirs to their end.

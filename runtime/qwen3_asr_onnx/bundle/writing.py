@@ -19,6 +19,7 @@ from .manifest import FileRecord
 
 __all__ = [
     "FULL_DISK",
+    "LINE_BYTES",
     "HashedFile",
     "aligned",
     "atomic_directory",

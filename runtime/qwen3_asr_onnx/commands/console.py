@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ __all__ = [
     "incomplete_display",
     "progress_bar",
     "say",
+    "say_warnings",
     "use_safe_encodings",
 ]
 
@@ -90,6 +92,18 @@ def say(message: str) -> None:
             _write(sys.stderr, f"{begin}{PROGRAM}: {message}\n")
             if begin:
                 _growing.clear()
+
+
+class _Said(logging.Handler):
+    """A log on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"warning: {record.getMessage()}")
+
+
+def say_warnings() -> None:
+    """Write what the loading of models warns of to stderr, from now on."""
+    logging.getLogger("qwen3_asr_onnx.model").handlers[:] = [_Said(logging.WARNING)]
 
 
 @contextlib.contextmanager

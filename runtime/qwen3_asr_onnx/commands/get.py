@@ -14,7 +14,7 @@ from qwen3_asr_onnx.errors import OptionsError
 
 from .arguments import at_least_one
 from .command import EXIT_OK, Command
-from .console import emit, say
+from .console import emit, say, say_warnings
 from .worklist import find_sources
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--check", action="store_true", help="compare with transformers, as export does; needs torch")
     parser.add_argument("--overwrite", action="store_true", help="make a model that is there already anew")
+    parser.add_argument(
+        "--warm", action="store_true", help="prepare its weights for this machine: it then loads faster"
+    )
     parser.add_argument("--threads", metavar="N", type=at_least_one, help="cores to use (default: all)")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress and no summary")
 
@@ -75,10 +78,21 @@ def run(args: argparse.Namespace) -> int:
         recommend=recommended_recipe,
     )
     folder = get_model(args.source, options, (lambda _: None) if args.quiet else say)
+    if args.warm:
+        _prepare(folder)
     if not args.quiet:
         say(_summary(folder))
     emit(f"{folder.name}\n")
     return EXIT_OK
+
+
+def _prepare(folder: Path) -> None:
+    """Prepare the first variant for this machine, which is the one that is loaded if nobody names another."""
+    from qwen3_asr_onnx.model.warm import prepare
+
+    say_warnings()
+    bundle = Bundle.open(folder)
+    prepare(bundle, bundle.variant(next(iter(bundle.manifest.variants))))
 
 
 def _waveforms(inputs: Sequence[str]) -> list[Waveform]:

@@ -17,30 +17,13 @@ from qwen3_asr_onnx.bundle.files import Bundle
 from qwen3_asr_onnx.bundle.json_text import parse_json, read_regular_text, require_regular
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE, TOKENIZER_FILE, Manifest, Variant
 from qwen3_asr_onnx.bundle.store import got_variant
-from qwen3_asr_onnx.errors import BundleError, MissingExtra
-from qwen3_asr_onnx.model import session
+from qwen3_asr_onnx.errors import BundleError, OptionsError
 
 from .command import EXIT_FAILED, EXIT_OK, Command
 from .console import emit, progress_bar
+from .machine import Machine, table, this_machine
 
-__all__ = ["COMMAND", "Machine", "Report", "add_arguments", "inspect", "run", "this_machine"]
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What this machine offers.
-
-    Attributes:
-        cpus: CPUs this process may use.
-        onnxruntime: its version; None when it is not installed.
-        providers: its execution providers, best first.
-        hint: how to install onnxruntime when it is missing, else "".
-    """
-
-    cpus: int
-    onnxruntime: str | None
-    providers: tuple[str, ...]
-    hint: str = ""
+__all__ = ["COMMAND", "Report", "add_arguments", "inspect", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +56,12 @@ class Report:
         body["faults"] = dict(self.faults)
         body["not_here"] = sorted(self.not_here)
         body["problems"] = None if self.problems is None else list(self.problems)
-        body["machine"] = asdict(self.machine)
+        body["machine"] = self.machine.to_dict()
         return body
 
     def to_text(self) -> str:
         """Return the report for people to read."""
-        blocks = [_summary(self.bundle), _files(self), _variants(self.bundle.manifest), _machine(self.machine)]
+        blocks = [_summary(self.bundle), _files(self), _variants(self.bundle.manifest), self.machine.to_lines()]
         if self.problems is not None:
             n_here = len(self.bundle.manifest.files) - len(self.not_here)
             verdict = list(self.problems) or [f"all {n_here} files are as the manifest says"]
@@ -107,23 +90,25 @@ class Wreck:
     def to_dict(self) -> dict[str, Any]:
         """Return the report ready for `json.dumps`."""
         body: dict[str, Any] = {"path": str(self.path), "problems": [self.problem], "manifest": dict(self.said)}
-        return {**body, "files": dict(self.files), "machine": asdict(self.machine)}
+        return {**body, "files": dict(self.files), "machine": self.machine.to_dict()}
 
     def to_text(self) -> str:
         """Return the report for people to read."""
         width = max(map(len, self.files), default=0)
         sizes = {name: "no file" if size < 0 else _readable(size) for name, size in self.files.items()}
         blocks = [
-            _table(("bundle", str(self.path)), ("problem", self.problem), *self.said.items()),
+            table(("bundle", str(self.path)), ("problem", self.problem), *self.said.items()),
             ["files", *(f"  {name:<{width}}  {size:>9}" for name, size in sizes.items())] if sizes else ["no files"],
-            _machine(self.machine),
+            self.machine.to_lines(),
         ]
         return "\n".join("".join(f"{line}\n" for line in block) for block in blocks)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `info` to its parser."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="model of the store, bundle's directory, or hub id")
+    parser.add_argument(
+        "bundle", metavar="BUNDLE", nargs="?", help="model of the store, bundle's directory, or hub id (default: none)"
+    )
     parser.add_argument("--verify", action="store_true", help="hash every file and compare; exit 1 if one is damaged")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress")
@@ -134,7 +119,14 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         BundleError: there is no such folder, and no such repository on the hub.
+        OptionsError: no bundle is named to verify.
     """
+    if args.bundle is None:
+        if args.verify:
+            raise OptionsError("--verify needs the bundle to verify")
+        machine = this_machine()
+        emit(_json(machine.to_dict()) if args.json else "".join(f"{line}\n" for line in machine.to_lines()))
+        return EXIT_OK
     # Of a bundle on the hub the manifest says it all; only hashing needs the files themselves.
     here = hub.local_folder(args.bundle) or got_variant(args.bundle)
     on_hub = here is None
@@ -145,8 +137,7 @@ def run(args: argparse.Namespace) -> int:
         is_well = not (report.problems or report.faults)
     except BundleError as error:
         report, is_well = _wreck(path, str(error)), False
-    body = json.dumps(report.to_dict(), ensure_ascii=False, allow_nan=False, indent=2) + "\n"
-    emit(body if args.json else report.to_text())
+    emit(_json(report.to_dict()) if args.json else report.to_text())
     return EXIT_OK if is_well else EXIT_FAILED
 
 
@@ -170,13 +161,8 @@ def inspect(bundle: Bundle, *, verify: bool = False, quiet: bool = False, on_hub
     return Report(bundle, _faults(bundle, not_here), not_here, this_machine(), problems)
 
 
-def this_machine() -> Machine:
-    """Return what this machine offers; a missing onnxruntime is part of the answer, not an error."""
-    cpus = session.usable_cores()
-    try:
-        return Machine(cpus, session.runtime_version(), session.available_providers())
-    except MissingExtra as error:
-        return Machine(cpus, None, (), str(error))
+def _json(body: dict[str, Any]) -> str:
+    return json.dumps(body, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
 
 
 def _unlisted(manifest: Manifest) -> dict[str, str]:
@@ -242,7 +228,7 @@ def _summary(bundle: Bundle) -> list[str]:
     manifest, encoder, decoder = bundle.manifest, bundle.manifest.encoder, bundle.manifest.decoder
     window_s = encoder.window_frames * manifest.mel.hop_length / manifest.mel.sample_rate
     source = ", ".join(f"{key} {_plain(value)}" for key, value in manifest.source.items())
-    return _table(
+    return table(
         ("bundle", str(bundle.path)),
         ("model", f"{manifest.name} ({manifest.kind})"),
         ("source", source or "not recorded"),
@@ -275,7 +261,7 @@ def _variants(manifest: Manifest) -> list[str]:
     for name, variant in manifest.variants.items():
         size = _readable(_size(manifest, _needed_files(variant)))
         lines.append(f"variant {name}: {size} with tokenizer and embeddings, for {', '.join(variant.devices)}")
-        rows = _table(
+        rows = table(
             ("encoder", variant.encoder),
             ("prefill", variant.decoder_init),
             ("step", variant.decoder_step),
@@ -295,18 +281,6 @@ def _recipe(recipe: Mapping[str, Any]) -> str:
         elif "scheme" in value:
             words.append(" ".join([key, *(str(value[name]) for name in ("scheme", "block") if name in value)]))
     return ", ".join(words)
-
-
-def _machine(machine: Machine) -> list[str]:
-    installed = machine.onnxruntime or f"not installed; {machine.hint}"
-    rows = [("cpus", str(machine.cpus)), ("onnxruntime", installed)]
-    if machine.providers:
-        rows.append(("providers", ", ".join(machine.providers)))
-    return ["this machine", *(f"  {row}" for row in _table(*rows))]
-
-
-def _table(*rows: tuple[str, str]) -> list[str]:
-    return [f"{key:<11}  {value}" for key, value in rows]
 
 
 def _plain(value: object) -> str:

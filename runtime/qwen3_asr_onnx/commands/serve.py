@@ -13,7 +13,7 @@ from qwen3_asr_onnx.errors import OptionsError, import_errors_named
 
 from .arguments import add_aligner_arguments, add_model_arguments, at_least_one
 from .command import EXIT_OK, Command
-from .console import say
+from .console import say, say_warnings
 
 if TYPE_CHECKING:
     from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
@@ -71,6 +71,7 @@ def run(args: argparse.Namespace) -> int:
     if args.host not in _LOOPBACK and not settings.keys:
         say("warning: everybody who reaches this address may use the server; give keys with --api-key-file")
     _log_to_stderr()
+    say_warnings()
     _allow_open_files()
     listening = listening_socket(args.host, args.port, settings.send_timeout_s)
     scheme = "http" if args.ssl_certfile is None else "https"
@@ -134,6 +135,7 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[AsyncTranscribe
     from qwen3_asr_onnx.alignment.aligner import Aligner
     from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
     from qwen3_asr_onnx.audio.loading import AudioLimits
+    from qwen3_asr_onnx.model.loading import fetch_prepared
     from qwen3_asr_onnx.transcriber import Transcriber
 
     limits = AudioLimits(settings.max_audio_s, settings.max_upload_bytes, allow_url=False, allow_path=False)
@@ -141,8 +143,10 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[AsyncTranscribe
     aligner = None
     if args.aligner:
         name = None if args.aligner is True else args.aligner
-        aligner = Aligner.from_pretrained(name, variant=args.aligner_variant, **how)
-    transcriber = Transcriber.from_pretrained(args.model, variant=args.variant, aligner=aligner, **how)
+        folder = fetch_prepared(name, args.aligner_variant, args.device, "aligner")
+        aligner = Aligner(folder, args.aligner_variant, **how)
+    folder = fetch_prepared(args.model, args.variant, args.device)
+    transcriber = Transcriber(folder, args.variant, aligner=aligner, **how)
     engine = AsyncTranscriber(transcriber, batch_size=args.batch_size, max_waiting_s=settings.max_waiting_s)
     source = transcriber.manifest.source.get("model", "")
     names = (transcriber.manifest.name, source if isinstance(source, str) else "", args.model or "")

@@ -12,7 +12,7 @@ from qwen3_asr_onnx.errors import OptionsError
 
 from .arguments import add_aligner_arguments, add_model_arguments, at_least_one
 from .command import EXIT_OK, Command
-from .console import say
+from .console import say, say_warnings
 
 __all__ = ["COMMAND", "TOKEN", "add_arguments", "run"]
 
@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from qwen3_asr_onnx.worker.host import Choice
     from qwen3_asr_onnx.worker.serving import own_stdio, serve_socket, serve_stdio
 
+    say_warnings()
     if args.max_memory_mb is not None:
         _limit_memory(args.max_memory_mb << 20)
     choice = Choice(

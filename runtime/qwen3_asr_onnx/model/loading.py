@@ -7,6 +7,7 @@ import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from qwen3_asr_onnx.bundle.files import Bundle
@@ -19,12 +20,14 @@ from qwen3_asr_onnx.text.tokenizer import Tokenizer
 from .decoder import Decoder
 from .embeddings import EmbeddingTable
 from .encoder import AudioEncoder
+from .holding import Memory, held_by
 from .interface import Interface, decoder_interface, encoder_interface
 from .saturation import refuse_saturation
 from .session import DEVICES, Session, return_free_memory
 from .split_layout import SplitBundle, SplitDecoder, SplitEncoder, open_split, split_interfaces
+from .warm import prepare, prepared_graph
 
-__all__ = ["Model", "load_model", "load_session", "load_tokenizer", "open_variant"]
+__all__ = ["Model", "fetch_prepared", "load_model", "load_session", "load_tokenizer", "open_variant"]
 
 LOG = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ class Model:
         encoder: log-mel features -> audio embeddings.
         decoder: embedded prompts -> generated ids.
         load_s: seconds it took to load.
+        memory: what it holds between calls.
     """
 
     manifest: Manifest
@@ -57,6 +61,7 @@ class Model:
     encoder: AudioEncoder
     decoder: Decoder
     load_s: float
+    memory: Memory
 
 
 def load_model(
@@ -89,6 +94,7 @@ def load_model(
         encoder, init, step = (_load_split if is_split else _load_graphs)(opened, entry, device, threads, pool)
         tokenizer = tokenizing.result()
     return_free_memory()
+    memory = held_by(opened, (encoder, init, step), entry.embeddings)
     heard, decoder = (
         AudioEncoder(encoder, manifest.encoder),
         Decoder(
@@ -107,7 +113,7 @@ def load_model(
         decoder = SplitDecoder(init, step, embeddings, dims, manifest.tokens.eos)
     load_s = time.perf_counter() - started
     LOG.info("%s: variant %s loaded on %s, %s threads, in %.2f s", opened.path, name, device, threads or "all", load_s)
-    return Model(manifest, name, tokenizer, embeddings, heard, decoder, load_s)
+    return Model(manifest, name, tokenizer, embeddings, heard, decoder, load_s, memory)
 
 
 def open_variant(
@@ -135,6 +141,26 @@ def open_variant(
     if device == "cpu":
         refuse_saturation(opened.path, name, entry.needs)
     return opened, name, entry
+
+
+def fetch_prepared(
+    name_or_path: str | Path | None, variant: str | None, device: str = "cpu", family: Family = "asr"
+) -> Path:
+    """Return the local folder of a bundle as `fetch_variant` does, the variant's weights prepared for this machine.
+
+    Where they cannot be prepared, one warning is logged, and loading takes longer.
+
+    Raises:
+        BundleError, MissingExtra: as `fetch_variant`.
+        BundleError, ProviderError: as `open_variant`.
+        OptionsError: the environment is wrong about prepared weights.
+    """
+    from qwen3_asr_onnx.bundle.pull import fetch_variant
+
+    folder = fetch_variant(name_or_path, variant, family=family)
+    opened, _, entry = open_variant(folder, variant, device, family)
+    prepare(opened, entry, device)
+    return folder
 
 
 def load_tokenizer(bundle: Bundle) -> Tokenizer:
@@ -200,7 +226,8 @@ def load_session(
         ProviderError: the device is not available.
     """
     LOG.debug("%s: opening %s on %s", bundle.path, file, device)
-    return Session(
+    open_session = partial(
+        Session,
         bundle.require(file, digest=True),
         interface=interface,
         device=device,
@@ -210,6 +237,13 @@ def load_session(
         plan_memory=file != variant.encoder and bundle.manifest.kind == "asr",
         release_memory=bundle.manifest.kind == "aligner",
     )
+    prepared = prepared_graph(bundle, variant, file, device)
+    if prepared is not None:
+        try:
+            return open_session(prepared=prepared)
+        except BundleError as error:  # somebody has removed it, or it is no use after all
+            LOG.warning("%s: loading without a warm start: %s", bundle.path, error)
+    return open_session()
 
 
 def _load_graphs(

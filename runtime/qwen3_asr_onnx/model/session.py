@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from qwen3_asr_onnx.errors import BundleError, LimitError, MissingExtra, OptionsError, ProviderError, Qwen3AsrError
 
+from .forking import keep_when_forked, refuse_forked
 from .interface import Interface, Port
 from .stopping import current_stop
 
@@ -27,9 +28,12 @@ __all__ = [
     "Session",
     "available_providers",
     "disable_telemetry",
+    "errors_of",
     "import_onnxruntime",
+    "opened",
     "return_free_memory",
     "runtime_version",
+    "session_options",
     "usable_cores",
 ]
 
@@ -75,7 +79,7 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def _errors(ort: Any) -> tuple[type[Exception], ...]:
+def errors_of(ort: Any) -> tuple[type[Exception], ...]:
     """Return the exceptions of a load or a run that fails; onnxruntime gives them no base class of their own."""
     state = vars(ort.capi.onnxruntime_pybind11_state)
     own = [one for one in state.values() if isinstance(one, type) and issubclass(one, Exception)]
@@ -116,6 +120,8 @@ class Session:
 
     Attributes:
         path: its file.
+        prepared: the file that was loaded in its place; None without.
+        copied: whether it holds its weights in memory of its own, and not where their file is mapped.
     """
 
     def __init__(
@@ -128,6 +134,7 @@ class Session:
         prepack: bool = True,
         plan_memory: bool = True,
         release_memory: bool = False,
+        prepared: Path | None = None,
     ) -> None:
         """Load a graph and check that it has the interface the bundle format promises.
 
@@ -142,6 +149,7 @@ class Session:
                 per cent faster for small calls, and a second copy of the largest ones.
             release_memory: give the memory of intermediate results back after every call, so that sessions that run
                 one after the other do not keep the peak of each.
+            prepared: the same graph as `save_prepared` wrote it, loaded in its place: its weights are mapped.
 
         Raises:
             BundleError: the graph cannot be loaded or has another interface.
@@ -150,14 +158,17 @@ class Session:
             MissingExtra: onnxruntime is not installed.
         """
         ort = import_onnxruntime()
-        options = _session_options(ort, threads, prepack=prepack, plan_memory=plan_memory)
-        self.path = path
-        self._errors = _errors(ort)
-        providers = [_provider(device)]
-        try:
-            self._session = ort.InferenceSession(str(path), options, providers=providers)
-        except self._errors as error:
-            raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load this graph ({error})") from error
+        options = session_options(ort, threads, prepack=prepack, plan_memory=plan_memory)
+        self.path, self.prepared = path, prepared
+        self.copied = prepack and prepared is None
+        self._errors = errors_of(ort)
+        if prepared is not None:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was done before
+        self._session = opened(ort, prepared or path, options, _provider(device))
+        self._pid = os.getpid()
+        self._has_threads = options.intra_op_num_threads != 1
+        if self._has_threads:
+            keep_when_forked(self._session)
         self._ort = ort
         self._releases_memory = release_memory and device == "cpu"
         self._run_options = self._make_run_options()
@@ -236,6 +247,8 @@ class Session:
 
     def _call(self, run: Callable[[Any], T]) -> T:
         """Run the graph, with options of its own if somebody may stop it."""
+        if self._has_threads:
+            refuse_forked(self._pid)
         stop = current_stop()
         try:
             if stop is None:
@@ -261,6 +274,18 @@ class Binding:
         self.run = run
 
 
+def opened(ort: Any, path: Path, options: Any, provider: str) -> Any:
+    """Return a session of onnxruntime itself.
+
+    Raises:
+        BundleError: the graph cannot be loaded.
+    """
+    try:
+        return ort.InferenceSession(str(path), options, providers=[provider])
+    except errors_of(ort) as error:
+        raise BundleError(f"{path}: onnxruntime {ort.__version__} cannot load this graph ({error})") from error
+
+
 def _bind(ort: Any, binding: Any, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> list[object]:
     """Bind arrays in place, each memory once; return what must live as long as the binding."""
     values: dict[int, Any] = {}
@@ -279,7 +304,7 @@ def _bind(ort: Any, binding: Any, inputs: Mapping[str, Array], outputs: Mapping[
     return [*values.values(), *inputs.values(), *outputs.values()]
 
 
-def _session_options(ort: Any, threads: int | None, *, prepack: bool, plan_memory: bool) -> Any:
+def session_options(ort: Any, threads: int | None, *, prepack: bool, plan_memory: bool) -> Any:
     """Return the options of one session; see `Session`."""
     options = ort.SessionOptions()
     options.log_severity_level = 3

@@ -7,13 +7,15 @@ request, a little ahead, and words are timed by one thread beside, so that nobod
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
 from functools import partial
 
 from qwen3_asr_onnx.alignment.aligner import Aligner, Progress, Words
 from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource, load_audio
-from qwen3_asr_onnx.errors import OptionsError
+from qwen3_asr_onnx.errors import OptionsError, Qwen3AsrError
+from qwen3_asr_onnx.model.forking import refuse_forked
 from qwen3_asr_onnx.model.loading import Model
 from qwen3_asr_onnx.options import AlignOptions, TranscribeOptions
 
@@ -51,9 +53,11 @@ class Engine:
             max_waiting_s: most seconds of audio that may wait.
             settings: how to decode.
         """
-        self._model, self._aligner, self._limits = model, aligner, limits
+        self._model: Model | None = model
+        self._aligner, self._limits = aligner, limits
         self._line = Line(max_waiting_s)
         self._loop = Loop(Pieces(model, aligner, settings), batch_size, self._line)
+        self._pid = os.getpid()
         self._thread = threading.Thread(target=self._loop.work, name="qwen3-asr engine", daemon=True)
         self._at_exit = partial(_end_at_exit, weakref.ref(self))
         atexit.register(self._at_exit)  # a thread inside onnxruntime must not meet the end of the interpreter
@@ -84,7 +88,10 @@ class Engine:
             BusyError: too much is waiting.
             Qwen3AsrError: the engine was closed.
         """
-        prompter = prompter_for(self._model, self._aligner, options)
+        model = self._model
+        if model is None:
+            raise Qwen3AsrError("this AsyncTranscriber was closed; make another one to go on")
+        prompter = prompter_for(model, self._aligner, options)
         request = self._request(audio, listener, priority, options.time_limit_s)
         request.source = Input(audio, prompter, None, request.interrupt, self._limits)
         return self._accept(request)
@@ -136,6 +143,7 @@ class Engine:
                 request.stop.set()
             self._thread.join()
         atexit.unregister(self._at_exit)
+        self._model = None  # what requests still point here must not keep its threads alive
 
     def __del__(self) -> None:
         if hasattr(self, "_at_exit"):  # nobody can ask for anything any more, and no request is left: they know it
@@ -143,6 +151,9 @@ class Engine:
             self._loop.inbox.put(self._line.close)
 
     def _request(self, audio: AudioSource, listener: Listener, priority: int, time_limit_s: float | None) -> Request:
+        if not self._thread.is_alive():  # before any lock is asked for, which nobody may be there to give back
+            refuse_forked(self._pid)
+
         def drop(request: Request) -> None:
             self._loop.inbox.put(partial(self._loop.drop, request))
 

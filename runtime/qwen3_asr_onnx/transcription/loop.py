@@ -58,6 +58,7 @@ class Loop:
         self._lanes.release()
         self._aside.end()
         self._readers.join()
+        del self._pieces, self._lanes  # and with them the model
 
     @property
     def _is_finished(self) -> bool:

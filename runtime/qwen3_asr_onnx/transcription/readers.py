@@ -58,10 +58,11 @@ class Readers:
 
     def _run(self, request: Request) -> None:
         with Failing(lambda error: self._tell(partial(self._failed, request, error))):
-            if request.source is None:
+            source = request.source  # which ends with the request
+            if source is None:
                 request.read(request)
             else:
-                self._read_pieces(request, request.source)
+                self._read_pieces(request, source)
                 self._tell(partial(self._heard, request, None))
 
     def _read_pieces(self, request: Request, source: Input) -> None:

@@ -139,6 +139,7 @@ class Request:
         """Let go of what it holds."""
         self._over.set()
         self.stop.set()
+        self.source = None  # it leads to the model, which may be closed
         self.ready.clear()
         self.room.release()
 

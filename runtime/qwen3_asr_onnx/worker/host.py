@@ -8,7 +8,7 @@ from typing import Any
 
 from qwen3_asr_onnx.alignment.aligner import Aligner
 from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
-from qwen3_asr_onnx.bundle.pull import fetch_variant
+from qwen3_asr_onnx.model.loading import fetch_prepared
 
 from .faults import INVALID_PARAMS, NO_MODEL, NOT_NOW, Fault
 
@@ -90,10 +90,10 @@ class Host:
         aligner = None
         if choice.aligner:
             name = None if choice.aligner is True else choice.aligner
-            variant = choice.aligner_variant
-            aligner = Aligner.from_pretrained(name, variant=variant, device=choice.device, threads=choice.threads)
+            folder = fetch_prepared(name, choice.aligner_variant, choice.device, "aligner")
+            aligner = Aligner(folder, choice.aligner_variant, choice.device, choice.threads)
         loaded = AsyncTranscriber(
-            fetch_variant(choice.model, choice.variant),
+            fetch_prepared(choice.model, choice.variant, choice.device),
             choice.variant,
             choice.device,
             choice.threads,

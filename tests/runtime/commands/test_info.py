@@ -261,3 +261,28 @@ def test_a_variant_that_was_not_downloaded_is_no_fault(bundle: Path, capsys: pyt
 def test_a_path_that_does_not_exist_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["info", str(tmp_path / "nowhere")]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_without_a_bundle_every_place_that_is_written_to_is_listed(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", "/somewhere/hub")
+    status, body = info_json(capsys)
+    assert status == 0
+    home = store.parent
+    assert body["places"] == {
+        "models": str(home),
+        "warm start": str(home / "warm"),
+        "journals": str(home / "state"),
+        "hub": "/somewhere/hub",
+    }
+    (home / "warm" / "entry").mkdir(parents=True)
+    (home / "warm" / "entry" / "weights.bin").write_bytes(bytes(2_000_000))
+    status, out = info(capsys)
+    assert f"{home / 'warm'} (2.0 MB; may be deleted at any time)" in out
+    assert "onnxruntime" in out
+
+
+def test_nothing_can_be_verified_without_a_bundle(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["info", "--verify"]) == 2
+    assert "--verify needs the bundle to verify" in capsys.readouterr().err
