@@ -158,7 +158,9 @@ def test_drafts_are_of_the_first_unfinished_piece_and_begin_its_text(asr: Transc
     result = ear.result()
     starts = [draft.partial().start_s for draft in ear.drafts]
     assert starts == sorted(starts)
-    assert set(starts) == {segment.start_s for segment in result.segments}
+    # A piece that was written while one before it was unfinished has no draft.
+    assert 0.0 in starts
+    assert set(starts) <= {segment.start_s for segment in result.segments}
     for draft in ear.drafts:
         partial_ = draft.partial()
         (segment,) = [one for one in result.segments if one.start_s == partial_.start_s]
