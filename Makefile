@@ -73,7 +73,7 @@ conformance: $(VENV)/.conformance    ## the tests beside other people's clients 
 # The rooms that look for packages which may be missing, and what stands for the rest.
 EXTRAS := $(addprefix tests/runtime/,audio bundle speech commands/test_cli.py test_import.py test_privacy.py test_transcriber.py)
 
-# The rooms that other people's packages stand in: what a new release of one breaks, it breaks here.
+# The rooms that other people's packages stand in: what an old or a new release of one breaks, it breaks here.
 OTHERS := $(addprefix tests/runtime/,audio bundle model serving speech text test_import.py test_transcriber.py)
 
 # $(call install-built,NAME,EXTRAS,PIP OPTIONS): the built wheel in an environment of its own.
@@ -111,11 +111,11 @@ test-wheel: build/wheel/installed      ## build the wheel, install it bare with 
 	@echo "==> the built wheel in a clean environment"
 	$(call test-built,wheel,$(EXTRAS))
 
-test-oldest: build/oldest/installed    ## the same with [audio], every dependency at the lower bound that pyproject.toml declares
+test-oldest: build/oldest/installed    ## the same with [audio], every dependency at its lower bound: the rooms with other people's packages
 	@echo "==> the oldest versions declared"
-	$(call test-built,oldest,tests/runtime)
+	$(call test-built,oldest,$(OTHERS))
 
-test-newest: build/newest/installed    ## the same with [audio,serve], every dependency as new as it resolves: the rooms with other people's packages
+test-newest: build/newest/installed    ## the same rooms with [audio,serve], every dependency as new as it resolves
 	@echo "==> the newest versions"
 	$(call test-built,newest,$(OTHERS))
 

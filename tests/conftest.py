@@ -140,13 +140,24 @@ def real_tokenizer_json(real_tokenizer_dir: Path, tmp_path_factory: pytest.TempP
 @pytest.fixture(scope="session")
 def mini_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The miniature checkpoint as a bundle, exported and checked once for all processes. Read only."""
+    return _exported("mini-asr", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def mini_aligner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The miniature aligner as a bundle, in the same way. Read only."""
+    return _exported("mini-aligner", tmp_path_factory)
+
+
+def _exported(checkpoint: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.support.traces import made_once, shared_folder, traced_once
 
     from qwen3_asr_onnx_export.pipeline import export_checkpoint
 
     with traced_once(tmp_path_factory):
         return made_once(
-            shared_folder(tmp_path_factory) / "mini_bundle", lambda path: export_checkpoint(DATA / "mini-asr", path)
+            shared_folder(tmp_path_factory) / f"{checkpoint}-bundle",
+            lambda path: export_checkpoint(DATA / checkpoint, path),
         )
 
 

@@ -1,7 +1,7 @@
-"""As much of the Hugging Face hub's HTTP interface as downloads use, on a local port, with faults on request.
+"""As much of the Hugging Face hub's HTTP interface as we use, on a local port, with faults on request.
 
 HEAD and GET of `/OWNER/NAME/resolve/REVISION/FILE` with ETag, Range and redirects to a second host name, as large files
-have on the hub; model info and file lists under `/api/models/`.
+have on the hub; model info and file lists under `/api/models/`. What writes is in `hub_uploads`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from tests.support.hub_uploads import LARGE, TOKEN, Commit, Uploads
 from tests.support.local_server import served
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-LARGE = (".data", ".bin", ".safetensors")
-"""What the hub keeps by its digest, and git only a pointer to it."""
 
 
 def git_id(content: bytes) -> str:
@@ -51,6 +49,16 @@ class FakeHub:
         asked: (method, file name, Range header) of every request for a file.
         ranges: whether parts of a file can be had.
         leaked: whether the second host was sent the credentials of the first.
+        branches: repository id -> branch other than main -> its files.
+        tags: repository id -> names, each of the main branch as it is.
+        heads: (repository id, branch) -> id of the last commit that was made here; before any it is `COMMIT`.
+        private: repositories that only their owner sees.
+        commits: those that were made, in order.
+        objects: digest -> large file that was sent.
+        received: digests of the large files that were sent whole, in order.
+        cut_uploads: digest -> bytes of a large file after which the connection is closed.
+        write_refusals: what was asked for ("create", "commit"...) -> HTTP status and what is said.
+        ignored: names that a .gitignore lists.
     """
 
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
@@ -64,46 +72,72 @@ class FakeHub:
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     ranges: bool = True
     leaked: bool = False
+    branches: dict[str, dict[str, dict[str, bytes]]] = field(default_factory=dict)
+    tags: dict[str, list[str]] = field(default_factory=dict)
+    heads: dict[tuple[str, str], str] = field(default_factory=dict)
+    private: set[str] = field(default_factory=set)
+    commits: list[Commit] = field(default_factory=list)
+    objects: dict[str, bytes] = field(default_factory=dict)
+    received: list[str] = field(default_factory=list)
+    cut_uploads: dict[str, int] = field(default_factory=dict)
+    write_refusals: dict[str, tuple[int, str]] = field(default_factory=dict)
+    ignored: set[str] = field(default_factory=set)
+
+    def at(self, repo_id: str, revision: str) -> tuple[dict[str, bytes], str] | None:
+        """Return the files of a branch, which may be written to, and its last commit; the revision is either."""
+        for branch, files in {"main": self.files[repo_id], **self.branches.get(repo_id, {})}.items():
+            head = self.heads.get((repo_id, branch), COMMIT)
+            if unquote(revision) in (branch, head):
+                return files, head
+        return None
 
     def fetched(self) -> list[str]:
         """Return the names of the files that were sent, whole or in part, in order."""
         return [name for method, name, _ in self.asked if method == "GET"]
 
 
-class Handler(BaseHTTPRequestHandler):
+class Handler(Uploads, BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.answer(with_body=False)
 
     def do_GET(self) -> None:
         self.answer(with_body=True)
 
-    @property
-    def hub(self) -> FakeHub:
-        hub: FakeHub = self.server.hub  # type: ignore[attr-defined]
-        return hub
-
     def answer(self, with_body: bool) -> None:
         path = self.path.partition("?")[0]
-        on_cdn = re.fullmatch(r"/cdn/([^/]+/[^/]+)/([^/]+)", path)
+        on_cdn = re.fullmatch(r"/cdn/([^/]+/[^/]+)/([^/]+)/(.+)", path)
         if on_cdn:
             if "Authorization" in self.headers:
                 self.hub.leaked = True
-            self.send_file(on_cdn[1], on_cdn[2], with_body)
+            self.send_file(on_cdn[1], on_cdn[2], on_cdn[3], with_body)
             return
-        parts = re.fullmatch(r"(?:/api/models)?/([^/]+/[^/]+)/(revision|tree|resolve)/([^/]+)/?(.*)", path)
+        parts = re.fullmatch(r"(?:/api/models)?/([^/]+/[^/]+)/(revision|tree|resolve|refs)/?([^/]*)/?(.*)", path)
         if not parts or parts[1] not in (*self.hub.files, *self.hub.refusals):
             self.refuse(404, "RepoNotFound", with_body)
         elif parts[1] in self.hub.refusals:
             self.refuse(*self.hub.refusals[parts[1]], with_body)
-        elif parts[3] not in ("main", COMMIT):
+        elif parts[2] == "refs":
+            self.list_refs(parts[1], with_body)
+        elif self.hub.at(parts[1], parts[3]) is None:
             self.refuse(404, "RevisionNotFound", with_body)
         elif parts[2] == "resolve":
-            self.resolve(parts[1], parts[4], with_body)
+            self.resolve(parts[1], parts[3], parts[4], with_body)
         else:
-            self.describe(parts[1], parts[2], with_body)
+            self.describe(parts[1], parts[3], parts[2], with_body)
 
-    def resolve(self, repo_id: str, name: str, with_body: bool) -> None:
-        content = self.hub.files[repo_id].get(name)
+    def list_refs(self, repo_id: str, with_body: bool) -> None:
+        branches = ["main", *self.hub.branches.get(repo_id, {})]
+        kinds = {"branches": branches, "tags": self.hub.tags.get(repo_id, []), "converts": []}
+        body = {
+            kind: [{"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": COMMIT} for name in names]
+            for kind, names in kinds.items()
+        }
+        self.reply(200, json.dumps(body).encode(), with_body, {"Content-Type": "application/json"})
+
+    def resolve(self, repo_id: str, revision: str, name: str, with_body: bool) -> None:
+        found = self.hub.at(repo_id, revision)
+        assert found is not None
+        content, head = found[0].get(name), found[1]
         if content is None:
             self.refuse(404, "EntryNotFound", with_body)
             return
@@ -111,17 +145,19 @@ class Handler(BaseHTTPRequestHandler):
         if name.endswith(LARGE):  # large files lie elsewhere, and their etag is their digest
             self.hub.asked.append((f"{self.command} ->", name, self.headers.get("Range", "")))
             cdn = self.hub.url.replace("127.0.0.1", "localhost")
-            headers = {"Location": f"{cdn}/cdn/{repo_id}/{name}", "X-Linked-Etag": f'"{digest}"'}
-            self.reply(302, b"", with_body, headers | {"X-Linked-Size": str(len(content)), "X-Repo-Commit": COMMIT})
+            headers = {"Location": f"{cdn}/cdn/{repo_id}/{head}/{name}", "X-Linked-Etag": f'"{digest}"'}
+            self.reply(302, b"", with_body, headers | {"X-Linked-Size": str(len(content)), "X-Repo-Commit": head})
         else:
-            self.send_file(repo_id, name, with_body)
+            self.send_file(repo_id, head, name, with_body)
 
-    def send_file(self, repo_id: str, name: str, with_body: bool) -> None:
+    def send_file(self, repo_id: str, revision: str, name: str, with_body: bool) -> None:
         wanted = self.headers.get("Range", "")
         self.hub.asked.append((self.command, name, wanted))
-        right = self.hub.files[repo_id][name]
+        found = self.hub.at(repo_id, revision)
+        assert found is not None
+        right, head = found[0][name], found[1]
         content = self.hub.sent_instead.get(name, right) if with_body else right
-        headers = {"ETag": f'"{git_id(right)}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
+        headers = {"ETag": f'"{git_id(right)}"', "X-Repo-Commit": head, "Accept-Ranges": "bytes"}
         status, first = 200, 0
         if wanted and self.hub.ranges:
             first = int(wanted.removeprefix("bytes=").partition("-")[0])
@@ -140,8 +176,10 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.reply(status, content[first:], with_body, headers)
 
-    def describe(self, repo_id: str, what: str, with_body: bool) -> None:
-        files = self.hub.files[repo_id]
+    def describe(self, repo_id: str, revision: str, what: str, with_body: bool) -> None:
+        found = self.hub.at(repo_id, revision)
+        assert found is not None
+        files, head = found
         body: Any
         if what == "revision":
             siblings = [
@@ -149,15 +187,17 @@ class Handler(BaseHTTPRequestHandler):
                 | ({"lfs": large(data)} if name.endswith(LARGE) else {})
                 for name, data in files.items()
             ]
-            body = {"id": repo_id, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
+            body = {"id": repo_id, "sha": head, "siblings": siblings, "tags": [], "downloads": 0}
+            body["private"] = repo_id in self.hub.private
         else:
             body = [
                 {"type": "file", "path": name, "size": len(data), "oid": git_id(data)} for name, data in files.items()
             ]
         self.reply(200, json.dumps(body).encode(), with_body, {"Content-Type": "application/json"})
 
-    def refuse(self, status: int, code: str, with_body: bool) -> None:
-        self.reply(status, b"{}", with_body, {"X-Error-Code": code} if code else {})
+    def refuse(self, status: int, code: str, with_body: bool, message: str = "") -> None:
+        said = {"X-Error-Message": message} if message else {}
+        self.reply(status, b"{}", with_body, ({"X-Error-Code": code} if code else {}) | said)
 
     def reply(self, status: int, body: bytes, with_body: bool, headers: dict[str, str]) -> None:
         self.send_response(status)
@@ -190,7 +230,7 @@ def used_hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
     from huggingface_hub import constants
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
     with fake_hub() as hub:
         monkeypatch.setattr(constants, "ENDPOINT", hub.url)
         template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"

@@ -1,21 +1,35 @@
-"""Tracing takes seconds and depends on dimensions alone: every export of a test run shares one trace per shape."""
+"""Tracing takes 20 seconds and depends on dimensions alone: every export of a test run shares one trace per shape.
+
+Traces of the shapes that the tests use lie in `tests/data/traces`, each under the digest of all that it depends on:
+dimensions, the sources that are traced, and the versions of what traces them. Whatever else is asked for is traced, so
+they save time and prove nothing. `STORE_TRACES=1 make test` writes those that are missing.
+"""
 
 from __future__ import annotations
 
+import functools
+import lzma
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
 
 import onnx_ir as ir
 import pytest
 from filelock import FileLock
 
-from qwen3_asr_onnx_export import trace
+from qwen3_asr_onnx.bundle import names
+from qwen3_asr_onnx_export import passes, trace, wrappers
 from qwen3_asr_onnx_export.templates.released import graph_bytes
 
-__all__ = ["made_once", "shared_folder", "traced_once"]
+__all__ = ["STORED", "made_once", "shared_folder", "traced_once"]
+
+STORED = Path(__file__).parents[1] / "data" / "traces"
+
+STORE = "STORE_TRACES"
+"""The variable of the environment that has missing traces written."""
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -44,9 +58,16 @@ def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     def shared(tracer: Callable[..., ir.Model]) -> Callable[..., ir.Model]:
         def load(*arguments: object) -> ir.Model:
-            key = sha256(f"{tracer.__name__}{arguments}".encode()).hexdigest()[:16]
-            path = folder / f"trace-{key}.onnx"
-            return ir.load(made_once(path, lambda path: path.write_bytes(graph_bytes(tracer(*arguments)))))
+            key = _key(tracer.__name__, arguments)
+            stored = STORED / f"{key}.onnx.xz"
+
+            def make(path: Path) -> None:
+                content = lzma.decompress(stored.read_bytes()) if stored.exists() else graph_bytes(tracer(*arguments))
+                if os.environ.get(STORE) and not stored.exists():
+                    stored.write_bytes(lzma.compress(content, preset=9 | lzma.PRESET_EXTREME))
+                path.write_bytes(content)
+
+            return ir.load(made_once(folder / f"trace-{key}.onnx", make))
 
         return load
 
@@ -54,3 +75,19 @@ def traced_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(trace, "trace_encoder", shared(trace.trace_encoder))
         patch.setattr(trace, "trace_decoder", shared(trace.trace_decoder))
         yield
+
+
+def _key(what: str, arguments: tuple[object, ...]) -> str:
+    """Return the digest of all that a trace depends on."""
+    digest = sha256(f"{what}{arguments}{_versions()}".encode())
+    for module in (trace, names):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    for package in (wrappers, passes):
+        for path in sorted(Path(str(package.__file__)).parent.glob("*.py")):
+            digest.update(path.read_bytes())
+    return f"{what.removeprefix('trace_')}-{digest.hexdigest()[:16]}"
+
+
+@functools.cache
+def _versions() -> list[str]:
+    return [version(package) for package in ("torch", "onnx", "onnx_ir", "onnxscript")]

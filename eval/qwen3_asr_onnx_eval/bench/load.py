@@ -25,6 +25,9 @@ RETRY_S = 1.0
 LONGEST_RETRY_S = 120.0
 """What clients honour at most (server.md: the openai client gives up above it)."""
 MEMORY_EVERY_S = 0.25
+PARTS = 20
+"""Parts of a level of whose memory the median is kept. After a fifth of them a server is warm, if the level lasts long
+enough: what it holds then is what it should hold at the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class LoadPlan:
     concurrencies: Sequence[int]
     routes: Sequence[str] = ("transcriptions",)
     model: str = "whisper-1"
-    requests: int = 2
+    requests: int = 4
     duration_s: float | None = None
     hang_up: float = 0.0
     timeout_s: float = 600.0
@@ -126,8 +129,12 @@ class _Level:
         self.memory: list[int] = []
 
     async def run(self) -> None:
+        watch = None
+        if self.plan.pid is not None:
+            import psutil  # takes a while, which is not the server's
+
+            watch = asyncio.ensure_future(self._watch_memory(psutil))
         self._began = time.perf_counter()
-        watch = asyncio.ensure_future(self._watch_memory()) if self.plan.pid is not None else None
         try:
             await asyncio.gather(*(self._client() for _ in range(self.concurrency)))
         finally:
@@ -201,9 +208,7 @@ class _Level:
         self.errors[kind] += 1
         self.messages.setdefault(kind, message[:300])
 
-    async def _watch_memory(self) -> None:
-        import psutil
-
+    async def _watch_memory(self, psutil: Any) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             server = psutil.Process(self.plan.pid)
             while True:
@@ -230,10 +235,13 @@ class _Level:
             "texts": [{"clip": clip, "text": text, "n": n} for (clip, text), n in self.texts.items()],
         }
 
-    def _memory(self) -> dict[str, int] | None:
+    def _memory(self) -> dict[str, Any] | None:
         if not self.memory:
             return None
-        return {"start": self.memory[0], "peak": max(self.memory), "end": self.memory[-1]}
+        size = -(-len(self.memory) // PARTS)
+        parts = [int(median(self.memory[at : at + size])) for at in range(0, len(self.memory), size)]
+        warm = parts[min(len(parts) // 5, len(parts) - 1)]
+        return {"start": self.memory[0], "warm": warm, "peak": max(self.memory), "end": parts[-1], "parts": parts}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float] | None:

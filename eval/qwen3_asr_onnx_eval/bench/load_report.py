@@ -53,7 +53,11 @@ PUBLISHED: tuple[tuple[str, _Figures, float | None], ...] = (
         23.58,
     ),
     ("transformers, batch 4, the same", _Figures(4, rate=3.05, times=(0.3276, 0.2837, 0.5034)), 23.56),
-    ("vLLM (the family's announcement)", _Figures(1, audio=106, rtf=0.0094, first_ms=92), None),
+    (
+        "vLLM (the family's announcement as summarised by BestHub)",
+        _Figures(1, audio=106, rtf=0.0094, first_ms=92),
+        None,
+    ),
     ("vLLM", _Figures(8, audio=543, rtf=0.0147, first_ms=228), None),
     ("vLLM", _Figures(32, audio=1099, rtf=0.0291, first_ms=820), None),
     ("vLLM", _Figures(128, audio=2000, rtf=0.064, first_ms=3210), None),
@@ -113,8 +117,12 @@ def _remarks(level: dict[str, Any]) -> list[str]:
     found = [f"{n} x {kind}: {level['messages'].get(kind, '')}" for kind, n in level["errors"].items()]
     memory = level["memory_bytes"]
     if memory:
-        start, peak, end = (f"{memory[name] / 1e6:,.0f}" for name in ("start", "peak", "end"))
-        found.append(f"server memory {start} MB at the start, {peak} at the peak, {end} at the end")
+        start, warm, peak, end = (f"{memory[name] / 1e6:,.0f}" for name in ("start", "warm", "peak", "end"))
+        grown = memory["end"] / memory["warm"] - 1
+        found.append(
+            f"server memory {start} MB at the start, {warm} after a fifth of the time, {peak} at the peak, "
+            f"{end} at the end, which is {grown:+.1%}"
+        )
     return found
 
 

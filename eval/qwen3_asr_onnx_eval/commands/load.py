@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["add_arguments", "is_meant", "run"]
 
 CLIP_S = 11.0
+SHOWN_PROBLEMS = 3
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="JSONL",
         help="what to send: a manifest, or another dataset of eval (default: an 11 s clip)",
     )
-    group.add_argument("--requests", type=int, default=2, help="per client and number (default: %(default)s)")
+    group.add_argument("--requests", type=int, default=4, help="per client and number (default: %(default)s)")
     group.add_argument("--duration", type=float, metavar="S", help="send for so long instead, at each number")
     group.add_argument(
         "--routes",
@@ -154,7 +155,9 @@ def _clips(spec: str | None) -> list[LoadClip]:
 
     dataset = open_dataset(spec)
     if dataset.problems:
-        raise DatasetError("\n".join(str(problem) for problem in dataset.problems))
+        first = "; ".join(str(problem) for problem in dataset.problems[:SHOWN_PROBLEMS])
+        more = " ..." if len(dataset.problems) > SHOWN_PROBLEMS else ""
+        raise DatasetError(f"{spec}: {len(dataset.problems)} entries cannot be sent: {first}{more}")
     clips = []
     for utterance in dataset.utterances:
         samples = read_waveform(utterance)

@@ -1,4 +1,4 @@
-"""Token ids -> input embeddings inside a graph: from the float16 table, or from the head where that is the same table."""
+"""Token ids -> input embeddings inside a graph: from the float16 table, or from the head where it is that table."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def embedded(nodes: Nodes, table: ir.ExternalTensor, ids: ir.Value) -> ir.Value:
 def embedded_by_head(nodes: Nodes, source: LayoutSource, ids: ir.Value) -> ir.Value | None:
     """Return the embeddings of ids from the codes of the head, which the graph then holds alone; None where it cannot.
 
-    It can where the head is tied to the table, stands in the same basis, and has 8 bits around zero: fewer are enough to
-    tell words apart, and too few to begin a sum of 28 layers with.
+    It can where the head is tied to the table, stands in the same basis, and has 8 bits around zero. Fewer may do to
+    tell words apart; to begin a sum of 28 layers with they are too few.
     """
     graph = nodes.graph
     codes = graph.initializers[CODES].const_value if CODES in graph.initializers else None

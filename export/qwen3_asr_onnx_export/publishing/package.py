@@ -16,13 +16,12 @@ from qwen3_asr_onnx.errors import BundleError, OptionsError
 
 from .archives import PART_BYTES, Content, write_archive
 from .card import CARD_FILE, Packed, model_card
+from .folder import SUMS_FILE
 
-__all__ = ["BUNDLE", "SUMS_FILE", "package_bundle"]
+__all__ = ["BUNDLE", "package_bundle"]
 
 BUNDLE = "bundle"
 """The layout of this project itself."""
-
-SUMS_FILE = "SHA256SUMS"
 
 WriteLayout = Callable[[Path, Path, str, str], None]
 """Puts a variant of a bundle into a new folder, in a layout."""

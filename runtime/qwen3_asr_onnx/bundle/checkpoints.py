@@ -14,7 +14,7 @@ from .json_text import parse_json, read_regular_text
 from .manifest import FORMAT_NAME, MANIFEST_FILE
 from .repositories import Repository
 
-__all__ = ["Found", "Kind", "fetch_model", "look_into"]
+__all__ = ["MODEL_TYPE", "Found", "Kind", "fetch_model", "look_into"]
 
 Kind: TypeAlias = Literal["bundle", "checkpoint", "adapter"]
 

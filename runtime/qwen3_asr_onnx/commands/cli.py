@@ -50,6 +50,7 @@ EXTRAS = {
     "bench": "eval",
     "eval": "eval",
     "report": "eval",
+    "upload": "hub",
 }
 """Plugged-in verb -> the extra that installs what it needs."""
 

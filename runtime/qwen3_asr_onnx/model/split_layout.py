@@ -110,7 +110,8 @@ def _variant(folder: Path, name: str, names: set[str]) -> Variant:
     missing = [graph for graph in graphs if graph not in names]
     if missing:
         raise BundleError(f"{folder}: no {missing[0]}, which belongs to {graphs[1]}; copy the folder completely")
-    return Variant(*graphs, weights=())
+    encoder, init, step = graphs
+    return Variant(encoder, init, step, weights=())
 
 
 def _manifest(folder: Path, body: Mapping[str, Any], variants: Mapping[str, Variant]) -> Manifest:
@@ -274,7 +275,7 @@ class SplitDecoder(Decoder):
     def _prefill(self, cache: KvCache, embedded: Embedded) -> Floats:
         """Read a prompt; its rows are put in where the graph puts audio, from the first position on."""
         positions = np.arange(len(embedded))[None]
-        inputs = {
+        inputs: dict[str, npt.NDArray[Any]] = {
             IDS: np.zeros_like(positions),
             POSITION_IDS: positions,
             AUDIO_FEATURES: np.ascontiguousarray(embedded[None]),
@@ -284,7 +285,7 @@ class SplitDecoder(Decoder):
 
     def _advance(self, cache: KvCache, embedded: Embedded, past: int) -> Floats:
         keys, values = (np.ascontiguousarray(one[:, :, :, :past]) for one in self._caches[cache])
-        inputs = {
+        inputs: dict[str, npt.NDArray[Any]] = {
             STEP_EMBEDS: np.ascontiguousarray(embedded[None]),
             POSITION_IDS: np.array([[past]]),
             PAST[0]: keys,

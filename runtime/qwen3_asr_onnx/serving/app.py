@@ -113,7 +113,8 @@ class _Guard:
             seconds = time.monotonic() - begun_s
             route = scope["path"] if "endpoint" in scope else "other"
             self._state.metrics.answered("/v1/models" if route.startswith("/v1/models/") else route, status, seconds)
-            logger.info("%s %s %s %d %.0f ms", request_id, scope["method"], route, status, 1000 * seconds)
+            level = logging.DEBUG if route in _OPEN_PATHS else logging.INFO  # probes ask every few seconds
+            logger.log(level, "%s %s %s %d %.0f ms", request_id, scope["method"], route, status, 1000 * seconds)
             text = scope["state"].get("text")
             if self._state.settings.log_text and text is not None:
                 logger.info("%s text: %s", request_id, text)

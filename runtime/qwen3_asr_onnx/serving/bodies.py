@@ -18,16 +18,11 @@ if TYPE_CHECKING:
 
     from .fields import Wish
 
-__all__ = ["answer_body", "plain_body", "segment_body", "token_usage", "verbose_body", "word_bodies"]
+__all__ = ["plain_body", "segment_body", "token_usage", "verbose_body", "word_bodies"]
 
 
 def plain_body(transcript: Transcript, wish: Wish, transcriber: Transcriber) -> dict[str, Any]:
-    """Return the body of response_format=json."""
-    return {**answer_body(transcript, wish, transcriber), **_warnings(transcript, wish)}
-
-
-def answer_body(transcript: Transcript, wish: Wish, transcriber: Transcriber) -> dict[str, Any]:
-    """Return what a whole answer and the last event of a stream have in common."""
+    """Return the body of response_format=json, which the last event of a stream holds too."""
     body: dict[str, Any] = {
         "text": transcript.text,
         "languages": _language_codes(transcript.language),
@@ -35,7 +30,7 @@ def answer_body(transcript: Transcript, wish: Wish, transcriber: Transcriber) ->
     }
     if wish.logprobs:
         body["logprobs"] = _logprobs(transcript, transcriber)
-    return body
+    return {**body, **_warnings(transcript, wish)}
 
 
 def verbose_body(transcript: Transcript, wish: Wish) -> dict[str, Any]:

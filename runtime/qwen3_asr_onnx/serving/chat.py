@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from starlette.requests import Request
@@ -19,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from qwen3_asr_onnx.audio.downloads import decode_data_url
 from qwen3_asr_onnx.options import TranscribeOptions
 from qwen3_asr_onnx.results import Partial, Segment, Transcript
-from qwen3_asr_onnx.text.answer import parse_output
+from qwen3_asr_onnx.text.answer import named_language
 
 from .bodies import token_usage
 from .errors import ApiError, invalid_field
@@ -38,29 +39,34 @@ _MAX_JSON_BYTES = 64 << 20
 _PREFILL = re.compile(r"language\s+([\w ]+)<asr_text>")
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a chat asks; the body that it came in is gone.
+
+    Attributes:
+        model: as the client calls it.
+        options: how to transcribe.
+        audio: a file, which the caller closes.
+        stream: whether the answer is told as it goes.
+        wants_usage: whether a stream ends with what was used.
+    """
+
+    model: str
+    options: TranscribeOptions
+    audio: BinaryIO
+    stream: bool
+    wants_usage: bool
+
+
 async def complete(request: Request, engine: AsyncTranscriber, stack: AsyncExitStack) -> Response:
     """Answer a chat."""
     state = state_of(request)
-    body = _parsed(await read_body(request, state.settings, min(_MAX_JSON_BYTES, state.settings.max_upload_bytes)))
-    model = body.get("model") or ""
-    if not isinstance(model, str):
-        raise invalid_field("model", "it is not text")
-    state.check_model(model)
-    context, language, part = _heard(body)
-    limit = body.get("max_completion_tokens") or body.get("max_tokens")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 1 << 20):
-        raise invalid_field("max_completion_tokens", "it is not a whole number above 0")
-    if body.get("n") not in (None, 1):
-        raise invalid_field("n", "there is one answer")
-    languages = engine.transcriber.manifest.languages
-    options = make_options(languages, [language], context=context, max_new_tokens=limit)
-    fetcher = Fetcher(state.settings.url_hosts, state.settings.max_upload_bytes)
-    audio = await asyncio.get_running_loop().run_in_executor(state.fetchers, _audio, part, fetcher)
+    question = await _question(request, engine)
+    audio, options = question.audio, question.options
     stack.callback(audio.close)
-    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model or state.names[0]}
-    if body.get("stream"):
-        wants_usage = isinstance(given := body.get("stream_options"), dict) and given.get("include_usage") is True
-        chunks = _told(request, engine, audio, options, head, wants_usage)
+    head = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": question.model}
+    if question.stream:
+        chunks = _told(request, engine, audio, options, head, question.wants_usage)
         return EventStream(request, chunks, state.settings.send_timeout_s)
     transcript = await while_connected(request, engine.transcribe(audio, options))
     state.metrics.transcribed(transcript)
@@ -69,6 +75,30 @@ async def complete(request: Request, engine: AsyncTranscriber, stack: AsyncExitS
     choice = {"index": 0, "message": answer, "finish_reason": _finish(transcript), "logprobs": None}
     usage = _usage(transcript, options, engine)
     return JSONResponse({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
+
+
+async def _question(request: Request, engine: AsyncTranscriber) -> _Question:
+    """Return what the body asks; it is held in memory no longer than this takes."""
+    state = state_of(request)
+    with state.memory.share() as take:
+        most = min(_MAX_JSON_BYTES, state.settings.max_upload_bytes)
+        body = _parsed(await read_body(request, state.settings, most, take))
+        model = body.get("model") or ""
+        if not isinstance(model, str):
+            raise invalid_field("model", "it is not text")
+        state.check_model(model)
+        context, language, part = _heard(body)
+        limit = body.get("max_completion_tokens") or body.get("max_tokens")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= 1 << 20):
+            raise invalid_field("max_completion_tokens", "it is not a whole number above 0")
+        if body.get("n") not in (None, 1):
+            raise invalid_field("n", "there is one answer")
+        languages = engine.transcriber.manifest.languages
+        options = make_options(languages, [language], context=context, max_new_tokens=limit)
+        fetcher = Fetcher(state.settings.url_hosts, state.settings.max_upload_bytes)
+        audio = await asyncio.get_running_loop().run_in_executor(state.fetchers, _audio, part, fetcher)
+    wants_usage = isinstance(given := body.get("stream_options"), dict) and given.get("include_usage") is True
+    return _Question(model or state.names[0], options, audio, bool(body.get("stream")), wants_usage)
 
 
 async def _told(
@@ -107,7 +137,7 @@ async def _told(
 def _language(event: Partial | Segment, options: TranscribeOptions) -> str:
     if isinstance(event, Segment):
         return event.language
-    return options.language or parse_output(event.raw).language
+    return options.language or named_language(event.raw)
 
 
 def _head_of(language: str) -> str:
@@ -124,7 +154,7 @@ def _usage(transcript: Transcript, options: TranscribeOptions, engine: AsyncTran
     return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
 
-def _parsed(content: bytes) -> dict[str, Any]:
+def _parsed(content: bytearray) -> dict[str, Any]:
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):

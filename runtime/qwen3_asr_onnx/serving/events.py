@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from qwen3_asr_onnx.errors import Qwen3AsrError
 from qwen3_asr_onnx.results import Partial, Segment
-from qwen3_asr_onnx.text.answer import TextJoiner, parse_output
+from qwen3_asr_onnx.text.answer import TextJoiner, named_language
 
 from .errors import ApiError, as_api_error
 from .state import state_of, while_connected
@@ -37,7 +37,7 @@ class Growing:
             text = self._settled = self._settled + self._joiner.add(event.text, event.language)
         else:
             # How pieces are joined depends on their languages; of this one it is what stands before its text, if so.
-            text += copy.copy(self._joiner).add(event.text, parse_output(event.raw).language)
+            text += copy.copy(self._joiner).add(event.text, named_language(event.raw))
         if not text.startswith(self._sent) or len(text) <= len(self._sent):
             return ""
         delta, self._sent = text[len(self._sent) :], text

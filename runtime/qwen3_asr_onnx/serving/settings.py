@@ -18,6 +18,7 @@ class Settings:
         aliases: names of the model, beside those it has.
         keys: accepted keys; without any, every request is served.
         max_upload_bytes: largest body.
+        max_memory_bytes: bodies of chats that may be held at once; several times as much while they are decoded.
         max_audio_s: longest audio of one request, decoded.
         max_waiting_s: seconds of audio that may wait; beyond, requests are told to come back later.
         max_requests: requests whose bodies may be held at once.
@@ -34,6 +35,7 @@ class Settings:
     aliases: tuple[str, ...] = DEFAULT_ALIASES
     keys: tuple[str, ...] = ()
     max_upload_bytes: int = 1 << 30
+    max_memory_bytes: int = 256 << 20
     max_audio_s: float = 8 * 3600.0
     max_waiting_s: float = 3600.0
     max_requests: int = 256

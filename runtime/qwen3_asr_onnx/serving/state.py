@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from .errors import ApiError
 from .settings import Settings
+from .uploads import Budget
 
 if TYPE_CHECKING:
     from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
@@ -33,6 +34,7 @@ class State:
         names: of the model that is served, the first one shown.
         is_stopping: whether it takes nothing more.
         fetchers: threads that wait for URLs.
+        memory: for bodies that are not kept on disk.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
@@ -42,6 +44,7 @@ class State:
         self.is_stopping = False
         # Of its own: strangers' servers may be slow, and uploads are written by the threads that everybody uses.
         self.fetchers = ThreadPoolExecutor(16, "qwen3-asr-fetch")
+        self.memory = Budget(settings.max_memory_bytes)
         self._open: set[asyncio.Task[Any]] = set()
         self._cancelled_by_us = False
 

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from qwen3_asr_onnx.outputs.writers import to_srt, to_txt, to_vtt
 from qwen3_asr_onnx.results import Segment, Transcript
 
-from .bodies import answer_body, plain_body, segment_body, verbose_body
+from .bodies import plain_body, segment_body, verbose_body
 from .errors import ApiError
 from .events import EventStream, Growing, message
 from .fields import Wish, wish_of
@@ -87,4 +87,4 @@ def _segment(number: int, segment: Segment) -> bytes:
 def _done(transcript: Transcript, wish: Wish, engine: AsyncTranscriber) -> bytes:
     kind = "transcript.text.done"
     segments = [segment_body(number, segment) for number, segment in enumerate(transcript.segments)]
-    return message({"type": kind, **answer_body(transcript, wish, engine.transcriber), "segments": segments}, kind)
+    return message({"type": kind, **plain_body(transcript, wish, engine.transcriber), "segments": segments}, kind)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, cast
 
@@ -13,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from .errors import ApiError
 from .settings import Settings
 
-__all__ = ["Form", "Upload", "read_body", "read_form"]
+__all__ = ["Budget", "Form", "Upload", "read_body", "read_form"]
 
 _MAX_FIELDS = 200
 _MAX_VALUE_BYTES = 1 << 20
@@ -165,17 +166,53 @@ async def read_form(request: Request, settings: Settings) -> Form:
     return form
 
 
-async def read_body(request: Request, settings: Settings, max_bytes: int) -> bytes:
+class Budget:
+    """Bytes that all requests together may hold in memory."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._left = max_bytes
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Give what takes some for one request; it is given back behind the block.
+
+        Raises:
+            ApiError: from what is given: there is too little left.
+        """
+        taken = 0
+
+        def take(n_bytes: int) -> None:
+            nonlocal taken
+            if n_bytes > self._left:
+                why = "too many large bodies at once; try again later, or send a form, which is kept on disk"
+                raise ApiError(429, why, code="rate_limit_exceeded", retry_after_s=5)
+            self._left -= n_bytes
+            taken += n_bytes
+
+        try:
+            yield take
+        finally:
+            self._left += taken
+
+
+async def read_body(request: Request, settings: Settings, max_bytes: int, take: Callable[[int], None]) -> bytearray:
     """Return the whole body.
 
+    Args:
+        request: whose body it is.
+        settings: how fast it must come.
+        max_bytes: most bytes of it.
+        take: is asked for the memory, chunk by chunk; see `Budget`.
+
     Raises:
-        ApiError: it is too large or too slow.
+        ApiError: it is too large or too slow, or there is no memory for it now.
         ClientDisconnect: the client went away.
     """
     body = bytearray()
     async for chunk in _chunks(request, settings, max_bytes):
+        take(len(chunk))
         body += chunk
-    return bytes(body)
+    return body
 
 
 async def _chunks(request: Request, settings: Settings, max_bytes: int) -> AsyncIterator[bytes]:

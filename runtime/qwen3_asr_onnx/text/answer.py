@@ -31,6 +31,7 @@ __all__ = [
     "language_probability",
     "make_segment",
     "merge_languages",
+    "named_language",
     "parse_output",
     "read_answer",
 ]
@@ -88,6 +89,17 @@ def parse_output(raw: str, forced_language: str | None = None, tag: str = TEXT_T
     if not found:
         return ParsedOutput("", cleaned.strip())
     return ParsedOutput(_language_of(meta), text.strip())
+
+
+def named_language(raw: str, tag: str = TEXT_TAG) -> str:
+    """Return the language that an unforced output names, whatever stands behind it; "" where it names none, or not yet.
+
+    Args:
+        raw: decoded output, or the beginning of one.
+        tag: the special token before the transcript, as the manifest names it.
+    """
+    meta, found, _ = raw.partition(tag)
+    return _language_of(meta) if found else ""
 
 
 def heard_speech(raw: str, forced_language: str | None = None, tag: str = TEXT_TAG) -> bool:

@@ -12,7 +12,7 @@ import threading
 import weakref
 from functools import partial
 
-from qwen3_asr_onnx.alignment.aligner import Aligner, Words
+from qwen3_asr_onnx.alignment.aligner import Aligner, Progress, Words
 from qwen3_asr_onnx.audio.loading import AudioLimits, AudioSource, load_audio
 from qwen3_asr_onnx.errors import OptionsError, Qwen3AsrError
 from qwen3_asr_onnx.model.forking import refuse_forked
@@ -111,14 +111,17 @@ class Engine:
             raise OptionsError("aligning needs a forced aligner: AsyncTranscriber(..., aligner=Aligner())")
         request = self._request(audio, listener, 0, None)
 
-        def align(waveform: AudioSource) -> Words:
-            request.has_begun = True
-            with request.stop.applied():
-                return aligner.align(waveform, text, language, options, progress=request.go_on)
-
         def read(_: Request) -> None:
             aligner.resolve_language(language)  # what is wrong with it is told before anything is read
-            self._loop.align(request, partial(align, load_audio(audio, self._limits)))
+            waveform = load_audio(audio, self._limits)
+
+            def align(progress: Progress) -> Words:
+                request.go_on()
+                request.has_begun = True
+                with request.stop.applied():
+                    return aligner.align(waveform, text, language, options, progress=progress)
+
+            self._loop.align(request, align)
 
         request.read = read
         return self._accept(request)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 
-from qwen3_asr_onnx.alignment.aligner import Words
+from qwen3_asr_onnx.alignment.aligner import Progress, Words
 from qwen3_asr_onnx.errors import Qwen3AsrError
 from qwen3_asr_onnx.model.batch import Generated, Watch
 from qwen3_asr_onnx.model.stopping import Stopped
 from qwen3_asr_onnx.results import Segment
 
+from .aside import Aside
 from .lanes import FIRST_PART, PROMPT_PART, Lane, Lanes
 from .line import Line
 from .pieces import Draft, Pieces, halves, is_loop
@@ -46,7 +47,7 @@ class Loop:
         self._pieces, self._line = pieces, line
         self._lanes = Lanes(pieces, batch_size)
         self._readers = Readers(self.inbox.put, self._heard, self.fail)
-        self._aside = ThreadPoolExecutor(1, thread_name_prefix="qwen3-asr aligner")
+        self._aside = Aside()
         self._owners: dict[Slot, Request] = {}  # by the place of a piece that is in a lane
 
     def work(self) -> None:
@@ -55,7 +56,7 @@ class Loop:
             with Failing(self._lost):
                 self._go_on()
         self._lanes.release()
-        self._aside.shutdown()
+        self._aside.end()
         self._readers.join()
         del self._pieces, self._lanes  # and with them the model
 
@@ -160,7 +161,7 @@ class Loop:
                     request.ready.extendleft((half, None) for half in reversed(halves(piece, segment.timings)))
             elif piece.prompter.options.timestamps == "word":
                 request.n_timing += 1
-                timing = self._aside.submit(self._time, request, piece, segment)
+                timing = self._aside.time(partial(self._time, request, piece, segment))
                 timing.add_done_callback(lambda done: self.inbox.put(partial(self._timed, request, piece, done)))
             else:
                 piece.slot.add(self._pieces.timed(piece, segment))
@@ -168,7 +169,7 @@ class Loop:
 
     def _time(self, request: Request, piece: ClipRequest, segment: Segment) -> Segment:
         with request.stop.applied():
-            request.go_on(0.0)
+            request.go_on()
             return self._pieces.timed(piece, segment)
 
     def _timed(self, request: Request, piece: ClipRequest, timing: Future[Segment]) -> None:
@@ -179,9 +180,14 @@ class Loop:
             piece.slot.add(timing.result())
             self._hand_out(request)
 
-    def align(self, request: Request, align: Callable[[], Words]) -> None:
-        """Have words timed for a request, beside; from any thread."""
-        timing = self._aside.submit(align)
+    def align(self, request: Request, align: Callable[[Progress], Words]) -> None:
+        """Have a text aligned for a request, beside, others' words going between its windows; from any thread."""
+
+        def go_on(_: float) -> None:
+            self._aside.catch_up()
+            request.go_on()
+
+        timing = self._aside.align(partial(align, go_on))
         timing.add_done_callback(lambda done: self.inbox.put(partial(self._aligned, request, done)))
 
     def _aligned(self, request: Request, timing: Future[Words]) -> None:

@@ -126,8 +126,8 @@ class Request:
             self.room.release()
         return piece
 
-    def go_on(self, _: float) -> None:
-        """Take the progress of what works for it.
+    def go_on(self) -> None:
+        """Say whether somebody still waits for it.
 
         Raises:
             Qwen3AsrError: it has ended, and so should the work.

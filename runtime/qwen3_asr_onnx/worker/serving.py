@@ -14,7 +14,7 @@ from typing import BinaryIO
 from qwen3_asr_onnx.errors import OptionsError
 
 from .host import Choice, Host
-from .session import Session
+from .session import WATCHED_EVERY_S, Session
 
 __all__ = ["own_stdio", "serve_socket", "serve_stdio"]
 
@@ -54,8 +54,10 @@ async def serve_stdio(
     try:
         await session.run()
     finally:
-        if leave is not None and session.was_broken and host.is_loading:
-            leave()
+        while leave is not None and host.is_loading:
+            if session.is_abandoned:
+                leave()
+            await asyncio.sleep(WATCHED_EVERY_S)
         await _end(host, loading)
 
 

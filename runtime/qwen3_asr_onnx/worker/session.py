@@ -23,9 +23,10 @@ from .live import Streams
 from .params import audio_of, checked, shown
 from .wire import MAX_LINE_BYTES, MAX_PAYLOAD_BYTES, Message, Writer, read_messages
 
-__all__ = ["PROTOCOL", "Session"]
+__all__ = ["PROTOCOL", "WATCHED_EVERY_S", "Session"]
 
 WATCHED_EVERY_S = 0.25
+"""How often it is asked whether anybody reads, while nothing is written."""
 
 PROTOCOL = 1
 """Version of the protocol. Fields and verbs may be added to it; none changes its meaning or goes."""
@@ -51,7 +52,7 @@ class Session:
         self._tasks: dict[asyncio.Task[None], tuple[str | int | None, int]] = {}  # with the bytes of their payloads
         self._over = asyncio.Event()
         self._watching: asyncio.Task[None] | None = None
-        self.was_broken = self.wants_shutdown = False
+        self._was_broken = self.wants_shutdown = False
         self._verbs: Mapping[str, Callable[[Message, dict[str, Any]], Awaitable[Any]]] = {
             "hello": self._hello,
             "load": self._load,
@@ -92,9 +93,14 @@ class Session:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for it any more
             self._loop.call_soon_threadsafe(act, *args)
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the client wants nothing more: it said so, or nobody reads what it would be told."""
+        return self._was_broken or self._writer.is_unread()
+
     def _break(self) -> None:
         """End now: take no more, and cancel what is under way, even if it was to be finished after the input's end."""
-        self.was_broken = True
+        self._was_broken = True
         self._over.set()
         for task in self._tasks:
             task.cancel()

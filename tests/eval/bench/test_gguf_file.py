@@ -93,6 +93,22 @@ def test_transcribe_cpp_hears_what_we_hear(kind: GgufKind, mini_bundle: Path, tm
         assert session.run(waveform).text == asr.transcribe(waveform).text
 
 
+@pytest.mark.conformance
+def test_an_independent_program_writes_our_float32_text_of_every_clip_of_one_sentence(
+    mini_bundle: Path, tmp_path: Path
+) -> None:
+    """The two longer ones differ behind 8 seconds, where our windows of the encoder end: up to there they do not."""
+    transcribe_cpp = pytest.importorskip("transcribe_cpp", reason="needs the peers extra")
+    write_gguf(MINI, tmp_path / "mini.gguf", "F32")
+    session = transcribe_cpp.Model(str(tmp_path / "mini.gguf"), backend="cpu").session(n_threads=1)
+    clips = sorted((DATA / "mini-clips").glob("*.flac"))
+    assert len(clips) == 15
+    with Transcriber(mini_bundle) as asr:
+        for path in clips:
+            waveform = load_audio(path)[: 8 * 16_000]
+            assert session.run(waveform).text == asr.transcribe(waveform).text, path.name
+
+
 LOG = """qwen3_asr perf breakdown:
   mel                  4.00 ms
   enc_build            2.73 ms  (graph + sched + uploads)

@@ -46,7 +46,7 @@ class Clip:
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def make(path: Path) -> None:
         export_checkpoint(MINI, path, check=False)
-        for recipe in ("int8", "int4"):
+        for recipe in ("int8", "int4", "int8-tied"):
             quantize_bundle(path, load_recipe(recipe))
 
     return made_once(shared_folder(tmp_path_factory) / "layouts_mini", make)

@@ -225,9 +225,12 @@ def test_wyoming_faster_whisper_with_its_own_ids(toy: Path, tmp_path: Path, layo
     loaded = module.Qwen3AsrTranscriber(model_id=str(tmp_path / "out"), cache_dir=str(tmp_path), cpu_threads=1)
     written: list[int] = []
     decode = loaded._tokenizer.decode
-    loaded._tokenizer = SimpleNamespace(
-        encode=loaded._tokenizer.encode, decode=lambda ids, **_: (written.extend(ids), decode(ids))[1]
-    )
+
+    def listened(ids: list[int], **options: bool) -> str:
+        written.extend(ids)
+        return str(decode(ids, **options))
+
+    loaded._tokenizer = SimpleNamespace(encode=loaded._tokenizer.encode, decode=listened)
     clip = synthetic_clip(3.0)
     (tmp_path / "clip.wav").write_bytes(wav_bytes(clip))
     with pytest.MonkeyPatch.context() as patch:

@@ -124,7 +124,7 @@ def test_an_aligner(tmp_path: Path, layout: str) -> None:
 
 def test_the_cause_is_said(mini: Path, copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    with pytest.raises(BundleError, match="no variant 'int5'; this bundle has: fp32, int8, int4"):
+    with pytest.raises(BundleError, match="no variant 'int5'; this bundle has: fp32, int8, int4, int8-tied"):
         write_layout(copied, out, "sherpa", variant="int5")
     with pytest.raises(OptionsError, match="no recipe"):
         write_layout(MINI, out, "sherpa", variant="int5")

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
+from onnx_ir.convenience import extract
 from tests.support.layout_hosts import SherpaHost, session
 
 from qwen3_asr_onnx import Bundle
 from qwen3_asr_onnx_export.layouts.packaging import write_layout
+from qwen3_asr_onnx_quantize.apply import quantize_into
+from qwen3_asr_onnx_quantize.recipes.recipe import load_recipe
+from qwen3_asr_onnx_quantize.schemes import WeightOnly
 
 from .conftest import AUDIO, STOPS, Clip, MakeLayout
 
@@ -63,8 +69,10 @@ def test_files_and_versions_that_old_programs_read(layout_of: MakeLayout, varian
         assert {one.domain: one.version for one in model.opset_import} == {"": 20, "com.microsoft": 1}
 
 
-@pytest.mark.parametrize("variant", ["fp32", "int8", "int4"])
-@pytest.mark.parametrize("name", ["en_1", "zh_1", "de_story_12s"])
+@pytest.mark.parametrize(
+    ("variant", "name"),
+    [("fp32", "de_story_12s"), ("int8", "en_1"), ("int4", "zh_1"), ("int4", "de_2"), ("int8-tied", "en_1")],
+)
 def test_the_ids_of_our_runtime(
     layout_of: MakeLayout,
     clip_of: Callable[[str], Clip],
@@ -151,6 +159,39 @@ def test_audio_goes_where_its_token_stands(layout_of: MakeLayout) -> None:
     np.testing.assert_array_equal(short, filled)
     np.testing.assert_array_equal(short[:, 0], swapped[:, 0])
     assert np.abs(short[:, 1] - swapped[:, 1]).max() > 1e-3
+
+
+def test_a_tied_head_is_the_table_too(mini: Path, tmp_path: Path, layout_of: MakeLayout) -> None:
+    places = {}
+    for variant in ("int8", "int8-tied"):
+        graph = onnx.load(layout_of("sherpa", variant) / "decoder.int8.onnx", load_external_data=False).graph
+        found = {one.name: {entry.key: entry.value for entry in one.external_data} for one in graph.initializer}
+        places[variant] = found
+        assert ("model.embed_tokens.weight" in found) == (variant == "int8")  # whose head is in another basis
+    tied = places["int8-tied"]
+    assert tied["lm_head.weight.int8.rows"] == tied["lm_head.weight.int8"]
+    assert SherpaHost(layout_of("sherpa", "int8-tied")).decoder.get_outputs()[0].shape == [1, "sequence", 1024]
+    folder = tmp_path / "zeros"
+    recipe = load_recipe("int8-tied")
+    zeros = replace(recipe, name="zeros", head=WeightOnly("int8", symmetric=False))
+    quantize_into(folder, mini, zeros)
+    write_layout(folder, tmp_path / "out", "sherpa")
+    graph = onnx.load(tmp_path / "out" / "decoder.int8.onnx", load_external_data=False).graph
+    assert "model.embed_tokens.weight" in {one.name for one in graph.initializer}
+
+
+def test_embeddings_of_a_tied_head_are_its_rows(mini: Path, layout_of: MakeLayout, tmp_path: Path) -> None:
+    path = layout_of("sherpa", "int8-tied") / "decoder.int8.onnx"
+    graph = ir.load(path)
+    (lookup,) = (node for node in graph.graph if node.op_type == "GatherBlockQuantized")
+    rows = lookup.outputs[0]
+    part = extract(graph.graph, ["input_ids"], [rows])
+    ir.save(ir.Model(part, ir_version=10), tmp_path / "part.onnx", external_data="part.data", size_threshold_bytes=1024)
+    ids = np.arange(1024)[None]
+    found = session(tmp_path / "part.onnx").run(None, {"input_ids": ids})[0][0]
+    table = np.fromfile(mini / "embed_tokens.bin", np.float16).reshape(1024, 256).astype(np.float32)
+    steps = np.abs(table.reshape(1024, 2, 128)).max(axis=2) / 127
+    assert (np.abs(found - table).reshape(1024, 2, 128).max(axis=2) <= steps).all()
 
 
 def test_the_bundle_is_as_it_was(mini: Path, layout_of: MakeLayout) -> None:

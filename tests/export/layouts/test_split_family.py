@@ -20,7 +20,7 @@ from .test_sherpa import F32, I64, interface
 
 PAST, TOTAL = [3, 1, 2, "past", 64], [3, 1, 2, "total", 64]
 OUTPUTS = [("logits", F32, [1, 1, 1024]), ("present_keys", F32, TOTAL), ("present_values", F32, TOTAL)]
-HOSTS = {"wyoming": MergedHost, "split": SplitHost}
+HOSTS: dict[str, type[MergedHost | SplitHost]] = {"wyoming": MergedHost, "split": SplitHost}
 
 
 @pytest.mark.parametrize("layout", HOSTS)
@@ -105,8 +105,7 @@ def test_what_its_readers_look_for_in_the_config(layout_of: MakeLayout) -> None:
 
 
 @pytest.mark.parametrize("layout", HOSTS)
-@pytest.mark.parametrize("variant", ["fp32", "int8", "int4"])
-@pytest.mark.parametrize("name", ["en_1", "de_story_12s"])
+@pytest.mark.parametrize(("variant", "name"), [("fp32", "de_story_12s"), ("int8", "en_1"), ("int4", "zh_1")])
 def test_the_ids_of_our_runtime(
     layout_of: MakeLayout,
     clip_of: Callable[[str], Clip],

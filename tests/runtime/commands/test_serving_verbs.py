@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from qwen3_asr_onnx.commands.cli import main
+from qwen3_asr_onnx.commands.cli import main, parse_args
 
 
 def test_serve_answers_until_it_is_asked_to_end(tiny_bundle: Path) -> None:
@@ -70,3 +70,13 @@ def test_worker_on_a_socket(
     assert main(["worker", "--no-model", "--socket", address]) == 0
     thread.join()
     assert [one["id"] for one in answers] == [1, 2]
+
+
+@pytest.mark.parametrize("verb", ["serve", "worker"])
+@pytest.mark.parametrize(
+    ("given", "expected"), [([], False), (["--aligner"], True), (["--aligner", "mini", "--threads", "1"], "mini")]
+)
+def test_an_aligner_is_named_in_the_same_way(verb: str, given: list[str], expected: bool | str) -> None:
+    args = parse_args([verb, *given, "--aligner-variant", "int8"])
+    assert args.aligner == expected
+    assert args.aligner_variant == "int8"

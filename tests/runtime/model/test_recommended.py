@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_a_container_has_the_memory_of_its_limit(tmp_path: Path, monkeypatch: py
     assert total_bytes() == whole
     (tmp_path / "memory.max").write_text("4096\n")
     assert total_bytes() == 4096
-    monkeypatch.delattr(memory.os, "sysconf")  # as on Windows
+    monkeypatch.delattr(os, "sysconf")  # as on Windows
     assert total_bytes() == 4096
     (tmp_path / "memory.max").unlink()
     assert total_bytes() is None

@@ -10,6 +10,7 @@ import pytest
 from qwen3_asr_onnx import AudioError, MissingExtra
 from qwen3_asr_onnx.errors import BusyError
 
+from . import conftest
 from .conftest import FakeEngine, make_state, wav
 
 testclient = pytest.importorskip("starlette.testclient")
@@ -125,6 +126,41 @@ def test_a_stream_has_names_deltas_segments_and_an_end(engine: FakeEngine) -> No
     assert (name, done["text"], len(done["segments"])) == ("transcript.text.done", "Hello there. Bye.", 2)
     engine.error = AudioError("broken in the middle")
     assert events(ask(engine, {"stream": "true"}).text)[-1][1]["error"]["message"] == "broken in the middle"
+
+
+def test_a_stream_tells_at_its_end_what_may_be_incomplete(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = conftest.said()
+    cut = replace(whole.segments[1], stop_reason="length")
+    monkeypatch.setattr(conftest, "said", lambda **_: replace(whole, segments=(whole.segments[0], cut)))
+    told = events(ask(engine, {"stream": "true"}).text)
+    assert "segment 1" in told[-1][1]["warnings"][0]
+    assert told[-1][1]["warnings"] == ask(engine).json()["warnings"]
+
+
+def test_bodies_of_chats_are_limited_together(engine: FakeEngine) -> None:
+    sound = {"type": "input_audio", "input_audio": {"data": base64.b64encode(wav(2.0)).decode(), "format": "wav"}}
+    body = {"messages": [{"role": "user", "content": [sound]}]}
+    calls = client(engine, max_memory_bytes=100_000)  # one of them is 85 kB
+    assert [calls.post("/v1/chat/completions", json=body).status_code for _ in range(3)] == [200] * 3
+    state = calls.app.state.server
+    with state.memory.share() as take:
+        take(50_000)
+        reply = calls.post("/v1/chat/completions", json=body)
+        assert (reply.status_code, reply.headers["retry-after"]) == (429, "5")
+        assert reply.json()["error"]["code"] == "rate_limit_exceeded"
+    assert calls.post("/v1/chat/completions", json={"messages": 1}).status_code == 400
+    assert calls.post("/v1/chat/completions", json=body).status_code == 200  # nothing was kept of the others
+    assert ask(engine).status_code == 200
+
+
+def test_probes_are_not_in_the_log(engine: FakeEngine, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="qwen3_asr_onnx.serving"):
+        for path in ("/health", "/ready", "/metrics"):
+            client(engine).get(path)
+        assert not [record for record in caplog.records if record.name.startswith("qwen3_asr_onnx")]
+    with caplog.at_level("DEBUG", logger="qwen3_asr_onnx.serving"):
+        client(engine).get("/health")
+    assert "GET /health 200" in caplog.text
 
 
 def chat(engine: FakeEngine, part: Any = None, **fields: Any) -> Any:
@@ -274,8 +310,6 @@ def test_texts_are_logged_only_if_asked(engine: FakeEngine, caplog: pytest.LogCa
 
 
 def test_what_is_not_complete_is_told(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    from . import conftest
-
     whole = conftest.said()
     cut = replace(whole.segments[1], stop_reason="length")
     monkeypatch.setattr(conftest, "said", lambda **_: replace(whole, segments=(whole.segments[0], cut)))

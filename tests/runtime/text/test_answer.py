@@ -9,6 +9,7 @@ from qwen3_asr_onnx.text.answer import (
     collapse_repetitions,
     join_texts,
     merge_languages,
+    named_language,
     parse_output,
     read_answer,
 )
@@ -99,3 +100,17 @@ def test_the_tag_is_whatever_the_manifest_names() -> None:
     raw = "language German<text>Guten Tag."
     assert read_answer(raw, tag="<text>") == ParsedOutput("German", "Guten Tag.")
     assert read_answer(raw) == ParsedOutput("", "")
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("language English<asr_text>Hello", "English"),
+        ("language english<asr_text>", "English"),
+        ("language English", ""),
+        ("language None<asr_text>", ""),
+        ("Hello", ""),
+    ],
+)
+def test_the_language_that_an_answer_names(raw: str, expected: str) -> None:
+    assert named_language(raw) == expected

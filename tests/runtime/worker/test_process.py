@@ -156,6 +156,33 @@ def test_a_parent_that_dies_in_the_middle_of_decoding_ends_it(tiny_bundle: Path,
         assert time.monotonic() - began < SOON_S
 
 
+@pytest.mark.skipif(os.name != "posix", reason="as above")
+@pytest.mark.parametrize("end", ["shutdown", "gone"])
+def test_a_load_that_takes_long_keeps_nobody(end: str) -> None:
+    """It cannot be stopped, and may be a download."""
+    script = (
+        "import sys, time\n"
+        "from qwen3_asr_onnx.worker.host import Host\n"
+        "Host._load = lambda self, choice: time.sleep(100)\n"
+        "from qwen3_asr_onnx.commands.cli import main\n"
+        "sys.exit(main(['worker']))\n"
+    )
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b'{"id": 1, "method": "hello"}\n')
+        process.stdin.flush()
+        assert process.stdout.readline()
+        if end == "shutdown":
+            process.stdin.write(b'{"id": 2, "method": "shutdown"}\n')
+            process.stdin.flush()
+        else:
+            process.stdin.close()
+            process.stdout.close()
+        assert process.wait(SOON_S) == 0
+
+
 def test_a_reader_that_goes_away_cancels(tiny_bundle: Path) -> None:
     async def main() -> float:
         there, to_worker = os.pipe()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.support.clips import synthetic_clip, wav_bytes
+from tests.support.recording_aligner import RecordingAligner
 from tests.support.worker_client import LONG, SHORT, Client, conversation, refused, with_model
 
 from qwen3_asr_onnx import OptionsError, Transcriber
+from qwen3_asr_onnx.alignment.aligner import Aligner, Words
 from qwen3_asr_onnx.worker.faults import (
     CANCELLED,
     FAILED,
@@ -180,6 +183,46 @@ def test_a_result_says_which_text_may_not_be_complete(tiny_bundle: Path) -> None
         ]
 
     with_model(tiny_bundle, act)
+
+
+@pytest.mark.parametrize(("given", "name"), [(True, None), ("mine", "mine")])
+def test_words_are_timed_by_the_aligner_that_was_loaded(
+    given: bool | str, name: str | None, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def opened(name: str | None, **how: Any) -> StubAligner:
+        asked.append((name, how["variant"]))
+        return StubAligner()
+
+    monkeypatch.setattr(Aligner, "from_pretrained", opened)
+
+    def act(client: Client) -> None:
+        assert client.ask("load", model=str(tiny_bundle), aligner=given, aligner_variant="int8")["aligner"] is True
+        clip = synthetic_clip(1.0).tobytes()
+        found = client.ask("align", 1, clip, format="f32le", text="one two", language="en")
+        assert [word["text"] for word in found["words"]] == ["one", "two"]
+        assert found["warnings"] == ["1 of 2 words: improbable"]
+        words = client.ask("transcribe", 2, clip, format="f32le", timestamps="word", **SHORT)["words"]
+        assert [event["segment"]["words"] for event in client.events("segment")] == [[]] == [words]
+
+    conversation(act)
+    assert asked == [(name, "int8")]
+
+
+class StubAligner(RecordingAligner):
+    def align(self, audio: Any, text: str, *_: Any, **__: Any) -> Words:
+        first, *others = self.words(text, 0.0)
+        return (replace(first, flags=("improbable",), start_char=0), *others)
+
+    def resolve_language(self, language: str | None) -> str:
+        return language or "English"
+
+    def align_waveform(self, *_: Any, **__: Any) -> Words:
+        return ()
+
+    def close(self) -> None:
+        pass
 
 
 @pytest.mark.parametrize(
