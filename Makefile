@@ -64,11 +64,11 @@ tests: $(VENV)/.dev
 test-templates: $(VENV)/.dev   ## whether the graphs that the package brings are those that are traced today; SHAPES="0.6b or mini"
 	@$(PYTEST) --dist load -m traced tests/export/test_templates.py $(if $(SHAPES),-k "$(SHAPES)")
 
-test-programs: $(VENV)/.dev    ## the tests that need ffmpeg, the voices, Chromium, QEMU or strace, alone
+test-programs: $(VENV)/.dev    ## the tests that need ffmpeg, the voices, Chromium, node, Xvfb, QEMU or strace, alone
 	@$(PYTEST) -m "program and not conformance"
 
 conformance: $(VENV)/.conformance    ## the tests beside other people's clients and recognisers, alone
-	@$(BIN)/python -m pytest -m conformance
+	@$(PYTEST) -m conformance
 
 # The rooms that look for packages which may be missing, and what stands for the rest.
 EXTRAS := $(addprefix tests/runtime/,audio bundle speech commands/test_cli.py test_import.py test_privacy.py test_transcriber.py)
