@@ -160,10 +160,12 @@ def conversation(act: Callable[[Client], object], host: Host | None = None, toke
             client = Client(os.fdopen(to_worker, "wb"), source)
             session = Session(host or Host(), stream_in, out, token)
             acting = asyncio.create_task(asyncio.to_thread(_acted, act, client))
-            await session.run()
-            await acting
-            out.close()
-            await asyncio.to_thread(client.join)
+            try:
+                await session.run()
+                await acting
+            finally:  # while its thread reads, nobody can close what it reads from
+                out.close()
+                await asyncio.to_thread(client.join)
         return client
 
     client = asyncio.run(main())

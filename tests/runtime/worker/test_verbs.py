@@ -16,7 +16,8 @@ from tests.support.recording_aligner import RecordingAligner
 from tests.support.worker_client import LONG, SHORT, Client, conversation, refused, with_model
 
 from qwen3_asr_onnx import OptionsError, Transcriber
-from qwen3_asr_onnx.alignment.aligner import Aligner, Words
+from qwen3_asr_onnx.alignment.aligner import Words
+from qwen3_asr_onnx.worker import host
 from qwen3_asr_onnx.worker.faults import (
     CANCELLED,
     FAILED,
@@ -191,11 +192,13 @@ def test_words_are_timed_by_the_aligner_that_was_loaded(
 ) -> None:
     asked: list[Any] = []
 
-    def opened(name: str | None, **how: Any) -> StubAligner:
-        asked.append((name, how["variant"]))
-        return StubAligner()
+    def fetched(name: str | None, variant: str | None, device: str, family: str = "asr") -> Path:
+        if family == "aligner":
+            asked.append((name, variant))
+        return tiny_bundle
 
-    monkeypatch.setattr(Aligner, "from_pretrained", opened)
+    monkeypatch.setattr(host, "fetch_prepared", fetched)
+    monkeypatch.setattr(host, "Aligner", lambda *_: StubAligner())
 
     def act(client: Client) -> None:
         assert client.ask("load", model=str(tiny_bundle), aligner=given, aligner_variant="int8")["aligner"] is True
