@@ -83,7 +83,10 @@ def open_split(folder: Path) -> SplitBundle | None:
     Warns:
         UserWarning: what is lost beside a bundle.
     """
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except OSError:  # whoever opens it as a bundle says why
+        return None
     variants = [found[1] or "fp32" for found in map(GRAPH.fullmatch, sorted(names)) if found]
     where = folder / MANIFEST_FILE
     if not variants or MANIFEST_FILE not in names:

@@ -547,7 +547,7 @@ def test_on_a_terminal_the_bars_of_the_hub_are_shown_unless_quiet(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_PROGRESS_BARS", None)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert cli.main(["upload", str(layout), "--repo", REPO]) == 0
-    assert "decoder.data: 100%" in capsys.readouterr().err
+    assert "B/s]" in capsys.readouterr().err  # which of them, the hub decides
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     hub.objects.clear()
     assert cli.main(["upload", str(layout), "--repo", "owner/again", "-q"]) == 0
