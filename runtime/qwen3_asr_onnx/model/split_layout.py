@@ -85,7 +85,7 @@ def open_split(folder: Path) -> SplitBundle | None:
     """
     try:
         names = {path.name for path in folder.iterdir()}
-    except OSError:  # whoever opens it as a bundle says why
+    except (OSError, ValueError):  # whoever opens it as a bundle says why
         return None
     variants = [found[1] or "fp32" for found in map(GRAPH.fullmatch, sorted(names)) if found]
     where = folder / MANIFEST_FILE
