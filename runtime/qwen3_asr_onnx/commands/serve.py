@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
@@ -16,6 +17,8 @@ from .command import EXIT_OK, Command
 from .console import say, say_warnings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qwen3_asr_onnx.async_transcriber import AsyncTranscriber
     from qwen3_asr_onnx.serving.settings import Settings
 
@@ -70,7 +73,6 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(args)
     if args.host not in _LOOPBACK and not settings.keys:
         say("warning: everybody who reaches this address may use the server; give keys with --api-key-file")
-    _log_to_stderr()
     say_warnings()
     _allow_open_files()
     listening = listening_socket(args.host, args.port, settings.send_timeout_s)
@@ -84,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
         ssl_certfile=args.ssl_certfile,
         ssl_keyfile=args.ssl_keyfile,
     )
-    server.run(sockets=[listening])
+    with _log_on_stderr():
+        server.run(sockets=[listening])
     if server.failure is not None:
         raise server.failure
     return EXIT_OK
@@ -154,18 +157,29 @@ def _load(args: argparse.Namespace, settings: Settings) -> tuple[AsyncTranscribe
     return engine, tuple(Path(name).name if Path(name).exists() else name for name in names if name)
 
 
-def _log_to_stderr() -> None:
+@contextlib.contextmanager
+def _log_on_stderr() -> Iterator[None]:
+    """Write the log of requests to stderr; afterwards the loggers are as they were."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before: list[tuple[logging.Logger, list[logging.Handler], int, bool]] = []
     for name, level in (
         ("qwen3_asr_onnx.serving", logging.INFO),
         ("uvicorn.error", logging.WARNING),
         ("python_multipart", logging.ERROR),
     ):
         logger = logging.getLogger(name)
+        before.append((logger, [*logger.handlers], logger.level, logger.propagate))
         logger.handlers[:] = [handler]
         logger.setLevel(level)
         logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger, handlers, level, propagates in before:
+            logger.handlers[:] = handlers
+            logger.setLevel(level)
+            logger.propagate = propagates
 
 
 def _allow_open_files() -> None:
