@@ -28,7 +28,7 @@ from .gguf_file import write_gguf
 from .random_checkpoint import BENCH_SHAPES, BenchShape, ensure_checkpoint, tensor_shapes
 from .worker import TRANSCRIBE_CPP, UPSTREAM, Worker
 
-__all__ = ["CLIPS", "FLOAT32", "REFERENCE", "VARIANTS", "BenchPlan", "Workload", "run_bench"]
+__all__ = ["CLIPS", "FLOAT32", "MORE_VARIANTS", "REFERENCE", "VARIANTS", "BenchPlan", "Workload", "run_bench"]
 
 FLOAT32 = "fp32"
 """Our variant that needs no quantization."""
@@ -37,6 +37,9 @@ REFERENCE = "float32"
 """transformers in float32, which every ratio is formed with."""
 
 VARIANTS = (FLOAT32, "int8", "int4", "fast", "compact")
+
+MORE_VARIANTS = ("lossless", "int8-tied")
+"""Recipes that are measured if they are named."""
 
 SETTLE_S = 0.3
 """Pause before each turn: thread pools of the side that ran last stop spinning and leave the cores alone."""
@@ -55,6 +58,7 @@ RESIDENT_BYTES: Mapping[str, float] = {
     "fp32": 4.1,
     "int8": 1.5,
     "fast": 1.7,
+    "lossless": 4.5,
     TRANSCRIBE_CPP: 1.5,
 }
 """Resident bytes per parameter at the peak, roughly, to see which models fit at once; 1.3 for what is not listed."""

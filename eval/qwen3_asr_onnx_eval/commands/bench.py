@@ -83,12 +83,12 @@ def _run_bench(args: Namespace) -> int:
     if args.into is not None:
         raise OptionsError("--into takes the table of saved results: add --report JSON")
     try:
-        from qwen3_asr_onnx_eval.bench.bench import VARIANTS, BenchPlan, run_bench
+        from qwen3_asr_onnx_eval.bench.bench import MORE_VARIANTS, VARIANTS, BenchPlan, run_bench
         from qwen3_asr_onnx_eval.bench.random_checkpoint import BENCH_SHAPES
         from qwen3_asr_onnx_eval.bench.worker import UPSTREAM
     except ModuleNotFoundError as error:
         raise MissingExtra(f"bench needs {error.name}: pip install 'qwen3-asr-onnx[eval,export]'") from error
-    shapes, variants, upstream = _names(args, BENCH_SHAPES, VARIANTS, (*UPSTREAM, PEER))
+    shapes, variants, upstream = _names(args, BENCH_SHAPES, (*VARIANTS, *MORE_VARIANTS), (*UPSTREAM, PEER))
     dtypes = tuple(kind for kind in upstream if kind != PEER)
     if args.repeats < 1:
         raise OptionsError(f"--repeats is {args.repeats}; give at least 1")
