@@ -67,8 +67,8 @@ test-templates: $(VENV)/.dev   ## whether the graphs that the package brings are
 test-programs: $(VENV)/.dev    ## the tests that need ffmpeg, the voices, Chromium, node, Xvfb, QEMU or strace, alone
 	@$(PYTEST) -m "program and not conformance"
 
-conformance: $(VENV)/.conformance    ## the tests beside other people's clients and recognisers, alone
-	@$(PYTEST) -m conformance
+conformance: $(VENV)/.conformance    ## the tests beside other people's clients and recognisers, alone; ONLY="not slow" without frozen apps
+	@$(PYTEST) -m "conformance$(if $(ONLY), and $(ONLY))"
 
 # The rooms that look for packages which may be missing, and what stands for the rest.
 EXTRAS := $(addprefix tests/runtime/,audio bundle speech commands/test_cli.py test_import.py test_privacy.py test_transcriber.py)
