@@ -13,9 +13,8 @@ DATA = Path(__file__).parents[1] / "data"
 
 
 @pytest.fixture
-def bundle_copy(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the checked-in bundle, to damage; what other tests have kept of the intact one is not looked at."""
-    monkeypatch.setenv("QWEN3_ASR_WARM_GB", "0")
+def bundle_copy(tiny_bundle: Path, tmp_path: Path) -> Path:
+    """A copy of the checked-in bundle, to damage."""
     return Path(shutil.copytree(tiny_bundle, tmp_path / "bundle"))
 
 
