@@ -126,6 +126,15 @@ def tiny_templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
+def test_what_the_tests_have_kept_is_what_is_traced(tmp_path_factory: pytest.TempPathFactory) -> None:
+    encoder, decoder = (TINY.encoder, TINY.n_mels), (TINY.decoder, TINY.head_rows)
+    fresh = [trace.trace_encoder(*encoder), trace.trace_decoder(*decoder)]
+    with traced_once(tmp_path_factory):
+        kept = [trace.trace_encoder(*encoder), trace.trace_decoder(*decoder)]
+    assert [released.graph_bytes(one) for one in kept] == [released.graph_bytes(one) for one in fresh]
+
+
 @pytest.fixture
 def tiny(tiny_templates: Path, monkeypatch: pytest.MonkeyPatch) -> ReleasedShape:
     """The tiny shape, whose templates are there, and no others."""
