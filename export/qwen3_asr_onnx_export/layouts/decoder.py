@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
+from qwen3_asr_onnx.bundle.manifest import DecoderDims
 from qwen3_asr_onnx.bundle.names import LOGITS, POSITIONS
 
-from .nodes import Nodes
+from .nodes import FLOAT, Nodes
 
-__all__ = ["every_position", "last_position"]
+__all__ = ["every_position", "last_logits"]
 
 
 def every_position(nodes: Nodes, outputs: Mapping[str, ir.Value]) -> ir.Value:
@@ -23,10 +24,12 @@ def every_position(nodes: Nodes, outputs: Mapping[str, ir.Value]) -> ir.Value:
     return _unnamed(outputs)
 
 
-def last_position(nodes: Nodes, inputs: Mapping[str, ir.Value], outputs: Mapping[str, ir.Value]) -> ir.Value:
-    """Return logits of the last position alone: (1, 1, vocab_size)."""
+def last_logits(
+    nodes: Nodes, dims: DecoderDims, inputs: Mapping[str, ir.Value], outputs: Mapping[str, ir.Value]
+) -> None:
+    """Add the output `logits` of the last position alone: (1, 1, vocab_size)."""
     nodes.replace(inputs[POSITIONS], nodes.constant(np.array([[-1]], np.int64), "layout.last"))
-    return _unnamed(outputs)
+    nodes.output(_unnamed(outputs), LOGITS, FLOAT, 1, 1, dims.vocab_size)
 
 
 def _unnamed(outputs: Mapping[str, ir.Value]) -> ir.Value:

@@ -17,10 +17,10 @@ import numpy as np
 import onnx_ir as ir
 
 from qwen3_asr_onnx.bundle.manifest import Manifest
-from qwen3_asr_onnx.bundle.names import AUDIO_FEATURES, EMBEDS, LOGITS
+from qwen3_asr_onnx.bundle.names import AUDIO_FEATURES, EMBEDS
 
 from .attention import attend, causal_bias, repeat_rows
-from .decoder import last_position
+from .decoder import last_logits
 from .embeddings import embedded
 from .nodes import FLOAT, INT64, Nodes
 from .source import LayoutSource
@@ -65,7 +65,7 @@ def _init(source: LayoutSource, manifest: Manifest) -> ir.Model:
     nodes.replace(inputs[EMBEDS], nodes.op("Concat", before, audio, behind, axis=1))
     bias = repeat_rows(nodes, dims, causal_bias(nodes, length))
     new = attend(nodes, dims, positions, bias, lambda _: None)
-    nodes.output(last_position(nodes, inputs, outputs), LOGITS, FLOAT, 1, 1, dims.vocab_size)
+    last_logits(nodes, dims, inputs, outputs)
     present_outputs(nodes, dims, new, None)
     return nodes.finish()
 
@@ -79,6 +79,6 @@ def _step(model: ir.Model, manifest: Manifest) -> ir.Model:
     nodes.replace(inputs[EMBEDS], embeds)
     seen = nodes.constant(np.zeros((1, 1, 1), np.float32), "layout.all_seen")
     new = attend(nodes, dims, positions, seen, past_of_layers(nodes, dims, past))
-    nodes.output(last_position(nodes, inputs, outputs), LOGITS, FLOAT, 1, 1, dims.vocab_size)
+    last_logits(nodes, dims, inputs, outputs)
     present_outputs(nodes, dims, new, past)
     return nodes.finish()

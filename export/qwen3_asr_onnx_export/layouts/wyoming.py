@@ -18,11 +18,11 @@ import shutil
 import onnx_ir as ir
 
 from qwen3_asr_onnx.bundle.manifest import EMBEDDINGS_FILE, MANIFEST_FILE, TOKENIZER_FILE, Manifest
-from qwen3_asr_onnx.bundle.names import EMBEDS, LOGITS
+from qwen3_asr_onnx.bundle.names import EMBEDS
 
 from .attention import attend, repeat_rows
 from .config import config_text
-from .decoder import last_position
+from .decoder import last_logits
 from .nodes import FLOAT, INT64, Nodes
 from .source import LayoutSource
 from .stacked_cache import past_inputs, past_of_layers, present_outputs
@@ -67,6 +67,6 @@ def _decoder(model: ir.Model, manifest: Manifest) -> ir.Model:
     nodes.replace(inputs[EMBEDS], embeds)
     bias = repeat_rows(nodes, dims, nodes.op("Squeeze", mask, nodes.ints(0, 1)))
     new = attend(nodes, dims, positions, bias, past_of_layers(nodes, dims, past))
-    nodes.output(last_position(nodes, inputs, outputs), LOGITS, FLOAT, 1, 1, dims.vocab_size)
+    last_logits(nodes, dims, inputs, outputs)
     present_outputs(nodes, dims, new, past)
     return nodes.finish()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,10 +82,6 @@ def package_bundle(
     """
     bundle = Bundle.open(bundle_dir)
     names = [*dict.fromkeys(variants or bundle.manifest.variants)]
-    for name in names:
-        if name not in bundle.manifest.variants:
-            known = ", ".join(bundle.manifest.variants) or "none"
-            raise OptionsError(f"{bundle_dir}: no variant {name!r}; this bundle has: {known}")
     _check_intact(bundle, names)
     with (
         atomic_directory(output, overwrite=overwrite) as folder,
@@ -92,20 +89,19 @@ def package_bundle(
     ):
         packed: list[Packed] = []
         sums: dict[str, str] = {}
-        for layout in dict.fromkeys(layouts):
-            for variant in names:
-                if layout == BUNDLE:
-                    files = _files_of(bundle, variant)
-                else:
-                    assert write_layout is not None
-                    write_layout(bundle_dir, place.partial / layout / variant, layout, variant)
-                    files = _files_in(place.partial / layout / variant)
-                wanted = _Wanted(_name(bundle, variant, layout), variant, layout, files)
-                require_space(folder, wanted.n_bytes, "the archive", "choose another disk")
-                parts = _pack(wanted, folder / f"{wanted.name}.{compression}", part_bytes, progress=progress)
-                sums |= {path.name: digest for path, digest in parts.items()}
-                sizes = {path.name: path.stat().st_size for path in parts}
-                packed.append(Packed(wanted.name, variant, layout, sizes, wanted.n_bytes))
+        for layout, variant in itertools.product(dict.fromkeys(layouts), names):
+            if layout == BUNDLE:
+                files = _files_of(bundle, variant)
+            else:
+                assert write_layout is not None
+                write_layout(bundle_dir, place.partial / layout / variant, layout, variant)
+                files = _files_in(place.partial / layout / variant)
+            wanted = _Wanted(_name(bundle, variant, layout), variant, layout, files)
+            require_space(folder, wanted.n_bytes, "the archive", "choose another disk")
+            parts = _pack(wanted, folder / f"{wanted.name}.{compression}", part_bytes, progress=progress)
+            sums |= {path.name: digest for path, digest in parts.items()}
+            sizes = {path.name: path.stat().st_size for path in parts}
+            packed.append(Packed(wanted.name, variant, layout, sizes, wanted.n_bytes))
         (folder / SUMS_FILE).write_text("".join(f"{sums[name]}  {name}\n" for name in sorted(sums)), encoding="ascii")
         card = model_card(bundle.manifest, packed, base_model=base_model, measured=measured)
         (folder / CARD_FILE).write_text(card, encoding="utf-8")
@@ -113,6 +109,11 @@ def package_bundle(
 
 
 def _check_intact(bundle: Bundle, names: Sequence[str]) -> None:
+    """Raise unless the bundle has these variants, whole and undamaged."""
+    for name in names:
+        if name not in bundle.manifest.variants:
+            known = ", ".join(bundle.manifest.variants) or "none"
+            raise OptionsError(f"{bundle.path}: no variant {name!r}; this bundle has: {known}")
     for file in dict.fromkeys(file for name in names for file in _file_names(bundle, name)):
         bundle.require(file, digest=True)
 

@@ -9,8 +9,8 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from qwen3_asr_onnx.bundle.files import file_record
 from qwen3_asr_onnx.bundle.hub import is_hub_id, local_folder
 from qwen3_asr_onnx.bundle.manifest import MANIFEST_FILE
 from qwen3_asr_onnx.bundle.writing import readable_bytes
@@ -252,18 +252,15 @@ def _is_same(
     if not theirs.sha256:
         return bool(theirs.git_id) and _git_id(path, folder.sizes[name], progress) == theirs.git_id
     if name not in digests:
-        digests[name] = _digest(path, hashlib.sha256(), progress)
+        digests[name] = file_record(path, progress).sha256
     return digests[name] == theirs.sha256
 
 
 def _git_id(path: Path, size: int, progress: Callable[[int], object]) -> str:
     """Return by what name git keeps a file."""
-    return _digest(path, hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), progress)
-
-
-def _digest(path: Path, digest: Any, progress: Callable[[int], object]) -> str:
+    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
     with path.open("rb") as file:
         while block := file.read(HASH_BLOCK_BYTES):
             digest.update(block)
             progress(len(block))
-    return str(digest.hexdigest())
+    return digest.hexdigest()

@@ -15,14 +15,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
-from typing import Any
 
 from qwen3_asr_onnx.errors import Qwen3AsrError, import_errors_named
 
 from . import align, get, info, models, pull, serve, stream, transcribe, worker
 from .arguments import Parser, refuse_positional_model
 from .command import EXIT_FAILED, EXIT_USAGE, Command
-from .console import PROGRAM, abandon_stdout_if_broken, incomplete_display, say, use_safe_encodings
+from .console import PROGRAM, abandon_stdout_if_broken, incomplete_display, say, show_warning, use_safe_encodings
 from .delivery import reason
 from .signals import ending_signals_raise, exit_status
 
@@ -72,7 +71,7 @@ def ended(call: Callable[[], int]) -> int:
         with ending_signals_raise(), warnings.catch_warnings():
             # Numbers that are none are told by name where they come from; numpy's own words would only come before.
             warnings.simplefilter("ignore", RuntimeWarning)
-            warnings.showwarning = _show
+            warnings.showwarning = show_warning
             status = call()
         complaint = incomplete_display()
         if complaint is not None:
@@ -92,11 +91,6 @@ def ended(call: Callable[[], int]) -> int:
         return EXIT_FAILED
     finally:
         abandon_stdout_if_broken()
-
-
-def _show(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Say a warning, without the line of the program that it came from."""
-    say(f"warning: {message}")
 
 
 def parse_args(argv: Sequence[str]) -> argparse.Namespace:

@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from qwen3_asr_onnx.audio.waiting import can_be_abandoned
 
@@ -26,6 +26,7 @@ __all__ = [
     "progress_bar",
     "say",
     "say_warnings",
+    "show_warning",
     "use_safe_encodings",
 ]
 
@@ -92,6 +93,11 @@ def say(message: str) -> None:
             _write(sys.stderr, f"{begin}{PROGRAM}: {message}\n")
             if begin:
                 _growing.clear()
+
+
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Say a warning, without the line of the program that it came from: for `warnings.showwarning`."""
+    say(f"warning: {message}")
 
 
 class _Said(logging.Handler):

@@ -27,7 +27,7 @@ from qwen3_asr_onnx.stream.stream import POLICIES
 
 from .arguments import add_model_arguments, utf8_text
 from .command import EXIT_FAILED, EXIT_OK, Command
-from .console import emit, say
+from .console import emit, say, show_warning
 from .live_text import Display, JsonLines, Lines
 from .remarks import about_untagged
 from .signals import exit_status, handled_by
@@ -244,13 +244,9 @@ def _paced(blocks: Iterator[Any], sleep: Callable[[float], None] = time.sleep) -
 @contextlib.contextmanager
 def _warnings_said() -> Iterator[None]:
     """Turn warnings about the input into messages."""
-
-    def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        say(f"warning: {message}")
-
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = show
+        warnings.showwarning = show_warning
         yield
 
 

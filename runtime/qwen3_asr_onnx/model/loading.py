@@ -95,9 +95,14 @@ def load_model(
         tokenizer = tokenizing.result()
     return_free_memory()
     memory = held_by(opened, (encoder, init, step), entry.embeddings)
-    heard, decoder = (
-        AudioEncoder(encoder, manifest.encoder),
-        Decoder(
+    heard: AudioEncoder
+    decoder: Decoder
+    if is_split:
+        heard = SplitEncoder(encoder, manifest.encoder)
+        decoder = SplitDecoder(init, step, embeddings, dims, manifest.tokens.eos)
+    else:
+        heard = AudioEncoder(encoder, manifest.encoder)
+        decoder = Decoder(
             init,
             step,
             embeddings,
@@ -106,11 +111,7 @@ def load_model(
             rescored=entry.rescored,
             verified=entry.verified,
             judge_steps_from=entry.judge_steps_from,
-        ),
-    )
-    if is_split:
-        heard = SplitEncoder(encoder, manifest.encoder)
-        decoder = SplitDecoder(init, step, embeddings, dims, manifest.tokens.eos)
+        )
     load_s = time.perf_counter() - started
     LOG.info("%s: variant %s loaded on %s, %s threads, in %.2f s", opened.path, name, device, threads or "all", load_s)
     return Model(manifest, name, tokenizer, embeddings, heard, decoder, load_s, memory)
@@ -125,10 +126,7 @@ def open_variant(
         BundleError: the bundle is missing or damaged, is of the other kind, or has no such variant.
         ProviderError: the variant was not made for the device.
     """
-    if not isinstance(bundle, Bundle):
-        folder = located(bundle, kind)
-        bundle = (open_split(folder) if kind == "asr" else None) or Bundle.open(folder)
-    opened = bundle
+    opened = bundle if isinstance(bundle, Bundle) else _opened(located(bundle, kind), kind)
     manifest = opened.manifest
     if manifest.kind != kind:
         raise BundleError(f"{opened.path}: {WRONG_KIND[kind].format(manifest.kind)}")
@@ -141,6 +139,17 @@ def open_variant(
     if device == "cpu":
         refuse_saturation(opened.path, name, entry.needs)
     return opened, name, entry
+
+
+def _opened(folder: Path, kind: Family) -> Bundle:
+    """Return a bundle; for recognisers, a folder in the split layout too."""
+    try:
+        return Bundle.open(folder)
+    except BundleError:
+        split = open_split(folder) if kind == "asr" else None
+        if split is None:
+            raise
+        return split
 
 
 def fetch_prepared(
